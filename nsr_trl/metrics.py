@@ -1,0 +1,118 @@
+"""Metrics of a signed run, as sums and counts, so that micro-batches and ranks combine exactly.
+
+Tensors come in, `{name: (sum, count)}` comes out; whoever logs divides the summed sums by the summed counts, once. `METRICS` is
+the list of names and definitions: the code is tested against it and the documentation prints it.
+
+P problems, G completions per problem, B rows, T completion tokens. Outcomes are +1 correct, -1 incorrect, 0 undecided.
+"""
+
+import torch
+from torch import Tensor
+
+
+SumCount = tuple[Tensor, Tensor]
+
+SIGNS = {"correct": 1, "incorrect": -1}
+
+METRICS: dict[str, str] = {
+    "signed/correct_ratio": "share of sampled completions that are correct",
+    "signed/incorrect_ratio": "share of sampled completions that are incorrect",
+    "signed/undecided_ratio": "share of sampled completions that the reward function could not decide; they train nothing",
+    "signed/groups_solved": "share of prompts whose completions are all correct",
+    "signed/groups_solved_once": "share of prompts with at least one correct completion",
+    "signed/groups_unsolved": "share of prompts with no correct completion",
+    "signed/length/correct": "mean length in tokens of correct completions",
+    "signed/length/incorrect": "mean length in tokens of incorrect completions",
+    "signed/entropy/correct": "mean entropy in nats of the policy over the tokens of correct completions",
+    "signed/entropy/incorrect": "mean entropy in nats of the policy over the tokens of incorrect completions",
+    "signed/logp/correct": "mean log-probability in nats of the sampled tokens of correct completions",
+    "signed/logp/incorrect": "mean log-probability in nats of the sampled tokens of incorrect completions",
+    "signed/clip_ratio/correct": "share of the tokens of correct completions whose gradient the clip stops",
+    "signed/clip_ratio/incorrect": "share of the tokens of incorrect completions whose gradient the clip stops",
+    "signed/loss_share/correct": "share of the absolute per-token loss that correct completions carry",
+    "signed/loss_share/incorrect": "share of the absolute per-token loss that incorrect completions carry",
+}
+
+TOKEN_METRICS = tuple(
+    f"signed/{name}/{side}" for name in ("entropy", "logp", "clip_ratio", "loss_share") for side in SIGNS
+)
+"""The metrics of `token_metrics`, in a fixed order: every rank reduces one tensor of `(len(TOKEN_METRICS), 2)`."""
+
+
+def outcome_metrics(outcomes: Tensor, lengths: Tensor) -> dict[str, SumCount]:
+    """
+    What the rollout looked like: of all completions sampled, before any training.
+
+    Args:
+        outcomes (`torch.Tensor` of shape `(P, G)`):
+            Outcome of each completion.
+        lengths (`torch.Tensor` of shape `(P, G)`):
+            Completion lengths in tokens.
+
+    Returns:
+        `dict[str, tuple[Tensor, Tensor]]`: scalar sums and counts by metric name.
+    """
+    correct, incorrect = outcomes > 0, outcomes < 0
+    num_rows, num_groups = torch.tensor(outcomes.numel()), torch.tensor(outcomes.size(0))
+    solved_once = correct.any(dim=1)
+    return {
+        "signed/correct_ratio": (correct.sum(), num_rows),
+        "signed/incorrect_ratio": (incorrect.sum(), num_rows),
+        "signed/undecided_ratio": ((outcomes == 0).sum(), num_rows),
+        "signed/groups_solved": (correct.all(dim=1).sum(), num_groups),
+        "signed/groups_solved_once": (solved_once.sum(), num_groups),
+        "signed/groups_unsolved": ((~solved_once).sum(), num_groups),
+        "signed/length/correct": (lengths[correct].sum(), correct.sum()),
+        "signed/length/incorrect": (lengths[incorrect].sum(), incorrect.sum()),
+    }
+
+
+def token_metrics(
+    outcomes: Tensor,
+    weights: Tensor,
+    mask: Tensor,
+    logps: Tensor,
+    entropies: Tensor,
+    log_ratio: Tensor,
+    epsilon_low: float,
+    epsilon_high: float,
+) -> dict[str, SumCount]:
+    """
+    How the policy treats the tokens it is trained on, split by the sign of their completion.
+
+    Args:
+        outcomes (`torch.Tensor` of shape `(B,)`):
+            Outcome of each row.
+        weights (`torch.Tensor` of shape `(B,)`):
+            Signed weight of each row (the advantage in the loss).
+        mask (`torch.Tensor` of shape `(B, T)`):
+            1 on the tokens that the loss counts.
+        logps (`torch.Tensor` of shape `(B, T)`):
+            Log-probabilities in nats of the sampled tokens under the policy.
+        entropies (`torch.Tensor` of shape `(B, T)`):
+            Entropies in nats of the policy.
+        log_ratio (`torch.Tensor` of shape `(B, T)` or `(B, 1)`):
+            Log of the importance ratio rho, per token or per sequence.
+        epsilon_low (`float`), epsilon_high (`float`):
+            The clip range of rho is `[1 - epsilon_low, 1 + epsilon_high]`.
+
+    Returns:
+        `dict[str, tuple[Tensor, Tensor]]`: scalar sums and counts by metric name, in the order of `TOKEN_METRICS`.
+    """
+    mask, advantages = mask.float(), weights.unsqueeze(1)
+    ratio = log_ratio.exp()
+    clipped = ((ratio < 1 - epsilon_low) & (advantages < 0)) | ((ratio > 1 + epsilon_high) & (advantages > 0))
+    surrogate = torch.min(ratio * advantages, ratio.clamp(1 - epsilon_low, 1 + epsilon_high) * advantages)
+    # a padding position may hold anything, NaN included: mask it out by selection, not by a product
+    loss = surrogate.abs().expand_as(mask).where(mask > 0, 0.0)
+    per_token = {"entropy": entropies, "logp": logps, "clip_ratio": clipped.float()}
+
+    sides = {side: (mask * (outcomes == sign).unsqueeze(1)) > 0 for side, sign in SIGNS.items()}
+    sums: dict[str, SumCount] = {
+        f"signed/{name}/{side}": (values.expand_as(mask).where(chosen, 0.0).sum(), chosen.sum())
+        for name, values in per_token.items()
+        for side, chosen in sides.items()
+    }
+    for side, chosen in sides.items():
+        sums[f"signed/loss_share/{side}"] = (loss.where(chosen, 0.0).sum(), loss.sum())
+    return sums

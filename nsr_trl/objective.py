@@ -1,0 +1,161 @@
+"""Signed objective: which completions teach the policy, and in which direction.
+
+Outcomes come in, signed weights go out. The trainer puts the weights where GRPO has its advantages, so the loss is TRL's
+clipped surrogate `max(-A rho, -A clip(rho, 1 - eps, 1 + eps))` with `A` = weight (arXiv 2506.01347, appendix on objectives).
+This is GRPO without the group mean, without the group standard deviation and without partial credit: what is left is the
+sign of a verified answer.
+
+P problems, G completions per problem, B = P*G rows.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+CORRECT, UNDECIDED, INCORRECT = 1, 0, -1
+"""Outcome codes: the paper's r in {-1, +1}, and 0 where the verifier does not know."""
+
+
+def outcomes_from_rewards(rewards: Tensor, correct_threshold: float = 0.5) -> Tensor:
+    """
+    Reads the sign of each completion off its outcome reward.
+
+    Args:
+        rewards (`torch.Tensor` of shape `(B,)`):
+            Outcome rewards in any scale; NaN where the reward function returned `None`.
+        correct_threshold (`float`, *optional*, defaults to `0.5`):
+            A completion is correct when its reward is *above* this value.
+
+    Returns:
+        `torch.Tensor` of shape `(B,)` and dtype `int8`:
+            `CORRECT`, `INCORRECT`, or `UNDECIDED` where the reward is NaN.
+    """
+    outcomes = torch.where(rewards > correct_threshold, CORRECT, INCORRECT)
+    return outcomes.masked_fill(rewards.isnan(), UNDECIDED).to(torch.int8)
+
+
+def check_outcome_rewards(rewards: Tensor, correct_threshold: float) -> None:
+    """
+    Refuses an outcome reward that tells completions apart but calls none correct.
+
+    GRPO ignores the zero point of a binary reward, so people shift it, to {0, -1} say, "to penalise only". Here the
+    threshold is the zero point, and such a reward would train against every completion, right ones included.
+
+    Args:
+        rewards (`torch.Tensor` of shape `(B,)`):
+            Outcome rewards, NaN where undecided.
+        correct_threshold (`float`):
+            A completion is correct when its reward is above this value.
+
+    Raises:
+        ValueError: If the rewards take several values and none is above the threshold.
+    """
+    values = rewards[~rewards.isnan()].unique()
+    if len(values) > 1 and not (values > correct_threshold).any():
+        shown = ", ".join(f"{value:g}" for value in values[:8].tolist()) + (", ..." if len(values) > 8 else "")
+        raise ValueError(
+            f"The outcome reward must be above correct_threshold={correct_threshold:g} on correct completions and equal "
+            f"on all incorrect ones; so far it took the values {shown} and never exceeded the threshold, so every "
+            "completion would be trained on as incorrect. Return 1 for correct and 0 for incorrect, and set "
+            'objective="nsr" to train on the incorrect ones only; or lower `correct_threshold` if the scale is meant.'
+        )
+
+
+def constant_weights(positive_weight: float, negative_weight: float) -> Callable[[Tensor], Tensor]:
+    """Weighs by sign alone: `+positive_weight` on correct, `-negative_weight` on incorrect, 0 on undecided rows."""
+
+    def weigh(outcomes: Tensor) -> Tensor:
+        return positive_weight * (outcomes == CORRECT).float() - negative_weight * (outcomes == INCORRECT).float()
+
+    return weigh
+
+
+@dataclass(frozen=True)
+class Objective:
+    """
+    A named rule from outcomes to signed weights.
+
+    Attributes:
+        name (`str`):
+            The name a config gives it.
+        formula (`str`):
+            What it minimises, for humans.
+        weigh (`Callable[[Tensor], Tensor]` or `None`):
+            Outcomes of shape `(P, G)` to signed float32 weights of shape `(P, G)`. A row of the argument is a group, so
+            a rule may depend on the group's correct count. `None` keeps TRL's advantages.
+    """
+
+    name: str
+    formula: str
+    weigh: Callable[[Tensor], Tensor] | None
+
+
+POLARITIES: dict[str, tuple[float, float]] = {
+    "psr": (1.0, 0.0),  # Eq. 3
+    "nsr": (0.0, 1.0),  # Eq. 4
+    "w_reinforce": (0.1, 1.0),  # Eq. 9, lambda = 0.1
+    "reinforce": (1.0, 1.0),  # Eq. 1 and 2
+}
+"""Objectives that weigh by sign alone: name -> (positive weight, negative weight)."""
+
+OBJECTIVE_NAMES: tuple[str, ...] = (*POLARITIES, "grpo")
+
+
+def build_objective(
+    name: str, positive_weight: float | None = None, negative_weight: float | None = None
+) -> Objective:
+    """
+    Looks an objective up by name.
+
+    Args:
+        name (`str`):
+            One of `OBJECTIVE_NAMES`.
+        positive_weight (`float`, *optional*):
+            Magnitude of the weight on correct completions, the paper's lambda. Only `w_reinforce` takes another value
+            than its own.
+        negative_weight (`float`, *optional*):
+            Magnitude of the weight on incorrect completions. Only `w_reinforce` takes another value than its own.
+
+    Returns:
+        [`Objective`]
+
+    Raises:
+        ValueError: If the name is unknown, a weight is not a finite magnitude, both are zero, or a weight contradicts
+            the name.
+    """
+    if name not in OBJECTIVE_NAMES:
+        raise ValueError(
+            f"`objective` must be one of {', '.join(OBJECTIVE_NAMES)}; got {name!r}. "
+            "For other weights, set `positive_weight` and `negative_weight` with objective='w_reinforce'."
+        )
+    given = {"positive_weight": positive_weight, "negative_weight": negative_weight}
+    own = dict(zip(given, POLARITIES.get(name, (None, None)), strict=True))
+    for field, value in given.items():
+        if value is None:
+            continue
+        if not 0 <= value < float("inf"):
+            raise ValueError(
+                f"`{field}` must be a finite magnitude >= 0; got {value}. "
+                "The sign comes from the outcome, so write 1.0 rather than -1.0."
+            )
+        if name != "w_reinforce" and value != own[field]:
+            fixed = f"fixed at {own[field]}" if name in POLARITIES else "not used"
+            raise ValueError(
+                f"`{field}` is {fixed} under objective={name!r}; got {value}. "
+                "Choose objective='w_reinforce' for weights of your own."
+            )
+    if name == "grpo":
+        return Objective("grpo", "GRPO: group-normalised advantages", None)
+
+    positive, negative = (own[field] if value is None else value for field, value in given.items())
+    if positive == negative == 0:
+        raise ValueError(
+            "One of `positive_weight` and `negative_weight` must be above 0; got 0 and 0, which trains nothing. "
+            "Set positive_weight=0.1 and negative_weight=1.0 for the paper's W-REINFORCE."
+        )
+    terms = ((positive, "L_PSR"), (negative, "L_NSR"))
+    formula = " + ".join(term if weight == 1 else f"{weight:g} {term}" for weight, term in terms if weight)
+    return Objective(name, formula, constant_weights(positive, negative))

@@ -1,0 +1,267 @@
+"""SignedRewardTrainer: TRL's `GRPOTrainer` with the advantage replaced by the sign of a verified answer.
+
+The only module that touches TRL's private surface. It wraps these methods (`super()` plus before and after) and owns none:
+
+| method | what is added |
+|---|---|
+| `_calculate_rewards` | outcomes and signed weights of all rows, their metrics and completion-table columns |
+| `_generate_and_score_completions` | the weights take the place of the advantages |
+| `_get_per_token_logps_and_entropies` | the last log-probs and entropies are kept for the metrics |
+| `_compute_loss` | metrics by sign, reduced over ranks once per optimizer step |
+| `log` | sums over counts |
+
+P problems, G completions per problem, B = P*G rows over all ranks; a rank holds a contiguous slice of them.
+"""
+
+import functools
+import inspect
+import textwrap
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import transformers
+import trl
+from torch import Tensor
+from transformers.utils import logging
+from trl import GRPOConfig, GRPOTrainer
+from trl.trainer.utils import get_config_model_id
+
+from .config import SignedRewardConfig
+from .evaluation.pass_at_k import pass_at_k
+from .metrics import SIGNS, TOKEN_METRICS, outcome_metrics, token_metrics
+from .objective import CORRECT, UNDECIDED, check_outcome_rewards, outcomes_from_rewards
+
+
+logger = logging.get_logger(__name__)
+
+HOOKS: dict[str, tuple[str, ...]] = {
+    "_calculate_rewards": ("inputs", "prompts", "completions", "completion_ids_list"),
+    "_generate_and_score_completions": ("inputs",),
+    "_get_per_token_logps_and_entropies": ("model", "input_ids", "attention_mask", "logits_to_keep"),
+    "_compute_loss": ("model", "inputs"),
+    "_log_completion_extra": ("column", "values"),
+    "log": ("logs", "start_time"),
+}
+"""TRL's methods that this module wraps or calls, with the leading parameters it relies on."""
+
+OUTCOME_NAMES = {sign: side for side, sign in SIGNS.items()} | {UNDECIDED: "undecided"}
+
+
+class SignedRewardTrainer(GRPOTrainer):
+    """
+    Trains on the sign of a verified answer (PSR, NSR, W-REINFORCE; arXiv 2506.01347).
+
+    A [`~trl.GRPOTrainer`] with one difference: the advantage of a completion is a signed weight, `+positive_weight`
+    when its outcome reward says correct, `-negative_weight` when it says incorrect and 0 when it does not say (`None`).
+    The weight is never normalised over the group, so a group that is all wrong, or all right, trains as it should.
+    The constructor, the datasets, reward functions, callbacks, PEFT, DeepSpeed, FSDP and vLLM are those of
+    `GRPOTrainer`; only `args` is a [`SignedRewardConfig`] (a plain `GRPOConfig` is upgraded).
+
+    Example:
+
+    ```python
+    from datasets import load_dataset
+    from nsr_trl import SignedRewardTrainer, math_reward
+
+    trainer = SignedRewardTrainer(
+        model="Qwen/Qwen2.5-0.5B-Instruct",
+        reward_funcs=math_reward,
+        train_dataset=load_dataset("trl-lib/DeepMath-103K", split="train"),
+    )
+    trainer.train()
+    ```
+
+    The sign comes from one reward function: the only one, or the one that `args.outcome_reward` names.
+
+    Raises:
+        ValueError: If the outcome reward is not named among several, or names none; and, while training, if the outcome
+            reward takes several values of which none is above `args.correct_threshold`.
+        NotImplementedError: For vision-language models.
+        RuntimeError: If the installed TRL lacks a method that this class wraps.
+    """
+
+    _tag_names = ["trl", "nsr-trl"]  # noqa: RUF012 (TRL's idiom)
+    _name = "Signed Reward"
+    _paper = {  # noqa: RUF012
+        "title": "The Surprising Effectiveness of Negative Reinforcement in LLM Reasoning",
+        "id": "2506.01347",
+        "citation": textwrap.dedent("""\
+            @inproceedings{zhu2025surprising,
+                title        = {{The Surprising Effectiveness of Negative Reinforcement in LLM Reasoning}},
+                author       = {Xinyu Zhu and Mengzhou Xia and Zhepei Wei and Wei-Lin Chen and Danqi Chen and Yu Meng},
+                year         = 2025,
+                booktitle    = {Advances in Neural Information Processing Systems},
+                note         = {arXiv:2506.01347},
+            }"""),
+    }
+
+    @functools.wraps(GRPOTrainer.__init__, assigned=(), updated=())  # for help() and editors: TRL's own signature
+    def __init__(self, model: Any, reward_funcs: Any = None, args: GRPOConfig | None = None, *rest: Any, **kwargs: Any):
+        check_hooks()
+        if args is None:
+            model_id = model if isinstance(model, str) else get_config_model_id(model.config)
+            args = SignedRewardConfig(f"{model_id.split('/')[-1]}-SignedReward")
+        elif not isinstance(args, SignedRewardConfig):
+            args = SignedRewardConfig.from_grpo_config(args)
+            logger.warning(
+                f"Got a `GRPOConfig`: training with objective={args.objective!r}. "
+                "Pass a `SignedRewardConfig` to choose the objective."
+            )
+        self.signed_objective = args.build_objective()
+        self._tag_names = [*self._tag_names, self.signed_objective.name]
+        # (outcomes, weights) of the rollout under way, shape (B,) over all ranks; None where no reward gives a sign
+        self._rollout: tuple[Tensor, Tensor | None] | None = None
+        self._forward: tuple[Tensor, Tensor] | None = None  # (log-probs, entropies) of the last forward, (rows, T)
+        self._seen_correct = False
+        self._totals: dict[str, dict[str, list[float]]] = {
+            mode: defaultdict(lambda: [0.0, 0.0]) for mode in ("train", "eval")
+        }
+        self._token_totals: Tensor | None = None  # (len(TOKEN_METRICS), 2), this rank's share of an optimizer step
+
+        super().__init__(model, reward_funcs, args, *rest, **kwargs)
+
+        if self._is_vlm:
+            raise NotImplementedError(
+                "SignedRewardTrainer trains text-only models; got a vision-language processor. "
+                "Pass `processing_class=AutoTokenizer.from_pretrained(...)` to train on text alone, or use GRPOTrainer."
+            )
+        self._outcome_index = self._find_outcome_reward()
+
+    def _find_outcome_reward(self) -> int | None:
+        """Column of the outcome reward; `None` under `grpo` with several rewards, where no sign is needed."""
+        names, chosen = self.reward_func_names, self.args.outcome_reward
+        if chosen is None and len(names) == 1:
+            return 0
+        if chosen is None and self.signed_objective.weigh is None:
+            return None
+        if names.count(chosen) != 1:
+            raise ValueError(
+                f"objective={self.signed_objective.name!r} takes the sign from exactly one of the reward functions "
+                f"{', '.join(names)}; got outcome_reward={chosen!r}. Set `outcome_reward` to the name of the one that "
+                "says whether the answer is correct."
+            )
+        return names.index(chosen)
+
+    @property
+    def _mode(self) -> str:
+        return "train" if self.model.training else "eval"
+
+    def _calculate_rewards(
+        self, inputs: list[dict], prompts: list, completions: list, completion_ids_list: list
+    ) -> Tensor:
+        rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)  # (B, reward functions)
+        if self._outcome_index is None:
+            return rewards
+        outcome_rewards = rewards[:, self._outcome_index]
+        outcomes = outcomes_from_rewards(outcome_rewards, self.args.correct_threshold)
+        weights = None
+        group_size = self.num_generations if self._mode == "train" else self.num_generations_eval
+        groups = outcomes.view(-1, group_size)  # (P, G)
+        if self.signed_objective.weigh is not None:
+            self._seen_correct |= bool((outcomes == CORRECT).any())
+            if not self._seen_correct:
+                check_outcome_rewards(outcome_rewards, self.args.correct_threshold)
+            weights = self.signed_objective.weigh(groups).view(-1)
+        self._rollout = (outcomes, weights)
+
+        lengths = torch.tensor([len(ids) for ids in completion_ids_list], device=outcomes.device)
+        self._add(outcome_metrics(groups, self.accelerator.gather(lengths).view_as(groups)))
+        if self._mode == "eval":
+            num_correct = (groups == CORRECT).sum(dim=1).cpu().numpy()
+            for k in (2**i for i in range(group_size.bit_length())):
+                estimates = pass_at_k([group_size] * len(groups), num_correct, k)
+                self._add({f"pass@{k}": (estimates.sum(), len(estimates))})
+
+        self._log_completion_extra("outcome", [OUTCOME_NAMES[o] for o in self._local(outcomes, len(prompts)).tolist()])
+        if weights is not None:
+            self._log_completion_extra("weight", self._local(weights, len(prompts)).tolist())
+        return rewards
+
+    def _generate_and_score_completions(self, inputs: list[dict]) -> dict[str, Any]:
+        batch = super()._generate_and_score_completions(inputs)
+        if self._rollout is None:
+            return batch
+        (outcomes, weights), self._rollout = self._rollout, None
+        num_rows = len(batch["advantages"])
+        batch["outcomes"] = self._local(outcomes, num_rows)
+        if weights is not None:
+            batch["advantages"] = self._local(weights, num_rows)
+            logged = self._logs["advantages"]  # the parent appended GRPO's advantages, as many as fit
+            for _ in range(min(len(weights), len(logged))):
+                logged.pop()
+            logged.extend(weights.tolist())
+        return batch
+
+    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        logps, entropies, aux_loss = super()._get_per_token_logps_and_entropies(*args, **kwargs)
+        if entropies is not None:  # only the loss asks for them
+            self._forward = (logps.detach(), entropies.detach())
+        return logps, entropies, aux_loss
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        loss = super()._compute_loss(model, inputs)
+        (logps, entropies), self._forward = self._forward, None
+        if "outcomes" not in inputs:
+            return loss
+        mask = inputs["completion_mask"] * inputs.get("tool_mask", 1)
+        log_ratio = logps - inputs.get("old_per_token_logps", logps)
+        if self.importance_sampling_level == "sequence":
+            log_ratio = (log_ratio * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp(min=1)
+        sums = token_metrics(
+            inputs["outcomes"],
+            inputs["advantages"],
+            mask,
+            logps,
+            entropies,
+            log_ratio,
+            self.epsilon_low,
+            self.epsilon_high,
+        )
+        totals = torch.stack([torch.stack(sums[name]).float() for name in TOKEN_METRICS])
+        self._token_totals = totals if self._token_totals is None else self._token_totals + totals
+        if self._mode == "eval" or self.accelerator.sync_gradients:
+            reduced = self.accelerator.reduce(self._token_totals, reduction="sum").tolist()
+            self._add(dict(zip(TOKEN_METRICS, reduced, strict=True)))
+            self._token_totals = None
+        return loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        totals = self._totals[self._mode]
+        for name, (total, count) in totals.items():
+            if count:  # no incorrect completion, no mean length of incorrect completions
+                self._metrics[self._mode][name] = [total / count]
+        totals.clear()
+        super().log(logs, start_time)
+
+    def _add(self, sums: Mapping[str, Sequence]) -> None:
+        """Adds sums and counts, over all ranks, to what the next `log` reports."""
+        for name, (total, count) in sums.items():
+            entry = self._totals[self._mode][name]
+            entry[0] += float(total)
+            entry[1] += float(count)
+
+    def _local(self, rows: Tensor, num_rows: int) -> Tensor:
+        """This rank's slice of a tensor over all ranks."""
+        start = self.accelerator.process_index * num_rows
+        return rows[start : start + num_rows]
+
+
+def check_hooks() -> None:
+    """
+    Checks that the installed TRL has every method that this module wraps, with the parameters it relies on.
+
+    Raises:
+        RuntimeError: If one is missing, with the versions that are installed.
+    """
+    for name, parameters in HOOKS.items():
+        method = getattr(GRPOTrainer, name, None)
+        found = () if method is None else tuple(inspect.signature(method).parameters)[1:]
+        if found[: len(parameters)] != parameters:
+            came = f"{name}({', '.join(found)})" if method is not None else "no such method"
+            raise RuntimeError(
+                f"nsr-trl needs TRL's `GRPOTrainer.{name}({', '.join(parameters)}, ...)`; trl {trl.__version__} with "
+                f"transformers {transformers.__version__} has {came}. Install a supported version: "
+                "pip install 'trl>=1.16,<1.17'."
+            )

@@ -1,0 +1,91 @@
+"""Fixtures: a tiny model on disk, a tiny dataset, and trainers small enough to run in a second on a CPU."""
+
+import os
+
+
+# One thread: on a busy machine two OpenMP threads spin on each other. Set before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", TRL_EXPERIMENTAL_SILENCE="1")
+
+import pytest
+import torch
+from datasets import Dataset
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from nsr_trl import SignedRewardConfig, SignedRewardTrainer
+from nsr_trl.quickstart.model import build_tokenizer
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory) -> str:
+    """Path of a one-layer model with random weights and the quickstart's tokenizer: it says anything, quickly."""
+    path = str(tmp_path_factory.mktemp("tiny-model"))
+    tokenizer = build_tokenizer()
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+    )
+    LlamaForCausalLM(config).save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
+
+
+@pytest.fixture
+def prompts() -> Dataset:
+    """Eight plain prompts with a column for the reward function."""
+    return Dataset.from_dict({"prompt": [f"{n}+{n}=" for n in range(8)], "target": [str(2 * n) for n in range(8)]})
+
+
+def even_reward(completion_ids, **kwargs) -> list[float]:
+    """1 where the sum of the sampled token ids is even: a coin toss that depends on the completion alone."""
+    return [float(sum(ids) % 2 == 0) for ids in completion_ids]
+
+
+@pytest.fixture
+def make_config(tmp_path):
+    """Builds a config small enough for a CPU: 4 rows per step, groups of 4, 8 tokens, SGD for readable arithmetic."""
+
+    def make(config_class=SignedRewardConfig, **overrides):
+        settings = {
+            "output_dir": str(tmp_path),
+            "use_cpu": True,
+            "bf16": False,
+            "gradient_checkpointing": False,
+            "per_device_train_batch_size": 8,
+            "per_device_eval_batch_size": 8,
+            "num_generations": 4,
+            "max_completion_length": 8,
+            "max_steps": 2,
+            "learning_rate": 0.1,
+            "lr_scheduler_type": "constant",
+            "optim": "sgd",
+            "logging_steps": 1,
+            "report_to": "none",
+            "save_strategy": "no",
+            "disable_tqdm": True,
+        }
+        return config_class(**(settings | overrides))
+
+    return make
+
+
+@pytest.fixture
+def make_trainer(tiny_model, prompts, make_config):
+    """Builds a trainer on the tiny model; keyword arguments of the config and of the trainer may be mixed."""
+
+    def make(trainer_class=SignedRewardTrainer, config_class=SignedRewardConfig, **kwargs):
+        names = ("model", "reward_funcs", "train_dataset", "eval_dataset", "peft_config", "processing_class", "tools")
+        names += ("callbacks", "environment_factory", "rollout_func")
+        given = {name: kwargs.pop(name) for name in names if name in kwargs}
+        defaults = {"model": tiny_model, "reward_funcs": even_reward, "train_dataset": prompts}
+        return trainer_class(args=make_config(config_class, **kwargs), **(defaults | given))
+
+    return make

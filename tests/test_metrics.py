@@ -1,0 +1,83 @@
+"""Sums and counts, worked by hand, and their combination over micro-batches."""
+
+import torch
+
+from nsr_trl.metrics import METRICS, TOKEN_METRICS, outcome_metrics, token_metrics
+
+
+def ratios(sums):
+    return {name: float(total) / float(count) for name, (total, count) in sums.items() if count}
+
+
+def test_outcome_metrics_by_hand():
+    outcomes = torch.tensor([[1, 1], [1, -1], [-1, 0]])
+    lengths = torch.tensor([[2, 4], [6, 8], [10, 99]])
+    assert ratios(outcome_metrics(outcomes, lengths)) == {
+        "signed/correct_ratio": 3 / 6,
+        "signed/incorrect_ratio": 2 / 6,
+        "signed/undecided_ratio": 1 / 6,
+        "signed/groups_solved": 1 / 3,
+        "signed/groups_solved_once": 2 / 3,
+        "signed/groups_unsolved": 1 / 3,
+        "signed/length/correct": (2 + 4 + 6) / 3,
+        "signed/length/incorrect": (8 + 10) / 2,
+    }
+
+
+def worked_batch():
+    """3 rows of 4 tokens: correct, incorrect with one padding token, undecided."""
+    rho = torch.tensor([[1.0, 1.5, 0.5, 1.1], [1.0, 1.5, 0.5, 1.0], [1.0, 1.0, 1.0, 1.0]])
+    return {
+        "outcomes": torch.tensor([1, -1, 0]),
+        "weights": torch.tensor([0.1, -1.0, 0.0]),
+        "mask": torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 1, 1]]),
+        "logps": torch.tensor([[-1.0, -2, -3, -4], [-1, -1, -4, torch.nan], [-9, -9, -9, -9]]),
+        "entropies": torch.tensor([[1.0, 1, 2, 2], [3, 3, 0, torch.nan], [7, 7, 7, 7]]),
+        "log_ratio": rho.log(),
+    }
+
+
+def test_token_metrics_by_hand():
+    found = ratios(token_metrics(**worked_batch(), epsilon_low=0.2, epsilon_high=0.2))
+    expected = {
+        "signed/entropy/correct": (1 + 1 + 2 + 2) / 4,
+        "signed/entropy/incorrect": (3 + 3 + 0) / 3,
+        "signed/logp/correct": (-1 - 2 - 3 - 4) / 4,
+        "signed/logp/incorrect": (-1 - 1 - 4) / 3,
+        "signed/clip_ratio/correct": 1 / 4,  # rho = 1.5 is above 1.2
+        "signed/clip_ratio/incorrect": 1 / 3,  # rho = 0.5 is below 0.8; 1.5 is not stopped for a negative weight
+        # correct: 0.1 * (1 + 1.2 + 0.5 + 1.1) = 0.38; incorrect: 1 + 1.5 + 0.8 = 3.3
+        "signed/loss_share/correct": 0.38 / 3.68,
+        "signed/loss_share/incorrect": 3.3 / 3.68,
+    }
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-6, atol=0)
+
+
+def test_sums_over_micro_batches_equal_the_sum_over_the_batch():
+    batch = worked_batch()
+    whole = token_metrics(**batch, epsilon_low=0.2, epsilon_high=0.2)
+    rows = [token_metrics(**{k: v[i : i + 1] for k, v in batch.items()}, epsilon_low=0.2, epsilon_high=0.2) for i in range(3)]
+    for name in TOKEN_METRICS:
+        for part in (0, 1):
+            torch.testing.assert_close(sum(row[name][part] for row in rows).float(), whole[name][part].float())
+
+
+def test_a_sequence_level_ratio_counts_for_every_token():
+    batch = worked_batch() | {"log_ratio": torch.tensor([[1.5], [0.5], [1.0]]).log()}
+    found = ratios(token_metrics(**batch, epsilon_low=0.2, epsilon_high=0.2))
+    assert found["signed/clip_ratio/correct"] == 1.0
+    assert found["signed/clip_ratio/incorrect"] == 1.0
+
+
+def test_a_batch_without_a_sign_reports_nothing_for_it():
+    batch = {k: v[2:] for k, v in worked_batch().items()}
+    assert ratios(token_metrics(**batch, epsilon_low=0.2, epsilon_high=0.2)) == {}
+
+
+def test_the_list_of_metrics_is_what_the_code_reports():
+    reported = outcome_metrics(torch.ones(1, 2), torch.ones(1, 2)).keys()
+    reported |= token_metrics(**worked_batch(), epsilon_low=0.2, epsilon_high=0.2).keys()
+    assert reported == METRICS.keys()
+    assert tuple(token_metrics(**worked_batch(), epsilon_low=0.2, epsilon_high=0.2)) == TOKEN_METRICS
