@@ -21,21 +21,22 @@ METRICS: dict[str, str] = {
     "signed/groups_solved": "share of prompts whose completions are all correct",
     "signed/groups_solved_once": "share of prompts with at least one correct completion",
     "signed/groups_unsolved": "share of prompts with no correct completion",
-    "signed/length/correct": "mean length in tokens of correct completions",
-    "signed/length/incorrect": "mean length in tokens of incorrect completions",
+    "signed/length/correct": "mean length in tokens of correct completions, answers of tools included",
+    "signed/length/incorrect": "mean length in tokens of incorrect completions, answers of tools included",
     "signed/entropy/correct": "mean entropy in nats of the policy over the tokens of correct completions",
     "signed/entropy/incorrect": "mean entropy in nats of the policy over the tokens of incorrect completions",
     "signed/logp/correct": "mean log-probability in nats of the sampled tokens of correct completions",
     "signed/logp/incorrect": "mean log-probability in nats of the sampled tokens of incorrect completions",
-    "signed/clip_ratio/correct": "share of the tokens of correct completions whose gradient the clip stops",
-    "signed/clip_ratio/incorrect": "share of the tokens of incorrect completions whose gradient the clip stops",
-    "signed/loss_share/correct": "share of the absolute per-token loss that correct completions carry",
-    "signed/loss_share/incorrect": "share of the absolute per-token loss that incorrect completions carry",
+    "signed/clip_ratio/correct": "share of the tokens of correct completions whose gradient the clip stops (clipped losses)",
+    "signed/clip_ratio/incorrect": "share of the tokens of incorrect completions whose gradient the clip stops (clipped losses)",
+    "signed/loss_share/correct": "share of the absolute loss that correct completions carry (clipped losses)",
+    "signed/loss_share/incorrect": "share of the absolute loss that incorrect completions carry (clipped losses)",
 }
 
-TOKEN_METRICS = tuple(
-    f"signed/{name}/{side}" for name in ("entropy", "logp", "clip_ratio", "loss_share") for side in SIGNS
-)
+SURROGATE_METRICS = tuple(f"signed/{name}/{side}" for name in ("clip_ratio", "loss_share") for side in SIGNS)
+"""The metrics that speak of the clipped surrogate, and of no other loss."""
+
+TOKEN_METRICS = (*(f"signed/{name}/{side}" for name in ("entropy", "logp") for side in SIGNS), *SURROGATE_METRICS)
 """The metrics of `token_metrics`, in a fixed order: every rank reduces one tensor of `(len(TOKEN_METRICS), 2)`."""
 
 

@@ -30,7 +30,7 @@ from trl.trainer.utils import get_config_model_id
 
 from .config import SignedRewardConfig
 from .evaluation.pass_at_k import pass_at_k
-from .metrics import SIGNS, TOKEN_METRICS, outcome_metrics, token_metrics
+from .metrics import SIGNS, SURROGATE_METRICS, TOKEN_METRICS, outcome_metrics, token_metrics
 from .objective import CORRECT, UNDECIDED, check_outcome_rewards, outcomes_from_rewards
 
 
@@ -45,6 +45,9 @@ HOOKS: dict[str, tuple[str, ...]] = {
     "log": ("logs", "start_time"),
 }
 """TRL's methods that this module wraps or calls, with the leading parameters it relies on."""
+
+CLIPPED_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo")
+"""TRL's loss types that are the clipped surrogate; the others stop no gradient."""
 
 OUTCOME_NAMES = {sign: side for side, sign in SIGNS.items()} | {UNDECIDED: "undecided"}
 
@@ -223,7 +226,8 @@ class SignedRewardTrainer(GRPOTrainer):
         self._token_totals = totals if self._token_totals is None else self._token_totals + totals
         if self._mode == "eval" or self.accelerator.sync_gradients:
             reduced = self.accelerator.reduce(self._token_totals, reduction="sum").tolist()
-            self._add(dict(zip(TOKEN_METRICS, reduced, strict=True)))
+            reported = TOKEN_METRICS if self.loss_type in CLIPPED_LOSSES else set(TOKEN_METRICS) - set(SURROGATE_METRICS)
+            self._add({name: row for name, row in zip(TOKEN_METRICS, reduced, strict=True) if name in reported})
             self._token_totals = None
         return loss
 

@@ -1,5 +1,6 @@
 """The loss by hand, the gradient by algebra, and equality with TRL where equality is claimed."""
 
+import functools
 import inspect
 
 import pytest
@@ -276,6 +277,8 @@ def test_a_plain_grpo_config_is_upgraded_and_says_so(make_trainer, caplog):
 
 def test_no_config_at_all_gives_the_defaults(tiny_model, prompts, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    on_cpu = functools.partial(SignedRewardConfig, use_cpu=True)  # without it TRL wants a GPU for its bf16 default
+    monkeypatch.setattr("nsr_trl.trainer.SignedRewardConfig", on_cpu)
     trainer = SignedRewardTrainer(tiny_model, all_correct, train_dataset=prompts)
     assert trainer.args.objective == "w_reinforce"
     assert trainer.args.output_dir.endswith("-SignedReward")
