@@ -1,6 +1,6 @@
 """SignedRewardTrainer: TRL's `GRPOTrainer` with the advantage replaced by the sign of a verified answer.
 
-The only module that touches TRL's private surface. It wraps these methods (`super()` plus before and after) and owns none:
+The only module that touches TRL's private surface. It wraps these methods (`super()` plus before and after):
 
 | method | what is added |
 |---|---|
@@ -9,12 +9,15 @@ The only module that touches TRL's private surface. It wraps these methods (`sup
 | `_get_per_token_logps_and_entropies` | the last log-probs and entropies are kept for the metrics |
 | `_compute_loss` | metrics by sign, reduced over ranks once per optimizer step |
 | `log` | sums over counts |
+| `create_model_card` | replaced by this package's card |
 
 P problems, G completions per problem, B = P*G rows over all ranks; a rank holds a contiguous slice of them.
 """
 
+import dataclasses
 import functools
 import inspect
+import os
 import textwrap
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -28,6 +31,7 @@ from transformers.utils import logging
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import get_config_model_id
 
+from .card import CardFacts, build_card
 from .config import SignedRewardConfig
 from .evaluation.pass_at_k import pass_at_k
 from .metrics import SIGNS, SURROGATE_METRICS, TOKEN_METRICS, outcome_metrics, token_metrics
@@ -43,6 +47,7 @@ HOOKS: dict[str, tuple[str, ...]] = {
     "_compute_loss": ("model", "inputs"),
     "_log_completion_extra": ("column", "values"),
     "log": ("logs", "start_time"),
+    "create_model_card": ("model_name", "dataset_name", "tags"),
 }
 """TRL's methods that this module wraps or calls, with the leading parameters it relies on."""
 
@@ -238,6 +243,57 @@ class SignedRewardTrainer(GRPOTrainer):
                 self._metrics[self._mode][name] = [total / count]
         totals.clear()
         super().log(logs, start_time)
+
+    def card_facts(self, model_name: str | None = None, dataset_name: str | None = None) -> CardFacts:
+        """What this run knows of itself for its model card."""
+        args = self.args
+        base = get_config_model_id(self.model.config)
+        is_local = not base or os.path.exists(base)
+        num_prompts = args.generation_batch_size // self.num_generations
+        return CardFacts(
+            model_name=model_name or os.path.basename(os.path.normpath(args.output_dir)),
+            objective=self.signed_objective.name,
+            formula=self.signed_objective.formula,
+            is_signed=self.signed_objective.weigh is not None,
+            citation=self._paper["citation"],
+            tags=tuple(self._tag_names),
+            settings={
+                "optimizer steps": self.state.global_step,
+                "prompts x completions per generation": f"{num_prompts} x {self.num_generations}",
+                "learning rate": f"{args.learning_rate:g}",
+                "loss": f"{self.loss_type}, clip [{1 - self.epsilon_low:g}, {1 + self.epsilon_high:g}], KL {self.beta:g}",
+                "sampling temperature": self.temperature,
+                "completion tokens at most": self.max_completion_length,
+                "outcome reward": None if self._outcome_index is None else self.reward_func_names[self._outcome_index],
+                "correct above": args.correct_threshold,
+                "seed": args.seed,
+            },
+            base_model=None if is_local else base,
+            local_base=os.path.basename(os.path.normpath(base)) if base and is_local else None,
+            dataset_name=dataset_name,
+            hub_model_id=self.hub_model_id,
+        )
+
+    def create_model_card(
+        self, model_name: str | None = None, dataset_name: str | None = None, tags: str | list[str] | None = None
+    ) -> None:
+        """
+        Writes the model card of this run to `output_dir/README.md`, as every checkpoint and `push_to_hub` do.
+
+        Args:
+            model_name (`str`, *optional*):
+                Title of the card; the name of the output folder when not given.
+            dataset_name (`str`, *optional*):
+                What the model was trained on.
+            tags (`str` or `list[str]`, *optional*):
+                More Hub tags.
+        """
+        if not self.is_world_process_zero():
+            return
+        facts = self.card_facts(model_name, dataset_name)
+        more = (tags,) if isinstance(tags, str) else tuple(tags or ())
+        card = build_card(dataclasses.replace(facts, tags=tuple(dict.fromkeys((*facts.tags, *more)))))
+        card.save(os.path.join(self.args.output_dir, "README.md"))
 
     def _add(self, sums: Mapping[str, Sequence]) -> None:
         """Adds sums and counts, over all ranks, to what the next `log` reports."""

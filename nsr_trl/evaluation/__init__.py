@@ -1,0 +1,1 @@
+"""Evaluation: sample n completions per problem, verify them, estimate Pass@k with intervals. Import the modules."""

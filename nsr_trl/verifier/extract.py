@@ -1,4 +1,4 @@
-r"""The answer in a response: its last `\boxed{...}`. Text in, text out, nothing else is tried.
+r"""The answer in a response: its last `\boxed{...}`. Text goes in, text comes out, nothing else is tried.
 
 A last number or a last formula would be a guess, and a guess graded as wrong trains the policy against a response
 that may be right.
@@ -51,3 +51,19 @@ def extract_answer(text: str) -> str | None:
         assert end is not None  # the end of the text matches
         return text[bare_start : end.start()].strip() or None
     return answer
+
+
+def extract_gold(gold: str | int | float | None) -> str:
+    r"""
+    The bare reference answer in a reference: the content of its last box if it mentions one, else all of it.
+
+    Args:
+        gold (`str`, `int`, `float` or `None`):
+            A bare answer, or a solution that holds it in a box. `None` is a missing reference.
+
+    Returns:
+        `str`:
+            The reference answer, stripped; empty if there is none.
+    """
+    text = "" if gold is None else str(gold)
+    return (extract_answer(text) or "") if "boxed" in text or "fbox" in text else text.strip()

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from .equivalence import compare
-from .extract import extract_answer
+from .extract import extract_answer, extract_gold
 from .verdict import Outcome, Reason, Verdict
 
 
@@ -32,9 +32,8 @@ def verify(response: str, gold: str | int | float | None) -> Verdict:
     if not isinstance(response, str):
         return Verdict(Outcome.UNDECIDED, None, Reason.NOT_TEXT)
     answer = extract_answer(response)
-    gold_text = "" if gold is None else str(gold)
-    gold_answer = extract_answer(gold_text) if "boxed" in gold_text or "fbox" in gold_text else gold_text
-    if not gold_answer or gold_answer.isspace():
+    gold_answer = extract_gold(gold)
+    if not gold_answer:
         return Verdict(Outcome.UNDECIDED, answer, Reason.GOLD_UNPARSABLE)
     if answer is None:
         return Verdict(Outcome.INCORRECT, None, Reason.NO_ANSWER)

@@ -1,0 +1,77 @@
+"""Model card: facts about a run go in, a `huggingface_hub.ModelCard` comes out. A section without facts is absent."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+
+from huggingface_hub import ModelCard, ModelCardData
+
+from .resources import resource
+
+
+VERSIONED = ("nsr-trl", "trl", "transformers", "torch", "datasets")
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """
+    What a card says of a run. Nothing else is looked up, so nothing can be invented.
+
+    Attributes:
+        model_name (`str`):
+            Title of the card.
+        objective (`str`), formula (`str`), is_signed (`bool`):
+            The objective's name, what it minimises, and whether its weights are signs.
+        citation (`str`):
+            BibTeX of the method.
+        tags (`tuple[str, ...]`):
+            Hub tags.
+        settings (`Mapping[str, object]`):
+            Rows of the settings table.
+        base_model (`str`, *optional*):
+            Hub id of the model that was trained.
+        local_base (`str`, *optional*):
+            Name of the model that was trained where it is a local folder: shown without a link.
+        dataset_name (`str`, *optional*):
+            What it was trained on.
+        hub_model_id (`str`, *optional*):
+            Hub id of the trained model.
+        example_prompt (`str`, *optional*):
+            Python literal of a prompt for the usage example.
+        evaluation (`str`, *optional*):
+            Table of results, as text.
+        figure (`str`, *optional*):
+            Path of the Pass@k figure, relative to the card.
+    """
+
+    model_name: str
+    objective: str
+    formula: str
+    is_signed: bool
+    citation: str
+    tags: tuple[str, ...]
+    settings: Mapping[str, object] = field(default_factory=dict)
+    base_model: str | None = None
+    local_base: str | None = None
+    dataset_name: str | None = None
+    hub_model_id: str | None = None
+    example_prompt: str = '[{"role": "user", "content": "What is 12 * 12? Put the answer within \\\\boxed{}."}]'
+    evaluation: str | None = None
+    figure: str | None = None
+
+
+def build_card(facts: CardFacts) -> ModelCard:
+    """Renders the facts."""
+    data = ModelCardData(
+        base_model=facts.base_model,
+        datasets=facts.dataset_name if facts.dataset_name and "/" in facts.dataset_name else None,
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        model_name=facts.model_name,
+        tags=["generated_from_trainer", *facts.tags],
+    )
+    return ModelCard.from_template(
+        data,
+        template_path=str(resource("templates", "model_card.md")),
+        **(vars(facts) | {"signed": facts.is_signed, "versions": {name: version(name) for name in VERSIONED}}),
+    )

@@ -1,0 +1,118 @@
+"""The result of an evaluation: counts per problem go in; Pass@k with intervals, a summary and a table come out.
+
+P problems, n samples per problem, c of them correct.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .pass_at_k import Estimate, estimate_mean, paired_difference, pass_at_k
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """
+    Pass@k of one policy on one list of problems.
+
+    An undecided sample counts as not correct, so Pass@k is a lower bound, loose by as much as `num_undecided` allows.
+
+    Attributes:
+        num_samples (`int`):
+            n, the samples per problem.
+        num_correct (`dict[str, int]`):
+            c by problem id.
+        num_undecided (`int`):
+            Samples that the verifier could not decide, over all problems.
+        mean_length (`float`):
+            Mean length of the samples in tokens.
+        truncation_rate (`float`):
+            Fraction of the samples that ran into the length limit.
+        pass_at_k (`dict[int, Estimate]`):
+            Mean over problems of Pass@k, with its 95% interval, by k.
+    """
+
+    num_samples: int
+    num_correct: dict[str, int]
+    num_undecided: int
+    mean_length: float
+    truncation_rate: float
+    pass_at_k: dict[int, Estimate]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The evaluation as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, summary: Mapping[str, Any]) -> "Evaluation":
+        """The evaluation that `to_dict` wrote, before or after a passage through JSON."""
+        estimates = {int(k): Estimate(**estimate) for k, estimate in summary["pass_at_k"].items()}
+        return cls(**{**summary, "pass_at_k": estimates})
+
+    def table(self) -> str:
+        """The evaluation as a text table."""
+        return format_table({"": self})
+
+
+def estimate_pass_at_k(
+    num_samples: int, num_correct: Mapping[str, int], ks: Iterable[int]
+) -> dict[int, Estimate]:
+    """Mean Pass@k over problems, with its interval, for each k."""
+    counts = list(num_correct.values())
+    return {k: estimate_mean(pass_at_k(num_samples, counts, k)) for k in ks}
+
+
+def format_table(evaluations: Mapping[str, Evaluation]) -> str:
+    """
+    Sets evaluations side by side, in percent with 95% intervals.
+
+    Every evaluation after the first that has the same problems also gets its paired difference from the first.
+
+    Args:
+        evaluations (`Mapping[str, Evaluation]`):
+            Evaluations by name; only the k that all of them have are shown.
+
+    Returns:
+        `str`:
+            An aligned text table.
+    """
+    (_, first), *others = evaluations.items()
+    ks = [k for k in first.pass_at_k if all(k in evaluation.pass_at_k for evaluation in evaluations.values())]
+    paired = [(name, other) for name, other in others if other.num_correct.keys() == first.num_correct.keys()]
+    rows = [["", *evaluations, *(f"{name} - {next(iter(evaluations))}" for name, _ in paired)]]
+    for k in ks:
+        cells = [_percent(evaluation.pass_at_k[k]) for evaluation in evaluations.values()]
+        rows.append([f"Pass@{k}", *cells, *(_percent(_difference(other, first, k), "+") for _, other in paired)])
+    for label, show in _FACTS:
+        rows.append([label, *map(show, evaluations.values()), *[""] * len(paired)])
+    return _align(rows)
+
+
+_FACTS: Sequence[tuple[str, Any]] = (
+    ("problems x samples", lambda e: f"{len(e.num_correct)} x {e.num_samples}"),
+    ("undecided", lambda e: f"{e.num_undecided / (len(e.num_correct) * e.num_samples):.1%}"),
+    ("mean tokens", lambda e: f"{e.mean_length:.1f}"),
+    ("truncated", lambda e: f"{e.truncation_rate:.1%}"),
+)
+
+
+def _difference(after: Evaluation, before: Evaluation, k: int) -> Estimate:
+    ids = list(before.num_correct)
+    return paired_difference(
+        pass_at_k(after.num_samples, [after.num_correct[id] for id in ids], k),
+        pass_at_k(before.num_samples, [before.num_correct[id] for id in ids], k),
+    )
+
+
+def _percent(estimate: Estimate, sign: str = "") -> str:
+    value, low, high = (f"{100 * number:{sign}.1f}" for number in (estimate.value, estimate.low, estimate.high))
+    return f"{value} [{low}, {high}]"
+
+
+def _align(rows: list[list[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = (
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    )
+    return "\n".join(line.rstrip() for line in lines if line.strip())

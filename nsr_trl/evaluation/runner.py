@@ -1,0 +1,113 @@
+"""An evaluation in reading order: problems -> prompts -> completions -> verdicts -> records -> Pass@k."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from ..data import Problem, format_prompt
+from ..verifier import Outcome, verify_batch
+from .records import RunFolder, Sample
+from .results import Evaluation, estimate_pass_at_k, format_table
+from .samplers import Request, Sampler
+
+
+__all__ = ["Evaluation", "evaluate", "format_table"]
+
+
+def evaluate(
+    sampler: Sampler,
+    problems: Sequence[Problem],
+    *,
+    num_samples: int,
+    k: Sequence[int] | None = None,
+    template: str | None = None,
+    output_dir: str | Path | None = None,
+    seed: int = 0,
+    show_progress: bool = True,
+) -> Evaluation:
+    """
+    Samples and verifies completions of each problem and estimates Pass@k.
+
+    Args:
+        sampler ([`~evaluation.samplers.Sampler`]):
+            Where completions come from.
+        problems (`Sequence[Problem]`):
+            The problems, no two alike.
+        num_samples (`int`):
+            Completions per problem.
+        k (`Sequence[int]`, *optional*):
+            The k of Pass@k. Defaults to the powers of two up to `num_samples`.
+        template (`str`, *optional*):
+            Prompt template, as in [`~data.format_prompt`].
+        output_dir (`str` or `Path`, *optional*):
+            Run folder to record the samples in. If it holds samples of the same configuration already, only the
+            missing ones are drawn, so that a stopped evaluation is resumed and a finished one can be enlarged.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of the sampling.
+        show_progress (`bool`, *optional*, defaults to `True`):
+            Show a progress line with rate and remaining time.
+
+    Returns:
+        [`~evaluation.results.Evaluation`]
+
+    Raises:
+        ValueError: If problems repeat, a k exceeds `num_samples`, or the run folder has another configuration.
+    """
+    ks = [2**i for i in range(num_samples.bit_length())] if k is None else list(k)
+    if num_samples < 1 or not all(1 <= each <= num_samples for each in ks):
+        raise ValueError(
+            f"Every k must be between 1 and the samples per problem; got k={ks} and num_samples={num_samples}. "
+            "Sample more, or drop the larger k."
+        )
+    by_id = {problem.id: problem for problem in problems}
+    if len(by_id) < len(problems) or not problems:
+        raise ValueError(
+            f"An evaluation needs problems that are all different; got {len(problems)}, of which {len(by_id)} differ. "
+            "Drop the duplicates."
+        )
+    folder = None
+    if output_dir is not None:
+        fingerprint = hashlib.sha256("".join(sorted(by_id)).encode()).hexdigest()[:16]
+        config = {"sampler": sampler.settings, "problems": fingerprint, "template": template, "seed": seed}
+        folder = RunFolder(output_dir, config)
+
+    tally = _Tally(num_samples, by_id)
+    for sample in folder.samples() if folder else ():
+        tally.add(sample)
+    missing = [
+        Request(problem.id, index, format_prompt(problem.question, template, sampler.tokenizer))
+        for problem in problems
+        for index in range(num_samples)
+        if (problem.id, index) not in tally.seen
+    ]
+    total = len(problems) * num_samples
+    with tqdm(total=total, initial=total - len(missing), unit="sample", disable=not show_progress) as progress:
+        for completions in sampler.sample(missing, seed):
+            golds = [by_id[completion.request.problem_id].answer for completion in completions]
+            verdicts = verify_batch([completion.text for completion in completions], golds)
+            samples = [
+                Sample(
+                    problem_id=completion.request.problem_id,
+                    sample_index=completion.request.sample_index,
+                    completion=completion.text,
+                    outcome=str(verdict.outcome),
+                    answer=verdict.answer,
+                    reason=str(verdict.reason),
+                    num_tokens=completion.num_tokens,
+                    truncated=completion.truncated,
+                )
+                for completion, verdict in zip(completions, verdicts, strict=True)
+            ]
+            if folder:
+                folder.append(samples)
+            for sample in samples:
+                tally.add(sample)
+            progress.update(len(samples))
+
+    evaluation = tally.evaluation(ks)
+    if folder:
+        folder.write_summary(evaluation.to_dict())
+    return evaluation

@@ -1,0 +1,73 @@
+"""The verifier in the shape TRL calls: completions and reference columns go in, one reward per completion comes out."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .verifier import Outcome, verify_batch
+
+
+_REWARD_OF = {Outcome.CORRECT: 1.0, Outcome.INCORRECT: 0.0, Outcome.UNDECIDED: None}
+# what `GRPOTrainer` passes besides the columns of the dataset
+_TRL_ARGUMENTS = {"prompts", "completion_ids", "trainer_state", "log_metric", "environments"}
+
+
+def math_reward(
+    completions: Sequence[str] | Sequence[list[dict[str, Any]]],
+    solution: Sequence[str] | None = None,
+    answer: Sequence[str] | None = None,
+    log_extra: Callable[[str, list], None] | None = None,
+    **kwargs: Any,
+) -> list[float | None]:
+    r"""
+    Reward function that verifies the boxed answer of each completion. Unlike TRL's `accuracy_reward` it returns `None`
+    for a completion it cannot decide, so that no completion is trained on as wrong because the verifier failed.
+
+    Args:
+        completions (`Sequence[str]` or `Sequence[list[dict]]`):
+            Completions, as texts or as conversations whose assistant messages count.
+        solution (`Sequence[str]`, *optional*):
+            Column of reference solutions, each with its answer in a `\boxed{}`, or of bare answers.
+        answer (`Sequence[str]`, *optional*):
+            Column of reference answers. Used rather than `solution` where the dataset has both.
+        log_extra (`Callable`, *optional*):
+            Provided by the trainer. The columns `extracted_answer` and `reason` are added to its completions table.
+        **kwargs (`Any`):
+            The trainer's other arguments and the other columns of the dataset; not used.
+
+    Returns:
+        `list[float | None]`:
+            1.0 for correct, 0.0 for incorrect and `None` for undecided completions.
+
+    Raises:
+        ValueError: If the dataset has neither reference column.
+
+    Example:
+    ```python
+    >>> from nsr_trl import math_reward
+
+    >>> math_reward([r"\boxed{\frac12}", r"\boxed{2}", r"\boxed{\sqrt2}"], answer=["0.5", "3", "1.4142"])
+    [1.0, 0.0, None]
+    ```
+    """
+    golds = solution if answer is None else answer
+    if golds is None:
+        columns = sorted(set(kwargs) - _TRL_ARGUMENTS)
+        raise ValueError(
+            "math_reward needs a dataset column named 'answer' or 'solution'; "
+            f"the columns besides 'prompt' are {columns}. Rename the column that holds the reference."
+        )
+    verdicts = verify_batch([_text(completion) for completion in completions], golds)
+    if log_extra is not None:
+        log_extra("extracted_answer", [verdict.answer or "" for verdict in verdicts])
+        log_extra("reason", [str(verdict.reason) for verdict in verdicts])
+    return [_REWARD_OF[verdict.outcome] for verdict in verdicts]
+
+
+def _text(completion: str | list[dict[str, Any]]) -> str:
+    if isinstance(completion, str):
+        return completion
+    contents = [message["content"] or "" for message in completion if message["role"] == "assistant"]
+    return "\n".join(
+        content if isinstance(content, str) else "".join(part.get("text") or "" for part in content)
+        for content in contents
+    )
