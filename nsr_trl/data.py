@@ -10,7 +10,6 @@ from datasets import Dataset, DatasetDict, load_dataset
 
 from .verifier.extract import extract_gold
 
-
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -45,14 +44,13 @@ _FILE_BUILDERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".cs
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """
-    A question and its reference answer.
+    """A question and its reference answer.
 
     Attributes:
         question (`str`):
             The question, without instruction or chat markup.
         answer (`str`):
-            The bare reference answer. Empty where the source has none (three MATH solutions have an empty box): every
+            The bare reference answer. Empty where the source has none (two MATH solutions have an empty box): every
             response to such a problem is undecided.
         level (`str`, *optional*):
             Difficulty, as the source writes it.
@@ -78,8 +76,7 @@ def load_problems(
     question_column: str | None = None,
     answer_column: str | None = None,
 ) -> list[Problem]:
-    r"""
-    Loads problems from the Hub or from a file.
+    r"""Loads problems from the Hub or from a file.
 
     Rows in verl's format (`reward_model` holds a `ground_truth` with `question` and `solution` or `target`) are
     recognised. Of other rows the question and the answer are read from the columns named, or else from the first of
@@ -119,8 +116,7 @@ def load_problems(
 def format_prompt(
     question: str, template: str | None = None, tokenizer: "PreTrainedTokenizerBase | None" = None
 ) -> str | list[dict[str, str]]:
-    """
-    Puts a question into the form the policy is prompted with.
+    """Puts a question into the form the policy is prompted with.
 
     Args:
         question (`str`):
@@ -155,8 +151,7 @@ def format_prompt(
 def to_dataset(
     problems: Iterable[Problem], template: str | None = None, tokenizer: "PreTrainedTokenizerBase | None" = None
 ) -> Dataset:
-    """
-    Builds the dataset a trainer reads.
+    """Builds the dataset a trainer reads.
 
     Args:
         problems (`Iterable[Problem]`):
@@ -221,7 +216,7 @@ def _problem_from_verl(row: Mapping[str, Any]) -> Problem:
 def _problem(question: Any, reference: Any, row: Mapping[str, Any]) -> Problem:
     if not isinstance(question, str):
         raise ValueError(
-            f"A question must be text; got {question!r:.80}. Name the column of plain questions with `question_column`."
+            f"A question must be text; got {question!r:.80}. Name the column of plain text with `question_column`."
         )
     level, subject = row.get("level"), row.get("subject") or row.get("type")
     return Problem(

@@ -1,10 +1,9 @@
-"""The verifier in the shape TRL calls: completions and reference columns go in, one reward per completion comes out."""
+"""The verifier in the shape TRL calls: completions and references go in, one reward per completion comes out."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from .verifier import Outcome, verify_batch
-
 
 _REWARD_OF = {Outcome.CORRECT: 1.0, Outcome.INCORRECT: 0.0, Outcome.UNDECIDED: None}
 # what `GRPOTrainer` passes besides the columns of the dataset
@@ -18,9 +17,10 @@ def math_reward(
     log_extra: Callable[[str, list], None] | None = None,
     **kwargs: Any,
 ) -> list[float | None]:
-    r"""
-    Reward function that verifies the boxed answer of each completion. Unlike TRL's `accuracy_reward` it returns `None`
-    for a completion it cannot decide, so that no completion is trained on as wrong because the verifier failed.
+    r"""Reward function that verifies the boxed answer of each completion.
+
+    Unlike TRL's `accuracy_reward` it returns `None` for a completion it cannot decide, so that none is trained on as
+    wrong because the verifier failed.
 
     Args:
         completions (`Sequence[str]` or `Sequence[list[dict]]`):

@@ -230,7 +230,7 @@ def test_the_completions_table_shows_outcome_weight_answer_and_reason(make_train
     assert table["outcome"].tolist() == ["correct", "incorrect", "incorrect", "undecided"] * 2
     torch.testing.assert_close(torch.tensor(table["weight"].tolist()), torch.tensor([0.1, -1.0, -1.0, 0.0] * 2))
     assert table["advantage"].tolist() == table["weight"].tolist()
-    assert table["extracted_answer"].tolist() == ["0", "1", None, "x+y"] * 2
+    assert table["extracted_answer"].tolist() == ["0", "1", "", "x+y"] * 2
     assert table["reason"].notna().all()
 
 

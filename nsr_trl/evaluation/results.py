@@ -12,8 +12,7 @@ from .pass_at_k import Estimate, estimate_mean, paired_difference, pass_at_k
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """
-    Pass@k of one policy on one list of problems.
+    """Pass@k of one policy on one list of problems.
 
     An undecided sample counts as not correct, so Pass@k is a lower bound, loose by as much as `num_undecided` allows.
 
@@ -54,17 +53,14 @@ class Evaluation:
         return format_table({"": self})
 
 
-def estimate_pass_at_k(
-    num_samples: int, num_correct: Mapping[str, int], ks: Iterable[int]
-) -> dict[int, Estimate]:
+def estimate_pass_at_k(num_samples: int, num_correct: Mapping[str, int], ks: Iterable[int]) -> dict[int, Estimate]:
     """Mean Pass@k over problems, with its interval, for each k."""
     counts = list(num_correct.values())
     return {k: estimate_mean(pass_at_k(num_samples, counts, k)) for k in ks}
 
 
 def format_table(evaluations: Mapping[str, Evaluation]) -> str:
-    """
-    Sets evaluations side by side, in percent with 95% intervals.
+    """Sets evaluations side by side, in percent with 95% intervals.
 
     Every evaluation after the first that has the same problems also gets its paired difference from the first.
 
@@ -112,7 +108,9 @@ def _percent(estimate: Estimate, sign: str = "") -> str:
 def _align(rows: list[list[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = (
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))])
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
         for row in rows
     )
     return "\n".join(line.rstrip() for line in lines if line.strip())

@@ -1,8 +1,7 @@
 """An evaluation in reading order: problems -> prompts -> completions -> verdicts -> records -> Pass@k."""
 
 import hashlib
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -11,8 +10,7 @@ from ..data import Problem, format_prompt
 from ..verifier import Outcome, verify_batch
 from .records import RunFolder, Sample
 from .results import Evaluation, estimate_pass_at_k, format_table
-from .samplers import Request, Sampler
-
+from .samplers import Completion, Request, Sampler
 
 __all__ = ["Evaluation", "evaluate", "format_table"]
 
@@ -28,8 +26,7 @@ def evaluate(
     seed: int = 0,
     show_progress: bool = True,
 ) -> Evaluation:
-    """
-    Samples and verifies completions of each problem and estimates Pass@k.
+    """Samples and verifies completions of each problem and estimates Pass@k.
 
     Args:
         sampler ([`~evaluation.samplers.Sampler`]):
@@ -68,39 +65,24 @@ def evaluate(
             f"An evaluation needs problems that are all different; got {len(problems)}, of which {len(by_id)} differ. "
             "Drop the duplicates."
         )
+    tally = _Tally(num_samples, by_id)
     folder = None
     if output_dir is not None:
         fingerprint = hashlib.sha256("".join(sorted(by_id)).encode()).hexdigest()[:16]
         config = {"sampler": sampler.settings, "problems": fingerprint, "template": template, "seed": seed}
         folder = RunFolder(output_dir, config)
+        for sample in folder.samples():
+            tally.add(sample)
 
-    tally = _Tally(num_samples, by_id)
-    for sample in folder.samples() if folder else ():
-        tally.add(sample)
-    missing = [
-        Request(problem.id, index, format_prompt(problem.question, template, sampler.tokenizer))
-        for problem in problems
-        for index in range(num_samples)
-        if (problem.id, index) not in tally.seen
-    ]
-    total = len(problems) * num_samples
-    with tqdm(total=total, initial=total - len(missing), unit="sample", disable=not show_progress) as progress:
-        for completions in sampler.sample(missing, seed):
-            golds = [by_id[completion.request.problem_id].answer for completion in completions]
-            verdicts = verify_batch([completion.text for completion in completions], golds)
-            samples = [
-                Sample(
-                    problem_id=completion.request.problem_id,
-                    sample_index=completion.request.sample_index,
-                    completion=completion.text,
-                    outcome=str(verdict.outcome),
-                    answer=verdict.answer,
-                    reason=str(verdict.reason),
-                    num_tokens=completion.num_tokens,
-                    truncated=completion.truncated,
-                )
-                for completion, verdict in zip(completions, verdicts, strict=True)
-            ]
+    requests = []
+    for problem_id, problem in by_id.items():
+        prompt = format_prompt(problem.question, template, sampler.tokenizer)
+        indices = (index for index in range(num_samples) if (problem_id, index) not in tally.seen)
+        requests += [Request(problem_id, index, prompt) for index in indices]
+    total = len(by_id) * num_samples
+    with tqdm(total=total, initial=total - len(requests), unit="sample", disable=not show_progress) as progress:
+        for completions in sampler.sample(requests, seed):
+            samples = _verify(completions, by_id)
             if folder:
                 folder.append(samples)
             for sample in samples:
@@ -111,3 +93,52 @@ def evaluate(
     if folder:
         folder.write_summary(evaluation.to_dict())
     return evaluation
+
+
+def _verify(completions: Sequence[Completion], problems: Mapping[str, Problem]) -> list[Sample]:
+    golds = [problems[completion.request.problem_id].answer for completion in completions]
+    verdicts = verify_batch([completion.text for completion in completions], golds)
+    return [
+        Sample(
+            problem_id=completion.request.problem_id,
+            sample_index=completion.request.sample_index,
+            completion=completion.text,
+            outcome=verdict.outcome,
+            answer=verdict.answer,
+            reason=verdict.reason,
+            num_tokens=completion.num_tokens,
+            truncated=completion.truncated,
+        )
+        for completion, verdict in zip(completions, verdicts, strict=True)
+    ]
+
+
+class _Tally:
+    """Running counts, so that no completion is kept in memory."""
+
+    def __init__(self, num_samples: int, problem_ids: Iterable[str]) -> None:
+        self.num_samples = num_samples
+        self.num_correct = dict.fromkeys(problem_ids, 0)
+        self.seen: set[tuple[str, int]] = set()
+        self.num_undecided = self.num_tokens = self.num_truncated = 0
+
+    def add(self, sample: Sample) -> None:
+        key = (sample.problem_id, sample.sample_index)
+        if sample.sample_index >= self.num_samples or key in self.seen:  # recorded by a larger run
+            return
+        self.seen.add(key)
+        self.num_correct[sample.problem_id] += sample.outcome == Outcome.CORRECT
+        self.num_undecided += sample.outcome == Outcome.UNDECIDED
+        self.num_tokens += sample.num_tokens
+        self.num_truncated += sample.truncated
+
+    def evaluation(self, ks: Sequence[int]) -> Evaluation:
+        assert len(self.seen) == len(self.num_correct) * self.num_samples, "a sampler answers every request"
+        return Evaluation(
+            num_samples=self.num_samples,
+            num_correct=self.num_correct,
+            num_undecided=self.num_undecided,
+            mean_length=self.num_tokens / len(self.seen),
+            truncation_rate=self.num_truncated / len(self.seen),
+            pass_at_k=estimate_pass_at_k(self.num_samples, self.num_correct, ks),
+        )

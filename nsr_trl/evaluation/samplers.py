@@ -4,14 +4,13 @@ B requests per batch, T prompt tokens, N new tokens.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
-
+from transformers import BatchEncoding, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 Prompt = str | list[dict[str, str]]
 """A plain text or a conversation."""
@@ -19,8 +18,7 @@ Prompt = str | list[dict[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """
-    One sample to draw.
+    """One sample to draw.
 
     Attributes:
         problem_id (`str`):
@@ -38,8 +36,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """
-    What a request brought.
+    """What a request brought.
 
     Attributes:
         request ([`Request`]):
@@ -72,8 +69,7 @@ class Sampler(Protocol):
 
 
 class TransformersSampler:
-    """
-    Samples with `model.generate`, wherever the model is.
+    """Samples with `model.generate`, wherever the model is.
 
     A model that is being trained can be sampled from: it is put into evaluation mode for each batch only, and the
     global random state is left as it was.
@@ -115,9 +111,10 @@ class TransformersSampler:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The model's name and the sampling parameters; not the batch size, which only changes the speed."""
+        """The model and the sampling parameters; not the batch size, which only changes the speed."""
         return {
             "model": self.model.config.name_or_path,
+            "weights": _fingerprint(self.model),
             "max_new_tokens": self.max_new_tokens,
             "temperature": self.temperature,
             "top_p": self.top_p,
@@ -125,8 +122,7 @@ class TransformersSampler:
         }
 
     def sample(self, requests: Sequence[Request], seed: int) -> Iterator[list[Completion]]:
-        """
-        Answers the requests in batches, those with the longest prompts first.
+        """Answers the requests in batches, those with the longest prompts first.
 
         Args:
             requests (`Sequence[Request]`):
@@ -147,11 +143,11 @@ class TransformersSampler:
 
     def _tokenize(self, prompt: Prompt) -> list[int]:
         if isinstance(prompt, str):
-            return self.tokenizer(prompt)["input_ids"]
-        tokenized = self.tokenizer.apply_chat_template(
+            return self.tokenizer(prompt).input_ids
+        encoding = self.tokenizer.apply_chat_template(
             prompt, add_generation_prompt=True, tokenize=True, return_dict=True
         )
-        return tokenized["input_ids"]
+        return cast(BatchEncoding, encoding).input_ids
 
     def _sample_batch(self, batch: list[Request], prompt_ids: list[list[int]], seed: int) -> list[Completion]:
         config = self._generation_config()
@@ -164,7 +160,8 @@ class TransformersSampler:
         try:
             # the seed is the first request's own, so that a resumed evaluation does not repeat a batch's randomness
             with _seeded(f"{seed}/{batch[0].problem_id}/{batch[0].sample_index}", device):
-                sequences = self.model.generate(
+                generate: Callable[..., torch.Tensor] = self.model.generate  # type: ignore[assignment]
+                sequences = generate(
                     input_ids=torch.tensor(rows, device=device),  # (B, T)
                     attention_mask=torch.tensor(masks, device=device),  # (B, T)
                     generation_config=config,
@@ -197,8 +194,16 @@ class TransformersSampler:
         ends = [position for position, token in enumerate(ids) if token in eos_token_ids]
         if ends:
             ids = ids[: ends[0] + 1]
-        text = self.tokenizer.decode(ids, skip_special_tokens=True)
+        text = cast(str, self.tokenizer.decode(ids, skip_special_tokens=True))
         return Completion(request, text, num_tokens=len(ids), truncated=not ends)
+
+
+def _fingerprint(model: PreTrainedModel) -> str:
+    """Tells a model from itself after training, at little cost: a hash of the first values of every parameter."""
+    digest = hashlib.sha256()
+    for parameter in model.parameters():
+        digest.update(parameter.detach().flatten()[:64].float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 @contextmanager

@@ -3,5 +3,4 @@
 from .verdict import Outcome, Reason, Verdict
 from .verify import verify, verify_batch
 
-
 __all__ = ["Outcome", "Reason", "Verdict", "verify", "verify_batch"]

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-
 MAX_BITS = 4_096
 """Largest numerator or denominator, about 1,200 digits."""
 MAX_DEPTH = 40
@@ -34,15 +33,14 @@ class TooLargeError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    r"""
-    An exact value and how it was written.
+    r"""An exact value and how it was written.
 
     Attributes:
         value (`Fraction`):
             The value.
         is_literal (`bool`):
-            Written as one number: an integer, a decimal, a fraction that is not whole, a mixed number, or a multiple of
-            a power of ten. `8/2` and `2+2` are not, they leave work to do.
+            Written as one number: an integer, a decimal, a fraction that is not whole, a mixed number, or a multiple
+            of a power of ten. `8/2` and `2+2` are not, they leave work to do.
         resolution (`Fraction`):
             One unit of the last decimal place, within which the number may be a rounding; 0 without decimals.
     """
@@ -57,8 +55,7 @@ class Number:
 
 
 def evaluate(tokens: Sequence[str]) -> Number:
-    """
-    Evaluates arithmetic exactly, in time and memory bounded by the limits of this module.
+    """Evaluates arithmetic exactly, in time and memory bounded by the limits of this module.
 
     Args:
         tokens (`Sequence[str]`):

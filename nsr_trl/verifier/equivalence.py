@@ -10,12 +10,11 @@ import re
 from .arithmetic import DIGITS, NotArithmeticError, Number, TooLargeError, evaluate
 from .verdict import Outcome, Reason
 
-
 MAX_CHARACTERS = 10_000
 """Longer answers are compared as they stand."""
 
 Form = tuple[str, ...]
-"""A normal form: TeX tokens, that is commands, escaped characters and single characters, every digit one of its own."""
+"""A normal form: TeX tokens, that is commands, escaped characters and single characters, digits included."""
 
 _TOKEN = re.compile(r"\\[A-Za-z]+|\\.|\s+|.", re.DOTALL)
 _EXPLICIT_SEPARATOR = re.compile(r"(?<=[0-9])(?:,\s*\\!|\{,\})\s*(?=[0-9]{3})")
@@ -38,8 +37,7 @@ _UNITS: tuple[Form, ...] = (("\\%",), ("\\degree",), ("^", "\\circ"))
 
 
 def compare(answer: str, gold: str) -> tuple[Outcome, Reason]:
-    r"""
-    Compares two bare answers.
+    r"""Compares two bare answers.
 
     Args:
         answer (`str`):
@@ -77,8 +75,7 @@ def compare(answer: str, gold: str) -> tuple[Outcome, Reason]:
 
 
 def normalize(text: str) -> Form:
-    r"""
-    Normal form of an answer: what is left once harmless differences of form are gone.
+    r"""Normal form of an answer: what is left once harmless differences of form are gone.
 
     Dropped are dollar signs and other math delimiters, spaces (but `2 3` is not `23`), fonts such as `\text{}`, sizes
     such as `\left`, braces around a single token or the whole, `{,}` and `,\!` between digits, and a final full stop.

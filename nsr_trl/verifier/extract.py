@@ -16,8 +16,7 @@ _END_OF_BARE_BOX = re.compile(r"[$\n]|\\[)\]]|\Z")
 
 
 def extract_answer(text: str) -> str | None:
-    r"""
-    Content of the last balanced `\boxed{}` or `\fbox{}` after the last `</think>`, in time linear in the text.
+    r"""Content of the last balanced `\boxed{}` or `\fbox{}` after the last `</think>`, in time linear in the text.
 
     Boxes may nest (the inner one counts), span lines and hold escaped braces. An empty box holds no answer and is
     passed over, as is an unclosed one. A box without braces, as in `$\boxed 5$`, is read up to the next `$`, `\)`,
@@ -54,8 +53,7 @@ def extract_answer(text: str) -> str | None:
 
 
 def extract_gold(gold: str | int | float | None) -> str:
-    r"""
-    The bare reference answer in a reference: the content of its last box if it mentions one, else all of it.
+    r"""The bare reference answer in a reference: the content of its last box if it mentions one, else all of it.
 
     Args:
         gold (`str`, `int`, `float` or `None`):

@@ -35,8 +35,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """
-    The verdict on one response.
+    """The verdict on one response.
 
     Attributes:
         outcome ([`Outcome`]):

@@ -1,0 +1,181 @@
+"""The quickstart in reading order: evaluate a tiny model, train it on the sign of its answers, evaluate it again.
+
+The trainer, the verifier and the evaluation are those of a 7B run; only the model and the problems are small. In: an
+objective, a seed, a folder. Out, in the folder: the model with its card, `pass_at_k.png`, the completions of every step
+and the evaluated samples before and after.
+"""
+
+import os
+import time
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers.utils import logging
+
+from ..card import build_card
+from ..config import SignedRewardConfig
+from ..data import Problem, to_dataset
+from ..evaluation.runner import Evaluation, evaluate, format_table
+from ..evaluation.samplers import TransformersSampler
+from ..rewards import math_reward
+from ..trainer import SignedRewardTrainer
+from .model import model_path
+from .problems import generate_problems
+
+
+MAX_STEPS = 40
+NUM_TRAIN_PROBLEMS = 2048
+NUM_TEST_PROBLEMS = 200
+NUM_SAMPLES = 64  # per problem, for Pass@64
+MAX_COMPLETION_LENGTH = 56
+
+
+class OutputExistsError(ValueError):
+    """The output folder holds something that the run would overwrite."""
+
+
+def run_quickstart(
+    objective: str = "w_reinforce", seed: int = 0, output_dir: str | Path = "quickstart-run"
+) -> dict[str, Evaluation]:
+    """
+    Trains the shipped model on arithmetic and measures Pass@1 to Pass@64 on held-out problems before and after.
+
+    Args:
+        objective (`str`, *optional*, defaults to `"w_reinforce"`):
+            Name of the objective, as in [`SignedRewardConfig`].
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of the problems, the samples and the training.
+        output_dir (`str` or `Path`, *optional*, defaults to `"quickstart-run"`):
+            Folder to write; must be new or empty.
+
+    Returns:
+        `dict[str, Evaluation]`: the evaluations `"before"` and `"after"`.
+
+    Raises:
+        OutputExistsError: If the folder is not empty.
+    """
+    output_dir = Path(output_dir)
+    if output_dir.exists() and any(output_dir.iterdir()):
+        raise OutputExistsError(
+            f"the output folder must be new or empty; {str(output_dir)!r} holds files. "
+            "Name another with --output-dir, or remove it."
+        )
+    started = time.monotonic()
+    quieten()
+
+    tokenizer = AutoTokenizer.from_pretrained(model_path(), padding_side="left")
+    model = AutoModelForCausalLM.from_pretrained(model_path(), dtype=torch.float32)
+    train_problems, test_problems = (
+        [Problem(row["question"], row["answer"]) for row in generate_problems(number, seed, split)]
+        for number, split in ((NUM_TRAIN_PROBLEMS, "train"), (NUM_TEST_PROBLEMS, "test"))
+    )
+    num_parameters = sum(p.numel() for p in model.parameters())
+    print(f"A {num_parameters / 1e6:.2f}M-parameter model on problems such as {train_problems[0].question!r}.")
+
+    def evaluate_now(name: str) -> Evaluation:
+        return evaluate(
+            TransformersSampler(model, tokenizer, max_new_tokens=MAX_COMPLETION_LENGTH, batch_size=512),
+            test_problems,
+            num_samples=NUM_SAMPLES,
+            template="plain",
+            output_dir=output_dir / "evaluation" / name,
+            seed=seed,
+        )
+
+    evaluations = {"before": evaluate_now("before")}
+
+    trainer = SignedRewardTrainer(
+        model=model,
+        reward_funcs=math_reward,
+        args=quickstart_config(objective, seed, output_dir),
+        train_dataset=to_dataset(train_problems, template="plain"),
+        processing_class=tokenizer,
+        callbacks=[StepLine()],
+    )
+    print(f"Training with objective={objective!r}: {trainer.signed_objective.formula}.")
+    trainer.train()
+    trainer.save_model()
+    evaluations["after"] = evaluate_now("after")
+
+    table = format_table(evaluations)
+    facts = replace(
+        trainer.card_facts(f"quickstart-{objective}", "procedural arithmetic"),
+        evaluation=table,
+        figure=draw(evaluations, output_dir),
+        example_prompt=repr(test_problems[0].question),
+    )
+    build_card(facts).save(output_dir / "README.md")
+
+    print(f"\n{table}\n")
+    print(f"{NUM_TEST_PROBLEMS} held-out problems x {NUM_SAMPLES} samples, {time.monotonic() - started:.0f} s in all.")
+    print(f"The model, its card (README.md), pass_at_k.png, completions/ and evaluation/ are in {output_dir}/")
+    return evaluations
+
+
+def quickstart_config(objective: str, seed: int, output_dir: str | Path) -> SignedRewardConfig:
+    """The settings of the quickstart: on-policy, full fine-tuning in float32 on the CPU."""
+    return SignedRewardConfig(
+        output_dir=str(output_dir),
+        objective=objective,
+        seed=seed,
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        max_steps=MAX_STEPS,
+        per_device_train_batch_size=256,
+        num_generations=8,
+        max_completion_length=MAX_COMPLETION_LENGTH,
+        learning_rate=1e-4,
+        lr_scheduler_type="constant",
+        weight_decay=0.01,
+        save_strategy="no",
+        logging_steps=1,
+        log_completions=True,
+        num_completions_to_print=0,
+        report_to="none",
+        disable_tqdm=True,
+    )
+
+
+class StepLine(TrainerCallback):
+    """A progress bar with the numbers worth watching."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Opens the bar."""
+        self.bar = tqdm(total=state.max_steps, desc="training", unit="step", mininterval=1)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **kwargs: Any) -> None:
+        """Shows what the step reported."""
+        logs = logs or {}
+        if "signed/correct_ratio" in logs:
+            shown = {"correct": f"{logs['signed/correct_ratio']:.0%}", "entropy": f"{logs['entropy']:.2f}"}
+            self.bar.set_postfix(shown, refresh=False)
+            self.bar.update(state.global_step - self.bar.n)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Closes the bar."""
+        self.bar.close()
+
+
+def draw(evaluations: dict[str, Evaluation], output_dir: Path) -> str | None:
+    """Draws the figure and returns its name; without matplotlib says so and returns `None`."""
+    try:
+        from ..evaluation.plots import plot_pass_at_k
+    except ImportError as error:
+        print(f"No figure: {error}")
+        return None
+    plot_pass_at_k(evaluations, output_dir / "pass_at_k.png")
+    return "pass_at_k.png"
+
+
+def quieten() -> None:
+    """Silences the libraries' progress bars and advice, which a first run can do nothing about."""
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

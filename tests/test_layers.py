@@ -1,0 +1,90 @@
+"""Each layer imports only lower ones, and the lowest ones no heavy library."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+import nsr_trl
+
+
+ROOT = Path(nsr_trl.__file__).parent
+
+LAYERS: tuple[tuple[str, ...], ...] = (
+    # 0: plain Python (numpy in pass_at_k and results)
+    ("verifier.*", "evaluation.pass_at_k", "evaluation.records", "evaluation.results", "quickstart.problems", "resources"),
+    # 1: torch only, not each other
+    ("objective", "metrics"),
+    # 2: adapters, one foreign library each
+    ("config", "data", "rewards", "card", "evaluation.samplers", "evaluation.plots", "quickstart.model"),
+    # 3: assemblies
+    ("trainer", "evaluation.runner"),
+    # 4: doors
+    ("quickstart.run",),
+    # 5 and 6: the command, which imports inside the chosen command
+    ("cli",),
+    ("__main__",),
+)
+
+FOREIGN = {0: {"numpy"}, 1: {"torch"}}
+
+
+def modules() -> dict[str, Path]:
+    """Module name, without the package's, to file; package `__init__` files only gather names and are left out."""
+    files = [path for path in ROOT.rglob("*.py") if path.name != "__init__.py"]
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in files}
+
+
+def layer_of(name: str) -> int:
+    for layer, patterns in enumerate(LAYERS):
+        if any(name == p or (p.endswith(".*") and (name + ".").startswith(p[:-1])) for p in patterns):
+            return layer
+    raise AssertionError(f"nsr_trl.{name} stands in no layer: add it to LAYERS")
+
+
+def imports(name: str) -> tuple[set[str], set[str]]:
+    """(modules of this package, foreign top-level packages) that a module imports, at any depth."""
+    own, foreign = set(), set()
+    package = ["nsr_trl", *name.split(".")[:-1]]
+    for node in ast.walk(ast.parse(modules()[name].read_text())):
+        if isinstance(node, ast.Import):
+            targets = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) + 1 - node.level] if node.level else []
+            target = ".".join([*base, *([node.module] if node.module else [])])
+            # `from . import x` and `from .package import module` name modules too
+            targets = [f"{target}.{alias.name}" if target == "nsr_trl" else target for alias in node.names]
+        else:
+            continue
+        for target in targets:
+            top, _, rest = target.partition(".")
+            if top != "nsr_trl":
+                foreign.add(top)
+            elif rest and not rest.startswith("__"):
+                own.add(rest)
+    return own, foreign - set(sys.stdlib_module_names)
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_a_module_imports_only_lower_layers(name):
+    own, foreign = imports(name)
+    layer = layer_of(name)
+    for other in own:
+        within_package = layer == 0 and other.split(".")[0] == name.split(".")[0]
+        assert layer_of(other) < layer or within_package, f"{name} imports {other}"
+    if layer in FOREIGN:
+        assert foreign <= FOREIGN[layer]
+
+
+def test_the_layers_name_only_modules_that_exist():
+    names = modules()
+    for pattern in (p for layer in LAYERS for p in layer):
+        assert any(layer_of(name) >= 0 and (name == pattern or name.startswith(pattern.rstrip("*"))) for name in names)
+
+
+def test_only_the_trainer_touches_trls_private_surface():
+    for name, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("trl."):
+                assert name == "trainer", f"{name} imports {node.module}"

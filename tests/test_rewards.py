@@ -1,0 +1,42 @@
+from collections import defaultdict
+
+import pytest
+
+from nsr_trl.rewards import math_reward
+
+
+def test_correct_is_one_incorrect_zero_and_undecided_none():
+    completions = [r"\boxed{5}", r"\boxed{6}", r"\boxed{\sqrt{25}}", "no box"]
+    assert math_reward(completions, answer=["5"] * 4) == [1.0, 0.0, None, 0.0]
+
+
+def test_the_assistant_messages_of_a_conversation_are_read():
+    conversation = [
+        {"role": "assistant", "content": None},
+        {"role": "tool", "content": r"\boxed{6}"},
+        {"role": "assistant", "content": [{"type": "text", "text": r"So \boxed"}, {"type": "text", "text": "{5}"}]},
+        {"role": "assistant", "content": "That is all."},
+    ]
+    assert math_reward([conversation], answer=["5"]) == [1.0]
+
+
+def test_a_solution_column_serves_where_there_is_no_answer_column():
+    assert math_reward([r"\boxed{5}"], solution=[r"It is $\boxed{5}$."]) == [1.0]
+    assert math_reward([r"\boxed{5}"], solution=[r"It is $\boxed{6}$."], answer=["5"]) == [1.0]
+
+
+def test_numbers_and_missing_values_in_the_column_are_read():
+    assert math_reward([r"\boxed{5}"] * 3, answer=[5, 6, None]) == [1.0, 0.0, None]
+
+
+def test_a_dataset_without_reference_is_refused_with_its_columns_named():
+    with pytest.raises(ValueError, match=r"'answer' or 'solution'; .* \['level', 'target'\]\. Rename"):
+        math_reward(["x"], prompts=["q"], completion_ids=[[1]], trainer_state=None, target=["5"], level=["1"])
+
+
+def test_the_answer_and_the_reason_reach_the_completions_table():
+    table = defaultdict(list)
+    math_reward(
+        [r"\boxed{5}", "none"], answer=["5", "5"], log_extra=lambda column, values: table[column].extend(values)
+    )
+    assert table == {"extracted_answer": ["5", ""], "reason": ["string", "no answer"]}

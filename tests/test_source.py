@@ -1,0 +1,41 @@
+"""What holds for every source file of the package."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import nsr_trl
+
+PACKAGE = Path(nsr_trl.__file__).parent
+FORBIDDEN_CALLS = {"eval", "exec", "parse_expr", "sympify"}
+
+
+def called_names(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            yield node.func.id
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr != "eval":
+            yield node.func.attr  # `model.eval()` is no evaluation of text
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_module_turns_text_into_code(path):
+    assert FORBIDDEN_CALLS.isdisjoint(called_names(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+@pytest.mark.parametrize(
+    ("module", "unwanted"),
+    [
+        ("nsr_trl.verifier", ["torch", "trl", "transformers", "datasets", "sympy", "numpy"]),
+        ("nsr_trl.evaluation.pass_at_k", ["torch", "trl", "transformers", "datasets", "matplotlib"]),
+        ("nsr_trl.evaluation.records", ["torch", "trl", "transformers", "datasets", "numpy"]),
+        ("nsr_trl.data", ["trl"]),
+    ],
+)
+def test_importing_a_module_loads_nothing_heavier_than_it_needs(module, unwanted):
+    program = f"import sys, {module}; print(*(set({unwanted}) & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == []
