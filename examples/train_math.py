@@ -4,8 +4,8 @@ Trains a causal LM, by Hub id or path, on the sign of its answers to MATH.
     python examples/train_math.py --model_name_or_path Qwen/Qwen2.5-Math-1.5B --output_dir math-nsr --objective nsr \
         --per_device_train_batch_size 8 --num_generations 8 --max_completion_length 1024 --max_steps 100
 
-Every field of `SignedRewardConfig` (and so of `GRPOConfig`) and of TRL's `ModelConfig` is a flag; `--config FILE.yaml` reads them
-from a file. `--dataset` takes a Hub id or a local parquet, JSON or CSV file.
+Every field of `SignedRewardConfig` (and so of `GRPOConfig`) and of TRL's `ModelConfig` is a flag; `--config FILE.yaml`
+reads them from a file. `--dataset` takes a Hub id or a local parquet, JSON or CSV file.
 """
 
 from dataclasses import dataclass, field

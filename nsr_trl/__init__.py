@@ -27,7 +27,7 @@ _MODULE_OF = {
     "verify_batch": "verifier",
 }
 
-__all__ = sorted([*_MODULE_OF, "__version__"])  # noqa: PLE0605
+__all__ = sorted([*_MODULE_OF, "__version__"])
 
 if TYPE_CHECKING:
     from .config import SignedRewardConfig as SignedRewardConfig

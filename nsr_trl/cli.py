@@ -10,7 +10,7 @@ OBJECTIVES = ("psr", "nsr", "w_reinforce", "reinforce", "grpo")  # a copy: the t
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Returns the parser of all commands; each one sets `run` to the function that it calls with the parsed arguments."""
+    """Returns the parser of all commands; each sets `run` to the function that it calls with the parsed arguments."""
     parser = argparse.ArgumentParser(
         prog="nsr-trl", description="Train reasoning models on the sign of a verified answer (arXiv 2506.01347)."
     )
@@ -20,8 +20,8 @@ def build_parser() -> argparse.ArgumentParser:
     quickstart = commands.add_parser(
         "quickstart",
         help="train a tiny model on a CPU in minutes and show its Pass@k before and after",
-        description="Trains a tiny language model on arithmetic with the trainer, verifier and evaluation of a real run, "
-        "and writes the model, its card, the Pass@k table and figure, and the completions. Needs no network and no GPU.",
+        description="Trains a tiny language model on arithmetic with the trainer, verifier and evaluation of a real "
+        "run, and writes the model, its card, the Pass@k figure and the completions. Needs no network and no GPU.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     quickstart.add_argument("--objective", choices=OBJECTIVES, default="w_reinforce", help="what the sign is worth")

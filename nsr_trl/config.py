@@ -19,7 +19,8 @@ class SignedRewardConfig(GRPOConfig):
     Only the fields that `GRPOConfig` does not have are listed here. Its defaults are kept: the clipped surrogate with
     `epsilon=0.2`, the token mean over the sampled tokens (`loss_type="dapo"`), no KL term (`beta=0.0`).
 
-    Parameters:
+    Parameters
+    ----------
         objective (`str`, *optional*, defaults to `"w_reinforce"`):
             What the sign of an answer is worth. `"psr"` trains on correct completions only, `"nsr"` on incorrect ones
             only, `"reinforce"` on both alike, `"w_reinforce"` on both with `positive_weight` and `negative_weight`;
@@ -40,8 +41,8 @@ class SignedRewardConfig(GRPOConfig):
     objective: str = field(
         default="w_reinforce",
         metadata={
-            "help": "What the sign of an answer is worth: 'psr' trains on correct completions only, 'nsr' on incorrect "
-            "ones only, 'reinforce' on both alike, 'w_reinforce' on both with `positive_weight` and "
+            "help": "What the sign of an answer is worth: 'psr' trains on correct completions only, 'nsr' on "
+            "incorrect ones only, 'reinforce' on both alike, 'w_reinforce' on both with `positive_weight` and "
             "`negative_weight`, 'grpo' keeps TRL's advantages.",
             "choices": list(OBJECTIVE_NAMES),
         },

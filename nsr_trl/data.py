@@ -10,6 +10,7 @@ from datasets import Dataset, DatasetDict, load_dataset
 
 from .verifier.extract import extract_gold
 
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -44,7 +45,8 @@ _FILE_BUILDERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".cs
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A question and its reference answer.
+    """
+    A question and its reference answer.
 
     Attributes:
         question (`str`):
@@ -76,7 +78,8 @@ def load_problems(
     question_column: str | None = None,
     answer_column: str | None = None,
 ) -> list[Problem]:
-    r"""Loads problems from the Hub or from a file.
+    r"""
+    Loads problems from the Hub or from a file.
 
     Rows in verl's format (`reward_model` holds a `ground_truth` with `question` and `solution` or `target`) are
     recognised. Of other rows the question and the answer are read from the columns named, or else from the first of
@@ -116,7 +119,8 @@ def load_problems(
 def format_prompt(
     question: str, template: str | None = None, tokenizer: "PreTrainedTokenizerBase | None" = None
 ) -> str | list[dict[str, str]]:
-    """Puts a question into the form the policy is prompted with.
+    """
+    Puts a question into the form the policy is prompted with.
 
     Args:
         question (`str`):
@@ -151,7 +155,8 @@ def format_prompt(
 def to_dataset(
     problems: Iterable[Problem], template: str | None = None, tokenizer: "PreTrainedTokenizerBase | None" = None
 ) -> Dataset:
-    """Builds the dataset a trainer reads.
+    """
+    Builds the dataset a trainer reads.
 
     Args:
         problems (`Iterable[Problem]`):

@@ -1,7 +1,7 @@
 """Metrics of a signed run, as sums and counts, so that micro-batches and ranks combine exactly.
 
-Tensors come in, `{name: (sum, count)}` comes out; whoever logs divides the summed sums by the summed counts, once. `METRICS` is
-the list of names and definitions: the code is tested against it and the documentation prints it.
+Tensors come in, `{name: (sum, count)}` comes out; whoever logs divides the summed sums by the summed counts, once.
+`METRICS` is the list of names and definitions: the code and the documentation are tested against it.
 
 P problems, G completions per problem, B rows, T completion tokens. Outcomes are +1 correct, -1 incorrect, 0 undecided.
 """
@@ -17,7 +17,7 @@ SIGNS = {"correct": 1, "incorrect": -1}
 METRICS: dict[str, str] = {
     "signed/correct_ratio": "share of sampled completions that are correct",
     "signed/incorrect_ratio": "share of sampled completions that are incorrect",
-    "signed/undecided_ratio": "share of sampled completions that the reward function could not decide; they train nothing",
+    "signed/undecided_ratio": "share of sampled completions that could not be decided; they train nothing",
     "signed/groups_solved": "share of prompts whose completions are all correct",
     "signed/groups_solved_once": "share of prompts with at least one correct completion",
     "signed/groups_unsolved": "share of prompts with no correct completion",
@@ -27,8 +27,8 @@ METRICS: dict[str, str] = {
     "signed/entropy/incorrect": "mean entropy in nats of the policy over the tokens of incorrect completions",
     "signed/logp/correct": "mean log-probability in nats of the sampled tokens of correct completions",
     "signed/logp/incorrect": "mean log-probability in nats of the sampled tokens of incorrect completions",
-    "signed/clip_ratio/correct": "share of the tokens of correct completions whose gradient the clip stops (clipped losses)",
-    "signed/clip_ratio/incorrect": "share of the tokens of incorrect completions whose gradient the clip stops (clipped losses)",
+    "signed/clip_ratio/correct": "share of the tokens of correct completions that the clip stops (clipped losses)",
+    "signed/clip_ratio/incorrect": "share of the tokens of incorrect completions that the clip stops (clipped losses)",
     "signed/loss_share/correct": "share of the absolute loss that correct completions carry (clipped losses)",
     "signed/loss_share/incorrect": "share of the absolute loss that incorrect completions carry (clipped losses)",
 }
@@ -94,8 +94,10 @@ def token_metrics(
             Entropies in nats of the policy.
         log_ratio (`torch.Tensor` of shape `(B, T)` or `(B, 1)`):
             Log of the importance ratio rho, per token or per sequence.
-        epsilon_low (`float`), epsilon_high (`float`):
-            The clip range of rho is `[1 - epsilon_low, 1 + epsilon_high]`.
+        epsilon_low (`float`):
+            Rho is clipped below at `1 - epsilon_low`.
+        epsilon_high (`float`):
+            Rho is clipped above at `1 + epsilon_high`.
 
     Returns:
         `dict[str, tuple[Tensor, Tensor]]`: scalar sums and counts by metric name, in the order of `TOKEN_METRICS`.

@@ -1,9 +1,9 @@
 """Signed objective: which completions teach the policy, and in which direction.
 
-Outcomes come in, signed weights go out. The trainer puts the weights where GRPO has its advantages, so the loss is TRL's
-clipped surrogate `max(-A rho, -A clip(rho, 1 - eps, 1 + eps))` with `A` = weight (arXiv 2506.01347, appendix on objectives).
-This is GRPO without the group mean, without the group standard deviation and without partial credit: what is left is the
-sign of a verified answer.
+Outcomes come in, signed weights go out. The trainer puts the weights where GRPO has its advantages, so the loss is
+TRL's clipped surrogate `max(-A rho, -A clip(rho, 1 - eps, 1 + eps))` with A the weight (arXiv 2506.01347, App. C.1).
+This is GRPO without the group mean, without the group standard deviation and without partial credit: what is left is
+the sign of a verified answer.
 
 P problems, G completions per problem, B = P*G rows.
 """
@@ -57,9 +57,9 @@ def check_outcome_rewards(rewards: Tensor, correct_threshold: float) -> None:
     if len(values) > 1 and not (values > correct_threshold).any():
         shown = ", ".join(f"{value:g}" for value in values[:8].tolist()) + (", ..." if len(values) > 8 else "")
         raise ValueError(
-            f"The outcome reward must be above correct_threshold={correct_threshold:g} on correct completions and equal "
-            f"on all incorrect ones; so far it took the values {shown} and never exceeded the threshold, so every "
-            "completion would be trained on as incorrect. Return 1 for correct and 0 for incorrect, and set "
+            f"The outcome reward must be above correct_threshold={correct_threshold:g} on correct completions and "
+            f"equal on all incorrect ones; so far it took the values {shown} and never exceeded the threshold, so "
+            "every completion would be trained on as incorrect. Return 1 for correct and 0 for incorrect, and set "
             'objective="nsr" to train on the incorrect ones only; or lower `correct_threshold` if the scale is meant.'
         )
 
@@ -84,8 +84,8 @@ class Objective:
         formula (`str`):
             What it minimises, for humans.
         weigh (`Callable[[Tensor], Tensor]` or `None`):
-            Outcomes of shape `(P, G)` to signed float32 weights of shape `(P, G)`. A row of the argument is a group, so
-            a rule may depend on the group's correct count. `None` keeps TRL's advantages.
+            Outcomes of shape `(P, G)` to signed float32 weights of shape `(P, G)`. A row of the argument is a group,
+            so a rule may depend on the group's correct count. `None` keeps TRL's advantages.
     """
 
     name: str
@@ -131,26 +131,17 @@ def build_objective(
             f"`objective` must be one of {', '.join(OBJECTIVE_NAMES)}; got {name!r}. "
             "For other weights, set `positive_weight` and `negative_weight` with objective='w_reinforce'."
         )
-    given = {"positive_weight": positive_weight, "negative_weight": negative_weight}
-    own = dict(zip(given, POLARITIES.get(name, (None, None)), strict=True))
-    for field, value in given.items():
-        if value is None:
-            continue
-        if not 0 <= value < float("inf"):
-            raise ValueError(
-                f"`{field}` must be a finite magnitude >= 0; got {value}. "
-                "The sign comes from the outcome, so write 1.0 rather than -1.0."
-            )
-        if name != "w_reinforce" and value != own[field]:
-            fixed = f"fixed at {own[field]}" if name in POLARITIES else "not used"
-            raise ValueError(
-                f"`{field}` is {fixed} under objective={name!r}; got {value}. "
-                "Choose objective='w_reinforce' for weights of your own."
-            )
     if name == "grpo":
+        for field, value in (("positive_weight", positive_weight), ("negative_weight", negative_weight)):
+            if value is not None:
+                raise ValueError(
+                    f"`{field}` is not used under objective='grpo'; got {value}. "
+                    "Choose objective='w_reinforce' for weights of your own."
+                )
         return Objective("grpo", "GRPO: group-normalised advantages", None)
 
-    positive, negative = (own[field] if value is None else value for field, value in given.items())
+    positive = _weight(name, "positive_weight", positive_weight, POLARITIES[name][0])
+    negative = _weight(name, "negative_weight", negative_weight, POLARITIES[name][1])
     if positive == negative == 0:
         raise ValueError(
             "One of `positive_weight` and `negative_weight` must be above 0; got 0 and 0, which trains nothing. "
@@ -159,3 +150,20 @@ def build_objective(
     terms = ((positive, "L_PSR"), (negative, "L_NSR"))
     formula = " + ".join(term if weight == 1 else f"{weight:g} {term}" for weight, term in terms if weight)
     return Objective(name, formula, constant_weights(positive, negative))
+
+
+def _weight(name: str, field: str, value: float | None, own: float) -> float:
+    """The weight in force: the given one, or the objective's own."""
+    if value is None:
+        return own
+    if not 0 <= value < float("inf"):
+        raise ValueError(
+            f"`{field}` must be a finite magnitude >= 0; got {value}. "
+            "The sign comes from the outcome, so write 1.0 rather than -1.0."
+        )
+    if name != "w_reinforce" and value != own:
+        raise ValueError(
+            f"`{field}` is fixed at {own} under objective={name!r}; got {value}. "
+            "Choose objective='w_reinforce' for weights of your own."
+        )
+    return value

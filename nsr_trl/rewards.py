@@ -5,6 +5,7 @@ from typing import Any
 
 from .verifier import Outcome, verify_batch
 
+
 _REWARD_OF = {Outcome.CORRECT: 1.0, Outcome.INCORRECT: 0.0, Outcome.UNDECIDED: None}
 # what `GRPOTrainer` passes besides the columns of the dataset
 _TRL_ARGUMENTS = {"prompts", "completion_ids", "trainer_state", "log_metric", "environments"}
@@ -17,7 +18,8 @@ def math_reward(
     log_extra: Callable[[str, list], None] | None = None,
     **kwargs: Any,
 ) -> list[float | None]:
-    r"""Reward function that verifies the boxed answer of each completion.
+    r"""
+    Reward function that verifies the boxed answer of each completion.
 
     Unlike TRL's `accuracy_reward` it returns `None` for a completion it cannot decide, so that none is trained on as
     wrong because the verifier failed.

@@ -62,13 +62,12 @@ class SignedRewardTrainer(GRPOTrainer):
     Trains on the sign of a verified answer (PSR, NSR, W-REINFORCE; arXiv 2506.01347).
 
     A [`~trl.GRPOTrainer`] with one difference: the advantage of a completion is a signed weight, `+positive_weight`
-    when its outcome reward says correct, `-negative_weight` when it says incorrect and 0 when it does not say (`None`).
-    The weight is never normalised over the group, so a group that is all wrong, or all right, trains as it should.
+    when its outcome reward says correct, `-negative_weight` when it says incorrect and 0 when it says neither
+    (`None`). It is never normalised over the group, so a group that is all wrong, or all right, trains as it should.
     The constructor, the datasets, reward functions, callbacks, PEFT, DeepSpeed, FSDP and vLLM are those of
     `GRPOTrainer`; only `args` is a [`SignedRewardConfig`] (a plain `GRPOConfig` is upgraded).
 
     Example:
-
     ```python
     from datasets import load_dataset
     from nsr_trl import SignedRewardTrainer, math_reward
@@ -84,8 +83,8 @@ class SignedRewardTrainer(GRPOTrainer):
     The sign comes from one reward function: the only one, or the one that `args.outcome_reward` names.
 
     Raises:
-        ValueError: If the outcome reward is not named among several, or names none; and, while training, if the outcome
-            reward takes several values of which none is above `args.correct_threshold`.
+        ValueError: If the outcome reward is not named among several, or names none; and, while training, if the
+            outcome reward takes several values of which none is above `args.correct_threshold`.
         NotImplementedError: For vision-language models.
         RuntimeError: If the installed TRL lacks a method that this class wraps.
     """
@@ -105,8 +104,11 @@ class SignedRewardTrainer(GRPOTrainer):
             }"""),
     }
 
-    @functools.wraps(GRPOTrainer.__init__, assigned=(), updated=())  # for help() and editors: TRL's own signature
-    def __init__(self, model: Any, reward_funcs: Any = None, args: GRPOConfig | None = None, *rest: Any, **kwargs: Any):
+    # help() and editors show the signature of `GRPOTrainer`
+    @functools.wraps(GRPOTrainer.__init__, assigned=(), updated=())  # type: ignore[misc]
+    def __init__(
+        self, model: Any, reward_funcs: Any = None, args: GRPOConfig | None = None, *rest: Any, **kwargs: Any
+    ):
         check_hooks()
         if args is None:
             model_id = model if isinstance(model, str) else get_config_model_id(model.config)
@@ -133,7 +135,7 @@ class SignedRewardTrainer(GRPOTrainer):
         if self._is_vlm:
             raise NotImplementedError(
                 "SignedRewardTrainer trains text-only models; got a vision-language processor. "
-                "Pass `processing_class=AutoTokenizer.from_pretrained(...)` to train on text alone, or use GRPOTrainer."
+                "Pass `processing_class=AutoTokenizer.from_pretrained(...)` to train on text, or use GRPOTrainer."
             )
         self._outcome_index = self._find_outcome_reward()
 
@@ -159,7 +161,9 @@ class SignedRewardTrainer(GRPOTrainer):
     def _calculate_rewards(
         self, inputs: list[dict], prompts: list, completions: list, completion_ids_list: list
     ) -> Tensor:
-        rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)  # (B, reward functions)
+        rewards = super()._calculate_rewards(
+            inputs, prompts, completions, completion_ids_list
+        )  # (B, reward functions)
         if self._outcome_index is None:
             return rewards
         outcome_rewards = rewards[:, self._outcome_index]
@@ -202,14 +206,17 @@ class SignedRewardTrainer(GRPOTrainer):
             logged.extend(weights.tolist())
         return batch
 
-    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def _get_per_token_logps_and_entropies(
+        self, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         logps, entropies, aux_loss = super()._get_per_token_logps_and_entropies(*args, **kwargs)
         if entropies is not None:  # only the loss asks for them
-            self._forward = (logps.detach(), entropies.detach())
+            self._forward = logps.detach(), entropies.detach()
         return logps, entropies, aux_loss
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         loss = super()._compute_loss(model, inputs)
+        assert self._forward is not None, "TRL's loss asks for log-probs and entropies"
         (logps, entropies), self._forward = self._forward, None
         if "outcomes" not in inputs:
             return loss
@@ -231,12 +238,15 @@ class SignedRewardTrainer(GRPOTrainer):
         self._token_totals = totals if self._token_totals is None else self._token_totals + totals
         if self._mode == "eval" or self.accelerator.sync_gradients:
             reduced = self.accelerator.reduce(self._token_totals, reduction="sum").tolist()
-            reported = TOKEN_METRICS if self.loss_type in CLIPPED_LOSSES else set(TOKEN_METRICS) - set(SURROGATE_METRICS)
+            reported = (
+                TOKEN_METRICS if self.loss_type in CLIPPED_LOSSES else set(TOKEN_METRICS) - set(SURROGATE_METRICS)
+            )
             self._add({name: row for name, row in zip(TOKEN_METRICS, reduced, strict=True) if name in reported})
             self._token_totals = None
         return loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Logs what TRL logs and this trainer's metrics, each a sum over its count."""
         totals = self._totals[self._mode]
         for name, (total, count) in totals.items():
             if count:  # no incorrect completion, no mean length of incorrect completions
@@ -261,7 +271,7 @@ class SignedRewardTrainer(GRPOTrainer):
                 "optimizer steps": self.state.global_step,
                 "prompts x completions per generation": f"{num_prompts} x {self.num_generations}",
                 "learning rate": f"{args.learning_rate:g}",
-                "loss": f"{self.loss_type}, clip [{1 - self.epsilon_low:g}, {1 + self.epsilon_high:g}], KL {self.beta:g}",
+                "loss": f"{self.loss_type}, epsilon {self.epsilon_low:g} and {self.epsilon_high:g}, KL {self.beta:g}",
                 "sampling temperature": self.temperature,
                 "completion tokens at most": self.max_completion_length,
                 "outcome reward": None if self._outcome_index is None else self.reward_func_names[self._outcome_index],
@@ -303,7 +313,7 @@ class SignedRewardTrainer(GRPOTrainer):
             entry[1] += float(count)
 
     def _local(self, rows: Tensor, num_rows: int) -> Tensor:
-        """This rank's slice of a tensor over all ranks."""
+        """Returns the slice of a tensor over all ranks that is this rank's."""
         start = self.accelerator.process_index * num_rows
         return rows[start : start + num_rows]
 

@@ -34,7 +34,10 @@ def test_a_card_shows_the_evaluation_and_the_figure_it_was_given():
 
 @pytest.mark.parametrize(
     ("base", "link"),
-    [({"local_base": "checkpoint-3"}, "`checkpoint-3`"), ({"base_model": "Qwen/Qwen3-4B"}, "huggingface.co/Qwen/Qwen3-4B")],
+    [
+        ({"local_base": "checkpoint-3"}, "`checkpoint-3`"),
+        ({"base_model": "Qwen/Qwen3-4B"}, "huggingface.co/Qwen/Qwen3-4B"),
+    ],
 )
 def test_a_local_base_has_no_link_and_a_hub_base_has_one(base, link):
     text = str(build_card(replace(FACTS, **base)))

@@ -13,7 +13,14 @@ ROOT = Path(nsr_trl.__file__).parent
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     # 0: plain Python (numpy in pass_at_k and results)
-    ("verifier.*", "evaluation.pass_at_k", "evaluation.records", "evaluation.results", "quickstart.problems", "resources"),
+    (
+        "verifier.*",
+        "evaluation.pass_at_k",
+        "evaluation.records",
+        "evaluation.results",
+        "quickstart.problems",
+        "resources",
+    ),
     # 1: torch only, not each other
     ("objective", "metrics"),
     # 2: adapters, one foreign library each

@@ -58,7 +58,10 @@ def test_token_metrics_by_hand():
 def test_sums_over_micro_batches_equal_the_sum_over_the_batch():
     batch = worked_batch()
     whole = token_metrics(**batch, epsilon_low=0.2, epsilon_high=0.2)
-    rows = [token_metrics(**{k: v[i : i + 1] for k, v in batch.items()}, epsilon_low=0.2, epsilon_high=0.2) for i in range(3)]
+    rows = [
+        token_metrics(**{k: v[i : i + 1] for k, v in batch.items()}, epsilon_low=0.2, epsilon_high=0.2)
+        for i in range(3)
+    ]
     for name in TOKEN_METRICS:
         for part in (0, 1):
             torch.testing.assert_close(sum(row[name][part] for row in rows).float(), whole[name][part].float())

@@ -5,6 +5,7 @@ import pytest
 
 from nsr_trl.evaluation.records import RunFolder, Sample
 
+
 SAMPLE = Sample("p0", 0, "caf\u00e9 \\boxed{1}\n\u2028", "correct", "1", "string", 7, False)
 
 

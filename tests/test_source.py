@@ -9,6 +9,7 @@ import pytest
 
 import nsr_trl
 
+
 PACKAGE = Path(nsr_trl.__file__).parent
 FORBIDDEN_CALLS = {"eval", "exec", "parse_expr", "sympify"}
 

@@ -5,7 +5,6 @@ import inspect
 
 import pytest
 import torch
-from datasets import Dataset
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
@@ -85,7 +84,7 @@ def test_the_loss_of_each_objective_by_hand(make_trainer, objective, total):
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_the_gradient_on_the_logits_is_the_closed_form(make_trainer, sign):
-    """PAPER: for L = max(-A rho, -A clip(rho)), dL/dz_y = -A rho (1 - pi_y) and dL/dz_v = A rho pi_v, 0 where clipped."""
+    """For L = max(-A rho, -A clip(rho)): dL/dz_y = -A rho (1 - pi_y), dL/dz_v = A rho pi_v, and 0 where clipped."""
     trainer = make_trainer(objective="reinforce")
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(3, 4, 7, generator=generator).requires_grad_()
@@ -158,9 +157,7 @@ def test_the_grpo_objective_is_trl_to_the_last_bit(make_trainer, settings):
         (SignedRewardTrainer, SignedRewardConfig, {"objective": "grpo"}),
     ):
         recorder = Recorder()
-        trainer = make_trainer(
-            trainer_class, config_class, max_steps=5, callbacks=[recorder], **settings, **extra
-        )
+        trainer = make_trainer(trainer_class, config_class, max_steps=5, callbacks=[recorder], **settings, **extra)
         start = [p.detach().clone() for p in trainer.model.parameters()]
         trainer.train()
         runs.append((recorder.rows, [p.detach() for p in trainer.model.parameters()], start))
@@ -233,9 +230,7 @@ def test_an_unknown_outcome_reward_is_an_error_that_lists_the_names(make_trainer
 
 
 def test_the_named_reward_decides_the_sign_and_the_others_do_not(make_trainer):
-    trainer = make_trainer(
-        reward_funcs=[length_reward, all_wrong], outcome_reward="all_wrong", objective="reinforce"
-    )
+    trainer = make_trainer(reward_funcs=[length_reward, all_wrong], outcome_reward="all_wrong", objective="reinforce")
     assert rollout(trainer)["advantages"].tolist() == [-1.0] * 8
 
 

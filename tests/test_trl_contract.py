@@ -1,4 +1,4 @@
-"""Every private name, batch key and tuple length of TRL that the trainer relies on. When TRL moves, this says where."""
+"""Every private name, batch key and tuple length of TRL that the trainer relies on. When TRL moves, it shows here."""
 
 import inspect
 

@@ -1,10 +1,14 @@
+import re
 import time
+from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nsr_trl.verifier import Outcome, Reason, Verdict, verify, verify_batch
+from nsr_trl.verifier.arithmetic import evaluate
 from nsr_trl.verifier.equivalence import compare, normalize
 from nsr_trl.verifier.extract import extract_answer
 
@@ -88,6 +92,7 @@ CORRECT_AS_NUMBERS = [
     ("12.0", "12"),
     (".185", "0.185"),
     ("1,000", "1000"),
+    (r"x = \$-15,000", "-15000"),
     ("1,234,567.5", "1234567.5"),
     (r"\frac{-40}{153}", r"-\frac{40}{153}"),
     (r"\frac{6}{8}", "3/4"),
@@ -120,6 +125,8 @@ UNDECIDED = [
     ("x = 2", "y = 2", Reason.NOT_COMPARABLE),
     ("(1,2)", "(2,1)", Reason.NOT_COMPARABLE),
     ("1,2", "12", Reason.NOT_COMPARABLE),
+    ("100, 200", "100200", Reason.NOT_COMPARABLE),
+    ("(1,000)", "1000", Reason.NOT_COMPARABLE),
     ("1 000", "1000", Reason.NOT_COMPARABLE),
     ("0,111", "0.111", Reason.NOT_COMPARABLE),
     ("2^10", "1024", Reason.NOT_COMPARABLE),  # 20 to TeX
@@ -201,12 +208,28 @@ def test_any_text_gets_a_verdict_and_is_never_incorrect_against_itself(text):
     assert compare(text, text)[0] != Outcome.INCORRECT
 
 
-@given(st.text(alphabet="12{}\\ frac,.^x", max_size=30))
-def test_normal_forms_are_stable(text):
-    form = normalize(text)
-    assert (
-        normalize("".join(f"{token} " if token.startswith("\\") else token for token in form)) == form or "." in text
-    )
+INTEGERS = st.integers(0, 99).map(lambda i: (str(i), Fraction(i)))
+DECIMALS = st.integers(0, 999).map(lambda i: (f"{i // 100}.{i % 100:02}", Fraction(i, 100)))
+ARITHMETIC = st.recursive(
+    INTEGERS | DECIMALS,
+    lambda part: st.one_of(
+        st.tuples(part, part).map(lambda p: (f"({p[0][0]} + {p[1][0]})", p[0][1] + p[1][1])),
+        st.tuples(part, part).map(lambda p: (rf"\left({p[0][0]} - {p[1][0]}\right)", p[0][1] - p[1][1])),
+        st.tuples(part, part).map(lambda p: (rf"({p[0][0]}) \cdot ({p[1][0]})", p[0][1] * p[1][1])),
+        st.tuples(part, part.filter(lambda p: p[1])).map(
+            lambda p: (rf"\frac{{{p[0][0]}}}{{{p[1][0]}}}", p[0][1] / p[1][1])
+        ),
+        part.map(lambda p: (f"({p[0]})^2", p[1] ** 2)),
+        part.map(lambda p: (f"(-{p[0]})" if p[0][0] != "-" else p[0], -p[1])),
+    ),
+    max_leaves=6,
+)
+
+
+@given(ARITHMETIC)
+def test_arithmetic_is_evaluated_as_fractions_are(pair):
+    written, value = pair
+    assert evaluate(normalize(written)).value == value
 
 
 def test_no_answer_is_incorrect():
@@ -238,3 +261,9 @@ def test_a_batch_is_judged_in_order():
 def test_a_batch_needs_one_reference_per_response():
     with pytest.raises(ValueError, match=r"2 responses and 1 references\. Repeat"):
         verify_batch(["a", "b"], ["1"])
+
+
+def test_every_reason_is_documented():
+    text = (Path(__file__).parents[1] / "docs" / "verifier.md").read_text(encoding="utf-8")
+    documented = re.findall(r"^\| `([^`]+)` \| (?:correct|incorrect|undecided)", text, flags=re.MULTILINE)
+    assert documented == [str(reason) for reason in Reason]

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+
 _MAX_DRAWS = 2**23
 """Bootstrap draws held in memory at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean over problems with its confidence interval.
+    """
+    A mean over problems with its confidence interval.
 
     Attributes:
         value (`float`):
@@ -31,7 +33,8 @@ class Estimate:
 
 
 def pass_at_k(num_samples: ArrayLike, num_correct: ArrayLike, k: int) -> NDArray[np.float64]:
-    """Unbiased estimate per problem that at least one of k samples is correct: 1 - C(n - c, k) / C(n, k).
+    """
+    Unbiased estimate per problem that at least one of k samples is correct: 1 - C(n - c, k) / C(n, k).
 
     Computed as a product of k ratios, so that no binomial coefficient overflows.
 
@@ -76,7 +79,8 @@ def pass_at_k(num_samples: ArrayLike, num_correct: ArrayLike, k: int) -> NDArray
 def bootstrap_interval(
     values: ArrayLike, confidence: float = 0.95, num_resamples: int = 10_000, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean, resampling problems.
+    """
+    Percentile bootstrap interval of the mean, resampling problems.
 
     It answers how far the mean would move with other problems of the same kind. A single problem gives an interval of
     no width.
@@ -123,7 +127,8 @@ def estimate_mean(values: ArrayLike, confidence: float = 0.95, num_resamples: in
 def paired_difference(
     after: ArrayLike, before: ArrayLike, confidence: float = 0.95, num_resamples: int = 10_000, seed: int = 0
 ) -> Estimate:
-    """Mean of `after - before` on the same problems, in the same order, with its [`bootstrap_interval`].
+    """
+    Mean of `after - before` on the same problems, in the same order, with its [`bootstrap_interval`].
 
     Pairing removes the spread of difficulty between problems, so the interval is narrower than those of the two means.
 

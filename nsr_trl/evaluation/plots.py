@@ -5,6 +5,7 @@ from pathlib import Path
 
 from .results import Evaluation
 
+
 try:
     from matplotlib.figure import Figure
 except ImportError as error:
@@ -26,7 +27,8 @@ _STYLES = (
 
 
 def plot_pass_at_k(evaluations: Mapping[str, Evaluation], path: str | Path) -> None:
-    """Draws the Pass@k curves of one or several evaluations, with their 95% intervals as bands.
+    """
+    Draws the Pass@k curves of one or several evaluations, with their 95% intervals as bands.
 
     Args:
         evaluations (`Mapping[str, Evaluation]`):

@@ -15,7 +15,8 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One completion with its verdict.
+    """
+    One completion with its verdict.
 
     Attributes:
         problem_id (`str`):
@@ -47,7 +48,8 @@ class Sample:
 
 
 class RunFolder:
-    """The folder of one evaluation, created if need be.
+    """
+    The folder of one evaluation, created if need be.
 
     Args:
         path (`str` or `Path`):

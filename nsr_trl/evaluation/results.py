@@ -3,7 +3,7 @@
 P problems, n samples per problem, c of them correct.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,7 +12,8 @@ from .pass_at_k import Estimate, estimate_mean, paired_difference, pass_at_k
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Pass@k of one policy on one list of problems.
+    """
+    Pass@k of one policy on one list of problems.
 
     An undecided sample counts as not correct, so Pass@k is a lower bound, loose by as much as `num_undecided` allows.
 
@@ -53,6 +54,14 @@ class Evaluation:
         return format_table({"": self})
 
 
+_FACTS: tuple[tuple[str, Callable[[Evaluation], str]], ...] = (
+    ("problems x samples", lambda e: f"{len(e.num_correct)} x {e.num_samples}"),
+    ("undecided", lambda e: f"{e.num_undecided / (len(e.num_correct) * e.num_samples):.1%}"),
+    ("mean tokens", lambda e: f"{e.mean_length:.1f}"),
+    ("truncated", lambda e: f"{e.truncation_rate:.1%}"),
+)
+
+
 def estimate_pass_at_k(num_samples: int, num_correct: Mapping[str, int], ks: Iterable[int]) -> dict[int, Estimate]:
     """Mean Pass@k over problems, with its interval, for each k."""
     counts = list(num_correct.values())
@@ -60,7 +69,8 @@ def estimate_pass_at_k(num_samples: int, num_correct: Mapping[str, int], ks: Ite
 
 
 def format_table(evaluations: Mapping[str, Evaluation]) -> str:
-    """Sets evaluations side by side, in percent with 95% intervals.
+    """
+    Sets evaluations side by side, in percent with 95% intervals.
 
     Every evaluation after the first that has the same problems also gets its paired difference from the first.
 
@@ -82,14 +92,6 @@ def format_table(evaluations: Mapping[str, Evaluation]) -> str:
     for label, show in _FACTS:
         rows.append([label, *map(show, evaluations.values()), *[""] * len(paired)])
     return _align(rows)
-
-
-_FACTS: Sequence[tuple[str, Any]] = (
-    ("problems x samples", lambda e: f"{len(e.num_correct)} x {e.num_samples}"),
-    ("undecided", lambda e: f"{e.num_undecided / (len(e.num_correct) * e.num_samples):.1%}"),
-    ("mean tokens", lambda e: f"{e.mean_length:.1f}"),
-    ("truncated", lambda e: f"{e.truncation_rate:.1%}"),
-)
 
 
 def _difference(after: Evaluation, before: Evaluation, k: int) -> Estimate:

@@ -12,6 +12,7 @@ from .records import RunFolder, Sample
 from .results import Evaluation, estimate_pass_at_k, format_table
 from .samplers import Completion, Request, Sampler
 
+
 __all__ = ["Evaluation", "evaluate", "format_table"]
 
 
@@ -26,7 +27,8 @@ def evaluate(
     seed: int = 0,
     show_progress: bool = True,
 ) -> Evaluation:
-    """Samples and verifies completions of each problem and estimates Pass@k.
+    """
+    Samples and verifies completions of each problem and estimates Pass@k.
 
     Args:
         sampler ([`~evaluation.samplers.Sampler`]):

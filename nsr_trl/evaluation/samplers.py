@@ -12,13 +12,15 @@ from typing import Any, Protocol, cast
 import torch
 from transformers import BatchEncoding, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+
 Prompt = str | list[dict[str, str]]
 """A plain text or a conversation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One sample to draw.
+    """
+    One sample to draw.
 
     Attributes:
         problem_id (`str`):
@@ -36,7 +38,8 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a request brought.
+    """
+    What a request brought.
 
     Attributes:
         request ([`Request`]):
@@ -69,7 +72,8 @@ class Sampler(Protocol):
 
 
 class TransformersSampler:
-    """Samples with `model.generate`, wherever the model is.
+    """
+    Samples with `model.generate`, wherever the model is.
 
     A model that is being trained can be sampled from: it is put into evaluation mode for each batch only, and the
     global random state is left as it was.
@@ -122,7 +126,8 @@ class TransformersSampler:
         }
 
     def sample(self, requests: Sequence[Request], seed: int) -> Iterator[list[Completion]]:
-        """Answers the requests in batches, those with the longest prompts first.
+        """
+        Answers the requests in batches, those with the longest prompts first.
 
         Args:
             requests (`Sequence[Request]`):
@@ -160,7 +165,7 @@ class TransformersSampler:
         try:
             # the seed is the first request's own, so that a resumed evaluation does not repeat a batch's randomness
             with _seeded(f"{seed}/{batch[0].problem_id}/{batch[0].sample_index}", device):
-                generate: Callable[..., torch.Tensor] = self.model.generate  # type: ignore[assignment]
+                generate: Callable[..., torch.Tensor] = self.model.generate
                 sequences = generate(
                     input_ids=torch.tensor(rows, device=device),  # (B, T)
                     attention_mask=torch.tensor(masks, device=device),  # (B, T)

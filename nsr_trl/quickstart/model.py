@@ -13,6 +13,7 @@ import random
 import string
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -20,7 +21,8 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from nsr_trl.quickstart.problems import NATURAL_SLIPS, sample_problems, worked_solution
+from .problems import NATURAL_SLIPS, sample_problems, worked_solution
+
 
 SPECIAL_TOKENS = ("<pad>", "<eos>", "<unk>")
 # whole tokens keep the rows short: a prompt starts with one of these, every answer with the other
@@ -82,37 +84,49 @@ def build_model(seed: int, tokenizer: PreTrainedTokenizerFast | None = None) -> 
     return LlamaForCausalLM(config)
 
 
-def pretraining_batches(
-    tokenizer: PreTrainedTokenizerFast, seed: int, batch_size: int
-) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Yield `(input_ids, attention_mask, labels)`, each of shape (B, T), without end.
+@dataclass(frozen=True)
+class MicroBatch:
+    """Rows of like length, each tensor of shape (B, T); the labels of the prompt and of the padding are -100."""
 
-    Problems are of the train split, each written once, with natural slips. Rows of like length share a batch. Only
-    the solution is learned: the label of the prompt and of the padding is -100.
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor
+    labels: torch.Tensor
+
+
+def collate(rows: list[tuple[list[int], list[int]]], pad_token_id: int) -> MicroBatch:
+    """Pad `(prompt, solution)` token rows on the right. Only the solutions carry labels."""
+    shape = len(rows), max(len(prompt) + len(solution) for prompt, solution in rows)
+    input_ids = torch.full(shape, pad_token_id)
+    attention_mask = torch.zeros(shape, dtype=torch.long)
+    labels = torch.full(shape, -100)
+    for index, (prompt, solution) in enumerate(rows):
+        end = len(prompt) + len(solution)
+        input_ids[index, :end] = torch.tensor(prompt + solution)
+        attention_mask[index, :end] = 1
+        labels[index, len(prompt) : end] = torch.tensor(solution)
+    return MicroBatch(input_ids, attention_mask, labels)
+
+
+def pretraining_steps(
+    tokenizer: PreTrainedTokenizerFast, seed: int, batch_size: int, micro_batch_size: int = 32
+) -> Iterator[list[MicroBatch]]:
+    """Yield the micro-batches of one optimizer step after the other, without end.
+
+    Problems are of the train split, each solved once, with natural slips. Rows are sorted by length inside a step
+    only: over several steps, the short solutions, which have no working, would come together and be learned too well.
     """
     rng = random.Random(seed)
     problems = sample_problems(seed, "train")
-    batches_per_pool = 32
     while True:
         rows = []
-        for problem in islice(problems, batches_per_pool * batch_size):
-            prompt = tokenizer.encode(problem.question)
-            solution = [*tokenizer.encode(worked_solution(problem, rng, NATURAL_SLIPS)), tokenizer.eos_token_id]
-            rows.append((prompt + solution, len(prompt)))
-        rows.sort(key=lambda row: len(row[0]))
-        starts = list(range(0, len(rows), batch_size))
-        rng.shuffle(starts)
-        for start in starts:
-            batch = rows[start : start + batch_size]
-            width = max(len(ids) for ids, _ in batch)
-            input_ids = torch.full((len(batch), width), tokenizer.pad_token_id)
-            labels = torch.full((len(batch), width), -100)
-            attention_mask = torch.zeros((len(batch), width), dtype=torch.long)
-            for index, (ids, prompt_length) in enumerate(batch):
-                input_ids[index, : len(ids)] = torch.tensor(ids)
-                labels[index, prompt_length : len(ids)] = torch.tensor(ids[prompt_length:])
-                attention_mask[index, : len(ids)] = 1
-            yield input_ids, attention_mask, labels
+        for problem in islice(problems, batch_size):
+            solution = worked_solution(problem, rng, NATURAL_SLIPS)
+            rows.append((tokenizer.encode(problem.question), [*tokenizer.encode(solution), tokenizer.eos_token_id]))
+        rows.sort(key=lambda row: len(row[0]) + len(row[1]))
+        yield [
+            collate(rows[start : start + micro_batch_size], tokenizer.pad_token_id)
+            for start in range(0, batch_size, micro_batch_size)
+        ]
 
 
 def pretrain(
@@ -145,17 +159,23 @@ def pretrain(
         optimizer, lambda step: min((step + 1) / 100, (num_steps - step) / num_steps)
     )
     started = time.monotonic()
-    for step, (input_ids, attention_mask, labels) in enumerate(
-        islice(pretraining_batches(tokenizer, seed, batch_size), num_steps), start=1
-    ):
-        loss = model(input_ids=input_ids, attention_mask=attention_mask, labels=labels, use_cache=False).loss
-        loss.backward()
+    recent_losses: list[float] = []
+    for step, micro_batches in enumerate(islice(pretraining_steps(tokenizer, seed, batch_size), num_steps), start=1):
+        num_tokens = sum(int((micro.labels != -100).sum()) for micro in micro_batches)
+        step_loss = 0.0
+        for micro in micro_batches:
+            loss = model(**vars(micro), use_cache=False, num_items_in_batch=num_tokens).loss
+            loss.backward()
+            step_loss += loss.item()
+        recent_losses.append(step_loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
         if step % 100 == 0:
-            print(f"step {step}/{num_steps}  loss {loss.item():.4f}  {time.monotonic() - started:.0f} s", flush=True)
+            mean_loss = sum(recent_losses) / len(recent_losses)
+            recent_losses.clear()
+            print(f"step {step}/{num_steps}  loss {mean_loss:.4f}  {time.monotonic() - started:.0f} s", flush=True)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.save_pretrained(output_dir)

@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+
 Split = Literal["train", "test"]
 
 MAX_STEPS = 4
@@ -124,7 +125,7 @@ class SlipRates:
 
 
 NO_SLIPS = SlipRates()
-NATURAL_SLIPS = SlipRates(carry=0.25, sign=0.25, table=0.15, drop=0.1, no_working=0.15)
+NATURAL_SLIPS = SlipRates(carry=0.2, sign=0.2, table=0.12, drop=0.08, no_working=0.15)
 
 
 def is_held_out(question: str) -> bool:
@@ -133,13 +134,13 @@ def is_held_out(question: str) -> bool:
 
 
 def sample_problem(rng: random.Random) -> Problem:
-    """Draw a problem of either split, of two to `MAX_STEPS` steps and of numbers up to `MAX_MAGNITUDE`."""
+    """Draw a problem of either split, of one to `MAX_STEPS` steps and of numbers up to `MAX_MAGNITUDE`."""
     while True:
         (ceiling,) = rng.choices(NUMBER_CEILINGS, CEILING_WEIGHTS)
         num_terms = rng.choice((2, 3, 3, 4))
         terms = tuple(_sample_term(rng, ceiling, is_first=index == 0) for index in range(num_terms))
         problem = Problem(terms)
-        if 2 <= problem.num_steps <= MAX_STEPS and problem.magnitude <= MAX_MAGNITUDE:
+        if 1 <= problem.num_steps <= MAX_STEPS and problem.magnitude <= MAX_MAGNITUDE:
             return problem
 
 

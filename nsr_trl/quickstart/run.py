@@ -1,8 +1,8 @@
 """The quickstart in reading order: evaluate a tiny model, train it on the sign of its answers, evaluate it again.
 
 The trainer, the verifier and the evaluation are those of a 7B run; only the model and the problems are small. In: an
-objective, a seed, a folder. Out, in the folder: the model with its card, `pass_at_k.png`, the completions of every step
-and the evaluated samples before and after.
+objective, a seed, a folder. Out, in the folder: the model with its card, `pass_at_k.png`, the completions of every
+step and the evaluated samples before and after.
 """
 
 import os
@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from tqdm.auto import tqdm
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
 from transformers.utils import logging
 
 from ..card import build_card
@@ -97,6 +97,7 @@ def run_quickstart(
         processing_class=tokenizer,
         callbacks=[StepLine()],
     )
+    trainer.remove_callback(PrinterCallback)  # `StepLine` takes its place
     print(f"Training with objective={objective!r}: {trainer.signed_objective.formula}.")
     trainer.train()
     trainer.save_model()

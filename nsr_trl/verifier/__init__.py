@@ -3,4 +3,5 @@
 from .verdict import Outcome, Reason, Verdict
 from .verify import verify, verify_batch
 
+
 __all__ = ["Outcome", "Reason", "Verdict", "verify", "verify_batch"]

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+
 MAX_BITS = 4_096
 """Largest numerator or denominator, about 1,200 digits."""
 MAX_DEPTH = 40
@@ -33,7 +34,8 @@ class TooLargeError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    r"""An exact value and how it was written.
+    r"""
+    An exact value and how it was written.
 
     Attributes:
         value (`Fraction`):
@@ -55,7 +57,8 @@ class Number:
 
 
 def evaluate(tokens: Sequence[str]) -> Number:
-    """Evaluates arithmetic exactly, in time and memory bounded by the limits of this module.
+    """
+    Evaluates arithmetic exactly, in time and memory bounded by the limits of this module.
 
     Args:
         tokens (`Sequence[str]`):

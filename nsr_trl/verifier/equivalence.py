@@ -10,6 +10,7 @@ import re
 from .arithmetic import DIGITS, NotArithmeticError, Number, TooLargeError, evaluate
 from .verdict import Outcome, Reason
 
+
 MAX_CHARACTERS = 10_000
 """Longer answers are compared as they stand."""
 
@@ -18,7 +19,7 @@ Form = tuple[str, ...]
 
 _TOKEN = re.compile(r"\\[A-Za-z]+|\\.|\s+|.", re.DOTALL)
 _EXPLICIT_SEPARATOR = re.compile(r"(?<=[0-9])(?:,\s*\\!|\{,\})\s*(?=[0-9]{3})")
-_WITH_COMMAS = re.compile(r"-?[1-9][0-9]{0,2}(?:,[0-9]{3})+(?:\.[0-9]+)?")
+_WITH_COMMAS = re.compile(r"[^0-9,()\[\]]*[1-9][0-9]{0,2}(?:,[0-9]{3})+(?![0-9])[^,()\[\]]*")
 _SYNONYMS = {
     "\\dfrac": "\\frac",
     "\\tfrac": "\\frac",
@@ -37,7 +38,8 @@ _UNITS: tuple[Form, ...] = (("\\%",), ("\\degree",), ("^", "\\circ"))
 
 
 def compare(answer: str, gold: str) -> tuple[Outcome, Reason]:
-    r"""Compares two bare answers.
+    r"""
+    Compares two bare answers.
 
     Args:
         answer (`str`):
@@ -67,7 +69,7 @@ def compare(answer: str, gold: str) -> tuple[Outcome, Reason]:
     if answer_form == gold_form:
         return Outcome.CORRECT, Reason.STRING
     try:
-        return _compare_numbers(answer_form, gold_form)
+        return _compare_numbers(_read_number(answer, answer_form), _read_number(gold, gold_form))
     except NotArithmeticError:
         return Outcome.UNDECIDED, Reason.NOT_COMPARABLE
     except TooLargeError:
@@ -75,7 +77,8 @@ def compare(answer: str, gold: str) -> tuple[Outcome, Reason]:
 
 
 def normalize(text: str) -> Form:
-    r"""Normal form of an answer: what is left once harmless differences of form are gone.
+    r"""
+    Normal form of an answer: what is left once harmless differences of form are gone.
 
     Dropped are dollar signs and other math delimiters, spaces (but `2 3` is not `23`), fonts such as `\text{}`, sizes
     such as `\left`, braces around a single token or the whole, `{,}` and `,\!` between digits, and a final full stop.
@@ -129,9 +132,9 @@ def _split_variable(form: Form) -> tuple[Form, Form]:
     return (), form
 
 
-def _compare_numbers(answer_form: Form, gold_form: Form) -> tuple[Outcome, Reason]:
-    answer_unit, answer, answer_has_commas = _read_number(answer_form)
-    gold_unit, gold, gold_has_commas = _read_number(gold_form)
+def _compare_numbers(left: tuple[str, Number, bool], right: tuple[str, Number, bool]) -> tuple[Outcome, Reason]:
+    answer_unit, answer, answer_has_commas = left
+    gold_unit, gold, gold_has_commas = right
     same_unit = answer_unit == gold_unit
     contested = (Outcome.UNDECIDED, Reason.CONTESTED)
     if answer.value == gold.value:
@@ -144,16 +147,15 @@ def _compare_numbers(answer_form: Form, gold_form: Form) -> tuple[Outcome, Reaso
     return Outcome.INCORRECT, Reason.NUMBER
 
 
-def _read_number(form: Form) -> tuple[str, Number, bool]:
+def _read_number(text: str, form: Form) -> tuple[str, Number, bool]:
     """Unit, value, and whether commas were read as thousands separators."""
-    unit = ""
+    unit, has_commas = "", _WITH_COMMAS.fullmatch(text) is not None
     if form[:1] == ("\\$",):
         unit, form = "\\$", form[1:]
     for suffix in _UNITS:
         if not unit and form[-len(suffix) :] == suffix:
             unit, form = suffix[-1], form[: -len(suffix)]
-    has_commas = _WITH_COMMAS.fullmatch("".join(form)) is not None
-    return unit, evaluate([token for token in form if not (has_commas and token == ",")]), has_commas
+    return unit, evaluate([token for token in form if token != "," or not has_commas]), has_commas
 
 
 def _may_be_rounding(answer: Number, gold: Number) -> bool:

@@ -6,6 +6,7 @@ that may be right.
 
 import re
 
+
 # A box command before its brace or before bare content, any other escaped character (so `\{` is no brace), a brace.
 # `\s*+` does not backtrack, which keeps the scan linear. `\\boxed` is how a box reads in text that was escaped twice.
 _TOKEN = re.compile(
@@ -16,7 +17,8 @@ _END_OF_BARE_BOX = re.compile(r"[$\n]|\\[)\]]|\Z")
 
 
 def extract_answer(text: str) -> str | None:
-    r"""Content of the last balanced `\boxed{}` or `\fbox{}` after the last `</think>`, in time linear in the text.
+    r"""
+    Content of the last balanced `\boxed{}` or `\fbox{}` after the last `</think>`, in time linear in the text.
 
     Boxes may nest (the inner one counts), span lines and hold escaped braces. An empty box holds no answer and is
     passed over, as is an unclosed one. A box without braces, as in `$\boxed 5$`, is read up to the next `$`, `\)`,
@@ -53,7 +55,8 @@ def extract_answer(text: str) -> str | None:
 
 
 def extract_gold(gold: str | int | float | None) -> str:
-    r"""The bare reference answer in a reference: the content of its last box if it mentions one, else all of it.
+    r"""
+    The bare reference answer in a reference: the content of its last box if it mentions one, else all of it.
 
     Args:
         gold (`str`, `int`, `float` or `None`):

@@ -35,7 +35,8 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The verdict on one response.
+    """
+    The verdict on one response.
 
     Attributes:
         outcome ([`Outcome`]):

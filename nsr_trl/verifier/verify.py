@@ -8,7 +8,8 @@ from .verdict import Outcome, Reason, Verdict
 
 
 def verify(response: str, gold: str | int | float | None) -> Verdict:
-    r"""Judges one response. Never raises, whatever the text.
+    r"""
+    Judges one response. Never raises, whatever the text.
 
     Args:
         response (`str`):
@@ -41,7 +42,8 @@ def verify(response: str, gold: str | int | float | None) -> Verdict:
 
 
 def verify_batch(responses: Sequence[str], golds: Sequence[str | int | float | None]) -> list[Verdict]:
-    """Judges a batch of responses, each against the reference at the same place.
+    """
+    Judges a batch of responses, each against the reference at the same place.
 
     Args:
         responses (`Sequence[str]`):

@@ -4,7 +4,7 @@ Trains the tiny model on fixed rows and writes what came of it. The same script 
     python train_rows.py MODEL OUT
     torchrun --nproc_per_node 2 train_rows.py MODEL OUT
 
-The rows are a function of the prompt and of the place in its group, so that every division over ranks trains on the same ones.
+The rows are a function of the prompt and of the place in its group, so every division over ranks trains on the same.
 """
 
 import json
@@ -41,12 +41,14 @@ class Logs(TrainerCallback):
         self.rows = []
 
     def on_log(self, args, state, control, logs=None, **kwargs):
-        self.rows.append({k: v for k, v in logs.items() if k in ("loss", "grad_norm") or "signed/" in k or "pass@" in k})
+        self.rows.append(
+            {k: v for k, v in logs.items() if k in ("loss", "grad_norm") or "signed/" in k or "pass@" in k}
+        )
 
 
 if __name__ == "__main__":
     model, out = sys.argv[1], Path(sys.argv[2])
-    world_size = torch.distributed.is_torchelastic_launched() and 2 or 1
+    world_size = (torch.distributed.is_torchelastic_launched() and 2) or 1
     prompts = Dataset.from_dict({"prompt": [f"{n}+{3 * n}=" for n in range(8)]})
     logs = Logs()
     args = SignedRewardConfig(
@@ -70,9 +72,7 @@ if __name__ == "__main__":
         save_strategy="no",
         disable_tqdm=True,
     )
-    trainer = SignedRewardTrainer(
-        model, reward, args, prompts, prompts, rollout_func=rollout, callbacks=[logs]
-    )
+    trainer = SignedRewardTrainer(model, reward, args, prompts, prompts, rollout_func=rollout, callbacks=[logs])
     trainer.train()
     trainer.evaluate()
     assert trainer.accelerator.num_processes == world_size

