@@ -1,14 +1,14 @@
 """Configuration of a signed run: `GRPOConfig` plus the five fields that say what the sign of an answer is worth."""
 
+import logging
 from dataclasses import dataclass, field, fields
 
-from transformers.utils import logging
 from trl import GRPOConfig
 
 from .objective import OBJECTIVE_NAMES, Objective, build_objective
 
 
-logger = logging.get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass

@@ -33,11 +33,11 @@ METRICS: dict[str, str] = {
     "signed/loss_share/incorrect": "share of the absolute loss that incorrect completions carry (clipped losses)",
 }
 
-SURROGATE_METRICS = tuple(f"signed/{name}/{side}" for name in ("clip_ratio", "loss_share") for side in SIGNS)
-"""The metrics that speak of the clipped surrogate, and of no other loss."""
+POLICY_METRICS = tuple(f"signed/{name}/{side}" for name in ("entropy", "logp") for side in SIGNS)
+"""The metrics of `token_metrics` that any loss has."""
 
-TOKEN_METRICS = (*(f"signed/{name}/{side}" for name in ("entropy", "logp") for side in SIGNS), *SURROGATE_METRICS)
-"""The metrics of `token_metrics`, in a fixed order: every rank reduces one tensor of `(len(TOKEN_METRICS), 2)`."""
+SURROGATE_METRICS = tuple(f"signed/{name}/{side}" for name in ("clip_ratio", "loss_share") for side in SIGNS)
+"""The metrics of `token_metrics` that speak of the clipped surrogate, and of no other loss."""
 
 
 def outcome_metrics(outcomes: Tensor, lengths: Tensor) -> dict[str, SumCount]:
@@ -100,7 +100,7 @@ def token_metrics(
             Rho is clipped above at `1 + epsilon_high`.
 
     Returns:
-        `dict[str, tuple[Tensor, Tensor]]`: scalar sums and counts by metric name, in the order of `TOKEN_METRICS`.
+        `dict[str, tuple[Tensor, Tensor]]`: scalar sums and counts by metric name.
     """
     mask, advantages = mask.float(), weights.unsqueeze(1)
     ratio = log_ratio.exp()

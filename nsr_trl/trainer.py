@@ -14,31 +14,32 @@ The only module that touches TRL's private surface. It wraps these methods (`sup
 P problems, G completions per problem, B = P*G rows over all ranks; a rank holds a contiguous slice of them.
 """
 
+import contextlib
 import dataclasses
 import functools
 import inspect
+import logging
 import os
 import textwrap
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 import transformers
 import trl
 from torch import Tensor
-from transformers.utils import logging
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import get_config_model_id
 
 from .card import CardFacts, build_card
 from .config import SignedRewardConfig
 from .evaluation.pass_at_k import pass_at_k
-from .metrics import SIGNS, SURROGATE_METRICS, TOKEN_METRICS, outcome_metrics, token_metrics
+from .metrics import POLICY_METRICS, SIGNS, SURROGATE_METRICS, outcome_metrics, token_metrics
 from .objective import CORRECT, UNDECIDED, check_outcome_rewards, outcomes_from_rewards
 
 
-logger = logging.get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 HOOKS: dict[str, tuple[str, ...]] = {
     "_calculate_rewards": ("inputs", "prompts", "completions", "completion_ids_list"),
@@ -128,7 +129,7 @@ class SignedRewardTrainer(GRPOTrainer):
         self._totals: dict[str, dict[str, list[float]]] = {
             mode: defaultdict(lambda: [0.0, 0.0]) for mode in ("train", "eval")
         }
-        self._token_totals: Tensor | None = None  # (len(TOKEN_METRICS), 2), this rank's share of an optimizer step
+        self._token_totals: Tensor | None = None  # (metrics, 2), this rank's part of an optimizer step
 
         super().__init__(model, reward_funcs, args, *rest, **kwargs)
 
@@ -138,6 +139,7 @@ class SignedRewardTrainer(GRPOTrainer):
                 "Pass `processing_class=AutoTokenizer.from_pretrained(...)` to train on text, or use GRPOTrainer."
             )
         self._outcome_index = self._find_outcome_reward()
+        self._token_metrics = POLICY_METRICS + (SURROGATE_METRICS if self.loss_type in CLIPPED_LOSSES else ())
 
     def _find_outcome_reward(self) -> int | None:
         """Column of the outcome reward; `None` under `grpo` with several rewards, where no sign is needed."""
@@ -161,13 +163,17 @@ class SignedRewardTrainer(GRPOTrainer):
     def _calculate_rewards(
         self, inputs: list[dict], prompts: list, completions: list, completion_ids_list: list
     ) -> Tensor:
-        rewards = super()._calculate_rewards(
-            inputs, prompts, completions, completion_ids_list
-        )  # (B, reward functions)
+        with _none_is_expected():
+            rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         if self._outcome_index is None:
             return rewards
-        outcome_rewards = rewards[:, self._outcome_index]
+        outcome_rewards = rewards[:, self._outcome_index]  # (B,)
         outcomes = outcomes_from_rewards(outcome_rewards, self.args.correct_threshold)
+        if not outcomes.any():
+            logger.warning(
+                f"The outcome reward decided none of {len(outcomes)} completions, so they train nothing. "
+                "If this goes on, check that the dataset's column of references is the one it reads."
+            )
         weights = None
         group_size = self.num_generations if self._mode == "train" else self.num_generations_eval
         groups = outcomes.view(-1, group_size)  # (P, G)
@@ -234,14 +240,11 @@ class SignedRewardTrainer(GRPOTrainer):
             self.epsilon_low,
             self.epsilon_high,
         )
-        totals = torch.stack([torch.stack(sums[name]).float() for name in TOKEN_METRICS])
+        totals = torch.stack([torch.stack(sums[name]).float() for name in self._token_metrics])
         self._token_totals = totals if self._token_totals is None else self._token_totals + totals
         if self._mode == "eval" or self.accelerator.sync_gradients:
             reduced = self.accelerator.reduce(self._token_totals, reduction="sum").tolist()
-            reported = (
-                TOKEN_METRICS if self.loss_type in CLIPPED_LOSSES else set(TOKEN_METRICS) - set(SURROGATE_METRICS)
-            )
-            self._add({name: row for name, row in zip(TOKEN_METRICS, reduced, strict=True) if name in reported})
+            self._add(dict(zip(self._token_metrics, reduced, strict=True)))
             self._token_totals = None
         return loss
 
@@ -316,6 +319,21 @@ class SignedRewardTrainer(GRPOTrainer):
         """Returns the slice of a tensor over all ranks that is this rank's."""
         start = self.accelerator.process_index * num_rows
         return rows[start : start + num_rows]
+
+
+@contextlib.contextmanager
+def _none_is_expected() -> Iterator[None]:
+    """Holds back TRL's advice on rows without any reward: undecided is an outcome here, counted in the metrics."""
+    trl_logger = logging.getLogger("trl.trainer.grpo_trainer")
+
+    def keep(record: logging.LogRecord) -> bool:
+        return "All reward functions returned None" not in record.getMessage()
+
+    trl_logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        trl_logger.removeFilter(keep)
 
 
 def check_hooks() -> None:

@@ -205,6 +205,13 @@ def test_only_rows_with_a_weight_move_the_parameters(make_trainer, objective, re
     assert all(torch.equal(a, b) for a, b in zip(start, end, strict=True)) != moves
 
 
+def test_a_batch_without_any_decision_is_said_aloud_and_a_few_undecided_rows_are_not(make_trainer, caplog):
+    rollout(make_trainer(reward_funcs=lambda completions, **kwargs: [None, 1.0, 0.0, 1.0] * 2))
+    assert "None" not in caplog.text
+    rollout(make_trainer(reward_funcs=all_undecided))
+    assert "decided none of 8 completions" in caplog.text
+
+
 def test_undecided_completions_carry_no_gradient(make_trainer):
     trainer = make_trainer(objective="reinforce", reward_funcs=lambda completions, **kwargs: [None, 1.0, 0.0, 1.0] * 2)
     batch = rollout(trainer)

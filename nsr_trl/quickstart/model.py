@@ -40,7 +40,7 @@ def model_path() -> Path:
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """Build the tokenizer: one token per printable ASCII character, newline, and each of `WORDS`.
+    """Builds the tokenizer: one token per printable ASCII character, newline, and each of `WORDS`.
 
     Its chat template writes the messages one after the other, so a conversation of one user message is tokenized as
     the plain prompt is.
@@ -64,7 +64,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def build_model(seed: int, tokenizer: PreTrainedTokenizerFast | None = None) -> LlamaForCausalLM:
-    """Build the untrained model, float32, its weights drawn from the seed."""
+    """Builds the untrained model, float32, its weights drawn from the seed."""
     tokenizer = tokenizer or build_tokenizer()
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -94,7 +94,7 @@ class MicroBatch:
 
 
 def collate(rows: list[tuple[list[int], list[int]]], pad_token_id: int) -> MicroBatch:
-    """Pad `(prompt, solution)` token rows on the right. Only the solutions carry labels."""
+    """Pads `(prompt, solution)` token rows on the right. Only the solutions carry labels."""
     shape = len(rows), max(len(prompt) + len(solution) for prompt, solution in rows)
     input_ids = torch.full(shape, pad_token_id)
     attention_mask = torch.zeros(shape, dtype=torch.long)
@@ -110,7 +110,7 @@ def collate(rows: list[tuple[list[int], list[int]]], pad_token_id: int) -> Micro
 def pretraining_steps(
     tokenizer: PreTrainedTokenizerFast, seed: int, batch_size: int, micro_batch_size: int = 32
 ) -> Iterator[list[MicroBatch]]:
-    """Yield the micro-batches of one optimizer step after the other, without end.
+    """Yields the micro-batches of one optimizer step after the other, without end.
 
     Problems are of the train split, each solved once, with natural slips. Rows are sorted by length inside a step
     only: over several steps, the short solutions, which have no working, would come together and be learned too well.
@@ -132,7 +132,8 @@ def pretraining_steps(
 def pretrain(
     output_dir: Path, seed: int = 0, num_steps: int = 4500, batch_size: int = 64, learning_rate: float = 2e-3
 ) -> LlamaForCausalLM:
-    """Pretrain from scratch on one thread and save the model and its tokenizer.
+    """
+    Pretrains from scratch on one thread and saves the model and its tokenizer.
 
     The same seed on the same machine gives the same weights.
 
@@ -184,11 +185,11 @@ def pretrain(
 
 
 def main() -> None:
-    """Pretrain from the command line."""
-    parser = argparse.ArgumentParser(description=pretrain.__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--output-dir", type=Path, required=True)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--num-steps", type=int, default=4500)
+    """Pretrains from the command line."""
+    parser = argparse.ArgumentParser(description="Pretrain the quickstart's model and save it with its tokenizer.")
+    parser.add_argument("--output-dir", type=Path, required=True, help="folder to write")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the weights and of the text")
+    parser.add_argument("--num-steps", type=int, default=4500, help="optimizer steps")
     arguments = parser.parse_args()
     pretrain(arguments.output_dir, seed=arguments.seed, num_steps=arguments.num_steps)
 

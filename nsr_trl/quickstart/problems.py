@@ -102,7 +102,8 @@ class Problem:
 
 @dataclass(frozen=True)
 class SlipRates:
-    """How often an author slips, per occasion (a step, or for the last two a solution).
+    """
+    How often an author slips, per occasion (a step, or for the last two a solution).
 
     Args:
         carry (`float`, *optional*, defaults to `0.0`):
@@ -134,7 +135,7 @@ def is_held_out(question: str) -> bool:
 
 
 def sample_problem(rng: random.Random) -> Problem:
-    """Draw a problem of either split, of one to `MAX_STEPS` steps and of numbers up to `MAX_MAGNITUDE`."""
+    """Draws a problem of either split, of one to `MAX_STEPS` steps and of numbers up to `MAX_MAGNITUDE`."""
     while True:
         (ceiling,) = rng.choices(NUMBER_CEILINGS, CEILING_WEIGHTS)
         num_terms = rng.choice((2, 3, 3, 4))
@@ -155,7 +156,7 @@ def _sample_term(rng: random.Random, ceiling: int, is_first: bool) -> Term:
 
 
 def sample_problems(seed: int, split: Split) -> Iterator[Problem]:
-    """Draw problems of one split without end; the same seed gives the same problems."""
+    """Draws problems of one split without end; the same seed gives the same problems."""
     if split not in ("train", "test"):
         raise ValueError(f"split must be 'train' or 'test'; got {split!r}. Name one of the two.")
     rng = random.Random(f"{split}-{seed}")
@@ -166,7 +167,8 @@ def sample_problems(seed: int, split: Split) -> Iterator[Problem]:
 
 
 def generate_problems(num_problems: int, seed: int, split: Split = "train") -> list[dict[str, str]]:
-    """Draw distinct problems of one split.
+    """
+    Draws distinct problems of one split.
 
     Args:
         num_problems (`int`):
@@ -188,7 +190,7 @@ def generate_problems(num_problems: int, seed: int, split: Split = "train") -> l
 
 
 def worked_solution(problem: Problem, rng: random.Random, slips: SlipRates = NO_SLIPS) -> str:
-    """Write the working and the boxed answer, with slips at the given rates; working goes on from a slipped value."""
+    """Writes the working and the boxed answer, with slips at the given rates; working goes on from a slipped value."""
     if rng.random() < slips.no_working:
         return f"\\boxed{{{problem.answer}}}"
     lines: list[str] = []
@@ -215,7 +217,7 @@ def worked_solution(problem: Problem, rng: random.Random, slips: SlipRates = NO_
 
 
 def _slipped_result(left: int, operator: str, right: int, rng: random.Random, slips: SlipRates) -> int:
-    """Compute one step, `right >= 0`, as the author does."""
+    """Computes one step, `right >= 0`, as the author does."""
     if operator == "*":
         return left * (right + rng.choice((-1, 1)) if rng.random() < slips.table else right)
     addend = right if operator == "+" else -right

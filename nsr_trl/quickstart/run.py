@@ -70,10 +70,8 @@ def run_quickstart(
 
     tokenizer = AutoTokenizer.from_pretrained(model_path(), padding_side="left")
     model = AutoModelForCausalLM.from_pretrained(model_path(), dtype=torch.float32)
-    train_problems, test_problems = (
-        [Problem(row["question"], row["answer"]) for row in generate_problems(number, seed, split)]
-        for number, split in ((NUM_TRAIN_PROBLEMS, "train"), (NUM_TEST_PROBLEMS, "test"))
-    )
+    train_problems = [Problem(**row) for row in generate_problems(NUM_TRAIN_PROBLEMS, seed, "train")]
+    test_problems = [Problem(**row) for row in generate_problems(NUM_TEST_PROBLEMS, seed, "test")]
     num_parameters = sum(p.numel() for p in model.parameters())
     print(f"A {num_parameters / 1e6:.2f}M-parameter model on problems such as {train_problems[0].question!r}.")
 

@@ -6,6 +6,7 @@ sides that are both understood exactly. No text is ever executed.
 """
 
 import re
+from dataclasses import dataclass
 
 from .arithmetic import DIGITS, NotArithmeticError, Number, TooLargeError, evaluate
 from .verdict import Outcome, Reason
@@ -69,7 +70,7 @@ def compare(answer: str, gold: str) -> tuple[Outcome, Reason]:
     if answer_form == gold_form:
         return Outcome.CORRECT, Reason.STRING
     try:
-        return _compare_numbers(_read_number(answer, answer_form), _read_number(gold, gold_form))
+        return _compare_quantities(_read_quantity(answer, answer_form), _read_quantity(gold, gold_form))
     except NotArithmeticError:
         return Outcome.UNDECIDED, Reason.NOT_COMPARABLE
     except TooLargeError:
@@ -132,30 +133,33 @@ def _split_variable(form: Form) -> tuple[Form, Form]:
     return (), form
 
 
-def _compare_numbers(left: tuple[str, Number, bool], right: tuple[str, Number, bool]) -> tuple[Outcome, Reason]:
-    answer_unit, answer, answer_has_commas = left
-    gold_unit, gold, gold_has_commas = right
-    same_unit = answer_unit == gold_unit
-    contested = (Outcome.UNDECIDED, Reason.CONTESTED)
-    if answer.value == gold.value:
-        is_percentage_dropped = not same_unit and "\\%" in (answer_unit, gold_unit)
-        is_work_left = gold.is_literal and not answer.is_literal
-        return contested if is_percentage_dropped or is_work_left else (Outcome.CORRECT, Reason.NUMBER)
-    # 120,240 and 240,120 may be lists; 5 and 500 may be dollars and cents
-    if not same_unit or (answer_has_commas and gold_has_commas) or _may_be_rounding(answer, gold):
-        return contested
-    return Outcome.INCORRECT, Reason.NUMBER
+@dataclass(frozen=True, slots=True)
+class _Quantity:
+    number: Number
+    unit: str
+    has_commas: bool  # read as thousands separators
 
 
-def _read_number(text: str, form: Form) -> tuple[str, Number, bool]:
-    """Unit, value, and whether commas were read as thousands separators."""
+def _read_quantity(text: str, form: Form) -> _Quantity:
     unit, has_commas = "", _WITH_COMMAS.fullmatch(text) is not None
     if form[:1] == ("\\$",):
         unit, form = "\\$", form[1:]
     for suffix in _UNITS:
         if not unit and form[-len(suffix) :] == suffix:
             unit, form = suffix[-1], form[: -len(suffix)]
-    return unit, evaluate([token for token in form if token != "," or not has_commas]), has_commas
+    return _Quantity(evaluate([token for token in form if token != "," or not has_commas]), unit, has_commas)
+
+
+def _compare_quantities(answer: _Quantity, gold: _Quantity) -> tuple[Outcome, Reason]:
+    contested = (Outcome.UNDECIDED, Reason.CONTESTED)
+    if answer.number.value == gold.number.value:
+        is_percentage_dropped = answer.unit != gold.unit and "\\%" in (answer.unit, gold.unit)
+        is_work_left = gold.number.is_literal and not answer.number.is_literal
+        return contested if is_percentage_dropped or is_work_left else (Outcome.CORRECT, Reason.NUMBER)
+    # 5 and 500 may be dollars and cents; 120,240 and 240,120 may be one list
+    if answer.unit != gold.unit or (answer.has_commas and gold.has_commas):
+        return contested
+    return contested if _may_be_rounding(answer.number, gold.number) else (Outcome.INCORRECT, Reason.NUMBER)
 
 
 def _may_be_rounding(answer: Number, gold: Number) -> bool:
