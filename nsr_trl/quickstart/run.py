@@ -104,6 +104,7 @@ def run_quickstart(
     table = format_table(evaluations)
     facts = replace(
         trainer.card_facts(f"quickstart-{objective}", "procedural arithmetic"),
+        local_base="nsr-trl quickstart",
         evaluation=table,
         figure=draw(evaluations, output_dir),
         example_prompt=repr(test_problems[0].question),
