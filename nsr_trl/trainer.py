@@ -188,7 +188,7 @@ class SignedRewardTrainer(GRPOTrainer):
         self._add(outcome_metrics(groups, self.accelerator.gather(lengths).view_as(groups)))
         if self._mode == "eval":
             num_correct = (groups == CORRECT).sum(dim=1).cpu().numpy()
-            for k in (2**i for i in range(group_size.bit_length())):
+            for k in sorted({*(2**i for i in range(group_size.bit_length())), group_size}):
                 estimates = pass_at_k([group_size] * len(groups), num_correct, k)
                 self._add({f"pass@{k}": (estimates.sum(), len(estimates))})
 

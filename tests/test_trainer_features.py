@@ -159,6 +159,21 @@ def test_evaluation_during_training_reports_pass_at_k(make_trainer, prompts):
     assert not any(name.startswith("pass@") for row in logs.rows for name in row)
 
 
+def test_pass_at_the_number_of_generations_is_reported_whatever_it_is(make_trainer, prompts):
+    logs = Logs()
+    trainer = make_trainer(
+        reward_funcs=in_order(1.0, 0.0, 0.0),
+        eval_dataset=prompts,
+        num_generations_eval=3,
+        per_device_eval_batch_size=6,
+    )
+    trainer.add_callback(logs)
+    trainer.evaluate()
+    found = {name: value for name, value in logs.rows[-1].items() if name.startswith("eval_pass@")}
+    # one correct of three: 1/3, 1 - C(2, 2) / C(3, 2) = 2/3, 1
+    assert found == pytest.approx({"eval_pass@1": 1 / 3, "eval_pass@2": 2 / 3, "eval_pass@3": 1.0})
+
+
 def test_evaluation_with_one_generation_has_groups_of_one(make_trainer, prompts):
     trainer = make_trainer(reward_funcs=in_order(1.0, 0.0), eval_dataset=prompts, num_generations_eval=1)
     logs = Logs()
