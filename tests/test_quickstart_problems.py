@@ -7,6 +7,7 @@ import pytest
 
 from nsr_trl.quickstart.problems import (
     MAX_MAGNITUDE,
+    MAX_PRETRAINING_STEPS,
     MAX_STEPS,
     NATURAL_SLIPS,
     NO_SLIPS,
@@ -87,6 +88,11 @@ def test_a_table_slip_is_one_row_off():
 def test_subtracting_a_negative_number_adds():
     problem = Problem((Term(1, 9), Term(-1, 3, "-", 5)))
     assert worked_solution(problem, random.Random(0)) == "3-5=-2\n9+2=11\n\\boxed{11}"
+
+
+def test_pretraining_stops_one_step_short_of_the_longest_problems():
+    assert max(problem.num_steps for problem in some_problems()) == MAX_STEPS == 5
+    assert max(p.num_steps for p in islice(sample_problems(3, "train", MAX_PRETRAINING_STEPS), 2000)) == 4
 
 
 def test_natural_slips_leave_both_right_and_wrong_answers():

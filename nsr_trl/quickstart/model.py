@@ -21,7 +21,7 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from .problems import NATURAL_SLIPS, sample_problems, worked_solution
+from .problems import MAX_PRETRAINING_STEPS, NATURAL_SLIPS, sample_problems, worked_solution
 
 
 SPECIAL_TOKENS = ("<pad>", "<eos>", "<unk>")
@@ -112,11 +112,12 @@ def pretraining_steps(
 ) -> Iterator[list[MicroBatch]]:
     """Yields the micro-batches of one optimizer step after the other, without end.
 
-    Problems are of the train split, each solved once, with natural slips. Rows are sorted by length inside a step
-    only: over several steps, the short solutions, which have no working, would come together and be learned too well.
+    Problems are of the train split and of at most `MAX_PRETRAINING_STEPS` steps, solved with natural slips. Rows are
+    sorted by length inside a step only: over several steps, the short solutions, which have no working, would come
+    together and be learned too well.
     """
     rng = random.Random(seed)
-    problems = sample_problems(seed, "train")
+    problems = sample_problems(seed, "train", MAX_PRETRAINING_STEPS)
     while True:
         rows = []
         for problem in islice(problems, batch_size):

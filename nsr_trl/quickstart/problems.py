@@ -28,7 +28,9 @@ from typing import Literal
 
 Split = Literal["train", "test"]
 
-MAX_STEPS = 4
+MAX_STEPS = 5
+# pretraining text stops one step short of the longest problems: there the model has little to build on
+MAX_PRETRAINING_STEPS = 4
 MAX_MAGNITUDE = 199
 # problems come in three sizes, and the larger ones are the rarer
 NUMBER_CEILINGS = (9, 30, 99)
@@ -134,14 +136,14 @@ def is_held_out(question: str) -> bool:
     return hashlib.sha256(question.encode()).digest()[0] < 32  # 32 of 256 values: one question in eight
 
 
-def sample_problem(rng: random.Random) -> Problem:
-    """Draws a problem of either split, of one to `MAX_STEPS` steps and of numbers up to `MAX_MAGNITUDE`."""
+def sample_problem(rng: random.Random, max_steps: int = MAX_STEPS) -> Problem:
+    """Draws a problem of either split, of one to `max_steps` steps and of numbers up to `MAX_MAGNITUDE`."""
     while True:
         (ceiling,) = rng.choices(NUMBER_CEILINGS, CEILING_WEIGHTS)
         num_terms = rng.choice((2, 3, 3, 4))
         terms = tuple(_sample_term(rng, ceiling, is_first=index == 0) for index in range(num_terms))
         problem = Problem(terms)
-        if 1 <= problem.num_steps <= MAX_STEPS and problem.magnitude <= MAX_MAGNITUDE:
+        if 1 <= problem.num_steps <= max_steps and problem.magnitude <= MAX_MAGNITUDE:
             return problem
 
 
@@ -155,13 +157,13 @@ def _sample_term(rng: random.Random, ceiling: int, is_first: bool) -> Term:
     return Term(sign, rng.randint(1, ceiling))
 
 
-def sample_problems(seed: int, split: Split) -> Iterator[Problem]:
+def sample_problems(seed: int, split: Split, max_steps: int = MAX_STEPS) -> Iterator[Problem]:
     """Draws problems of one split without end; the same seed gives the same problems."""
     if split not in ("train", "test"):
         raise ValueError(f"split must be 'train' or 'test'; got {split!r}. Name one of the two.")
     rng = random.Random(f"{split}-{seed}")
     while True:
-        problem = sample_problem(rng)
+        problem = sample_problem(rng, max_steps)
         if is_held_out(problem.question) == (split == "test"):
             yield problem
 
