@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 DUMMY = -1
-"""Row number of a spare place: a row that trains nothing, so that every rank runs as many rows as the others."""
+"""Row number of a spare place: the last row, a blank one, so that every rank runs as many rows as the others."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,9 @@ def make_plan(
         max_tokens (`int`, *optional*):
             Tokens of a rank's micro-batch, padding included. `None` keeps B rows in every micro-batch.
         fill_in_order (`bool`):
-            Fill the windows one after the other, leaving the last ones empty, rather than all alike.
+            Fill the windows one after the other, so that nothing runs in the last ones and no optimizer step is taken
+            there. Otherwise all windows are filled alike, and one without rows runs dummies: the optimizer steps on a
+            gradient of zero there, as it does without compaction.
         seed (`int`):
             Seed of the dealing.
 
@@ -107,7 +109,7 @@ def make_plan(
         )
         order = (prompt_lengths[rows] + completion_lengths[rows]).argsort(descending=True, stable=True)
         rows = rows[order]
-        batches = []
+        batches: list[Tensor | None] = []
         while len(rows):
             if max_tokens is None:
                 num_rows = rows_per_micro_batch
@@ -118,6 +120,8 @@ def make_plan(
                 num_rows = min(num_rows, -(-len(rows) // num_ranks))
             batches.append(_deal(rows[: num_rows * num_ranks], num_ranks, num_rows))
             rows = rows[num_rows * num_ranks :]
+        if not batches and not fill_in_order:
+            batches.append(torch.full((num_ranks, 1 if max_tokens else rows_per_micro_batch), DUMMY))
         micro_steps += [None] * (slots - len(batches)) + batches
     return Plan(micro_steps, len(kept))
 
@@ -138,26 +142,37 @@ def _deal(rows: Tensor, num_ranks: int, num_rows: int) -> Tensor:
     return places.T.contiguous()
 
 
+def with_blank_row(rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """
+    Adds the row that `DUMMY` stands for, the last one: zeros, with one attended token that no loss counts.
+
+    Args:
+        rows (`Mapping[str, Tensor]`):
+            Row tensors of shape `(N, ...)` by TRL's batch keys.
+
+    Returns:
+        `dict[str, Tensor]` of shapes `(N + 1, ...)`
+    """
+    blank = {key: torch.cat([values, values.new_zeros(1, *values.shape[1:])]) for key, values in rows.items()}
+    blank["prompt_mask"][DUMMY, -1] = 1
+    return blank
+
+
 def select_rows(rows: Mapping[str, Tensor], indices: Tensor) -> dict[str, Tensor]:
     """
     Cuts a micro-batch out of a batch and trims its padding.
 
     Args:
         rows (`Mapping[str, Tensor]`):
-            Row tensors by TRL's batch keys: `prompt_*` of shape `(N, P)` padded on the left, others of shape `(N,)`,
-            `(N, 1)` or `(N, T)` padded on the right.
+            Row tensors by TRL's batch keys, with a blank row: `prompt_*` of shape `(N + 1, P)` padded on the left,
+            others of shape `(N + 1,)`, `(N + 1, 1)` or `(N + 1, T)` padded on the right.
         indices (`torch.Tensor` of shape `(rows,)`):
-            Rows to take; `DUMMY` makes a row of zeros with one attended token, which no loss counts.
+            Rows to take.
 
     Returns:
         `dict[str, Tensor]`
     """
-    is_dummy = indices == DUMMY
-    taken = {}
-    for key, values in rows.items():
-        taken[key] = values[indices.clamp(min=0)]
-        taken[key][is_dummy] = 0
-    taken["prompt_mask"][is_dummy, -1] = 1
+    taken = {key: values[indices] for key, values in rows.items()}
     prompt_width = int(taken["prompt_mask"].sum(1).max())
     completion_width = max(int(taken["completion_mask"].sum(1).max()), 1)
     for key, values in taken.items():

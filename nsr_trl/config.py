@@ -38,9 +38,9 @@ class SignedRewardConfig(GRPOConfig):
             are logged and do not train.
         compact (`str`, *optional*, defaults to `"auto"`):
             Whether an update runs only the rows that carry a weight, sorted by length and trimmed of padding. `"auto"`
-            does so where the result is the same and says where it is not; `"on"` raises there; `"off"` runs every row,
-            as TRL does.
-        max_tokens_per_micro_batch (`int`, *optional*):
+            does so where the result is the same and says where it is not; `"on"` (or `True`) raises there; `"off"` (or
+            `False`) runs every row, as TRL does.
+        max_tokens_per_microbatch (`int`, *optional*):
             Tokens of a compacted micro-batch on one device, padding included. When not set, what
             `per_device_train_batch_size` rows of full length would take, so that memory stays within what the same
             settings need without compaction.
@@ -85,7 +85,7 @@ class SignedRewardConfig(GRPOConfig):
             "choices": ["auto", "on", "off"],
         },
     )
-    max_tokens_per_micro_batch: int | None = field(
+    max_tokens_per_microbatch: int | None = field(
         default=None,
         metadata={
             "help": "Tokens of a compacted micro-batch on one device; what `per_device_train_batch_size` rows of full "
@@ -127,16 +127,26 @@ class SignedRewardConfig(GRPOConfig):
             "beta": self.beta != 0,  # KL on every row
             "loss_type": self.loss_type == "bnpo",  # a token mean per micro-batch
             "top_entropy_quantile": self.top_entropy_quantile < 1,  # a quantile per micro-batch
+            "entropy_coef": self.entropy_coef != 0,  # a mean per micro-batch, of rows without a weight too
+            "use_adaptive_entropy": self.use_adaptive_entropy,
             "router_aux_loss_coef": bool(self.router_aux_loss_coef),
+            # an optimizer step has to end where a generation does
             "steps_per_generation": self.steps_per_generation % self.gradient_accumulation_steps != 0
-            and self.gradient_accumulation_steps % self.steps_per_generation != 0,
+            and (
+                self.gradient_accumulation_steps % self.steps_per_generation != 0 or self.dropped_rows == "reference"
+            ),
         }
         return next((f"{name}={getattr(self, name)!r}" for name, is_in in whole_batch_terms.items() if is_in), None)
 
     def _check_signed_fields(self) -> None:
-        for name, choices in (("compact", ("auto", "on", "off")), ("dropped_rows", ("objective", "reference"))):
+        self.compact = {True: "on", False: "off", "true": "on", "false": "off"}.get(self.compact, self.compact)
+        for name in ("compact", "dropped_rows"):
+            choices = self.__dataclass_fields__[name].metadata["choices"]
             if getattr(self, name) not in choices:
-                raise ValueError(f"`{name}` must be one of {', '.join(choices)}; got {getattr(self, name)!r}.")
+                raise ValueError(
+                    f"`{name}` must be one of {', '.join(choices)}; got {getattr(self, name)!r}. "
+                    f"Leave it out for {choices[0]!r}."
+                )
         if self.build_objective().weigh is None:
             return
         defaults = GRPOConfig.__dataclass_fields__

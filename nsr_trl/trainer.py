@@ -22,6 +22,7 @@ import dataclasses
 import functools
 import inspect
 import logging
+import math
 import os
 import textwrap
 import time
@@ -37,7 +38,7 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import get_config_model_id
 
 from .card import CardFacts, build_card
-from .compaction import DUMMY, make_plan, select_rows
+from .compaction import DUMMY, make_plan, select_rows, with_blank_row
 from .config import SignedRewardConfig
 from .evaluation.pass_at_k import pass_at_k
 from .metrics import POLICY_METRICS, SIGNS, SURROGATE_METRICS, cost_metrics, outcome_metrics, token_metrics
@@ -142,6 +143,7 @@ class SignedRewardTrainer(GRPOTrainer):
         }
         self._token_totals: Tensor | None = None  # (metrics, 2), this rank's part of an optimizer step
 
+        self._buffered_inputs: list[dict[str, Any] | None] | None = None
         self._scored_inputs: list[dict] = []
         self._buffered_step: int | None = None  # the micro-step at which the buffered rows were generated
         self._rewards: Tensor | None = None  # of the rollout under way, where they were computed ahead of TRL's call
@@ -260,7 +262,7 @@ class SignedRewardTrainer(GRPOTrainer):
             logged.extend(weights.tolist())
         return batch
 
-    def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
+    def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any] | None:
         if not (self._compacts and self._mode == "train"):
             return super()._prepare_inputs(generation_batch)
         is_due = self._step % (self.args.steps_per_generation * self.num_iterations) == 0
@@ -268,6 +270,7 @@ class SignedRewardTrainer(GRPOTrainer):
         if (is_due or self._buffered_inputs is None) and self._buffered_step != self._step:
             self._buffered_inputs = self._compact(self._generate_and_score_completions(generation_batch))
             self._buffered_step = self._step
+        assert self._buffered_inputs is not None
         return self._buffered_inputs[self._step % self.args.steps_per_generation]
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
@@ -302,7 +305,7 @@ class SignedRewardTrainer(GRPOTrainer):
             num_micro_steps=args.steps_per_generation,
             num_windows=max(args.steps_per_generation // args.gradient_accumulation_steps, 1),
             rows_per_micro_batch=args.per_device_train_batch_size,
-            max_tokens=(args.max_tokens_per_micro_batch or args.per_device_train_batch_size * full_length)
+            max_tokens=(args.max_tokens_per_microbatch or args.per_device_train_batch_size * full_length)
             if self.loss_type in TOKEN_SUM_LOSSES
             else None,
             fill_in_order=args.dropped_rows == "reference",
@@ -312,14 +315,17 @@ class SignedRewardTrainer(GRPOTrainer):
             mean_kept_length = loss_lengths[kept.bool()].float().mean()
             scalars["num_items_in_batch"] = (mean_kept_length * len(table)).to(accelerator.device)
         self._add(cost_metrics(plan.micro_steps, prompt_lengths, completion_lengths))
-        rows = self._exchange(rows, is_kept, kept.bool())
-        rank = accelerator.process_index
-        place = torch.full((len(table),), DUMMY)  # row of the batch -> row of `rows`, which holds the kept ones alone
-        place[kept.bool()] = torch.arange(plan.num_kept)
+        rows = with_blank_row(self._exchange(rows, is_kept, kept.bool()))
+        place = torch.full(
+            (len(table) + 1,), DUMMY
+        )  # row of the batch -> row of `rows`, which holds the kept ones alone
+        place[:-1][kept.bool()] = torch.arange(plan.num_kept)
         return [
-            None
-            if step is None
-            else select_rows(rows, torch.where(step[rank] == DUMMY, DUMMY, place[step[rank]])) | scalars
+            select_rows(rows, place[step[accelerator.process_index]])
+            | scalars
+            | {"is_empty": bool((step == DUMMY).all())}
+            if step is not None
+            else None
             for step in plan.micro_steps
         ]
 
@@ -362,6 +368,7 @@ class SignedRewardTrainer(GRPOTrainer):
     ) -> Tensor:
         """Log-probs of shape `(rows, logits_to_keep)` of the rows that train; NaN, read as a ratio of 1, elsewhere."""
         assert self._rollout is not None
+        assert self._rollout[1] is not None
         weights = self._local(self._rollout[1], len(input_ids))
         logps = torch.full((len(input_ids), logits_to_keep), torch.nan, device=input_ids.device)
         # longest first, so that a chunk holds rows of like length; every rank runs as many chunks as the others
@@ -383,7 +390,11 @@ class SignedRewardTrainer(GRPOTrainer):
         return logps
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        num_values = {name: len(values) for name, values in self._metrics[self._mode].items()}
         loss = super()._compute_loss(model, inputs)
+        if inputs.get("is_empty"):  # a window without rows has no entropy and no clip fraction; TRL reports 0
+            for name, values in self._metrics[self._mode].items():
+                values[num_values.get(name, 0) :] = [math.nan] * (len(values) - num_values.get(name, 0))
         assert self._forward is not None, "TRL's loss asks for log-probs and entropies"
         (logps, entropies), self._forward = self._forward, None
         if "outcomes" not in inputs:

@@ -319,7 +319,7 @@ def test_every_signed_field_is_documented(make_config):
         "correct_threshold",
         "outcome_reward",
         "compact",
-        "max_tokens_per_micro_batch",
+        "max_tokens_per_microbatch",
         "dropped_rows",
     )
     for name in SIGNED_FIELDS:

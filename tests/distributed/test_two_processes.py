@@ -102,3 +102,18 @@ def test_sharded_processes_train_compacted_as_one_does_plainly(tiny_model, tmp_p
         [{k: v for k, v in row.items() if k != "grad_norm"} for row in logs] for logs in (logs_of_two, logs_of_one)
     )
     assert_equal_logs(*without_norm)
+
+
+@pytest.mark.parametrize("num_steps", [120, pytest.param(3001, marks=pytest.mark.slow)])
+def test_ranks_stay_in_step_and_agree_whatever_rows_train(tiny_model, tmp_path, num_steps):
+    command = [
+        sys.executable,
+        *TORCHRUN,
+        str(SCRIPT.with_name("fuzz_plan.py")),
+        tiny_model,
+        str(tmp_path),
+        str(num_steps),
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "TRL_EXPERIMENTAL_SILENCE": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120 + num_steps / 5)
+    assert done.returncode == 0, done.stderr[-4000:]
