@@ -1,12 +1,12 @@
 """
-What an update costs: the same completions and rewards through TRL's `GRPOTrainer` and through `SignedRewardTrainer`.
+What an update costs: the same completions and rewards through TRL's `GRPOTrainer` and `SignedRewardTrainer`.
 
-    OMP_NUM_THREADS=1 python benchmarks/update_cost.py [--model PATH] [--limit 256] [--rows 8] [--rounds 3] [--json FILE]
+    OMP_NUM_THREADS=1 python benchmarks/update_cost.py [--model PATH] [--limit 256] [--rows 8] [--rounds 3]
 
-A seeded rollout deals completions of log-normal length (mean a quarter of `--limit`, at most `--limit`) and rewards at a
-given correct ratio. Nothing is generated, so a step is the update: old log-probs where the schedule is off-policy, forward,
-backward, optimizer. Every contender runs in a process of its own, the contenders take turns (A B A B), and the figures are
-medians over all steps but the first of each process: seconds per optimizer step and the largest resident memory.
+A seeded rollout deals completions of log-normal length (mean a quarter of `--limit`, at most `--limit`) and rewards at
+a given correct ratio. Nothing is generated, so a step is the update: old log-probs where the schedule is off-policy,
+forward, backward, optimizer. Every contender runs in a process of its own and the contenders take turns (A B A B). The
+figures are medians over all generations but the first of each process: seconds per optimizer step, and peak memory.
 """
 
 import argparse

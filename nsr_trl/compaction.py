@@ -64,8 +64,9 @@ def make_plan(
     """
     Deals the rows that train to optimizer windows, and each window's rows to as few micro-batches as possible.
 
-    Within a window rows are sorted by length, so that a micro-batch holds rows of like length and every rank gets its
-    share of the long ones.
+    Within a window rows are sorted by length, so that a micro-batch holds rows of like length. The ranks take turns at
+    the long ones: their sums are alike where they meet at the end of the window, and where they meet at every
+    micro-step (ZeRO-3, FSDP) the longest row sets the pace in any case.
 
     Args:
         prompt_lengths (`torch.Tensor` of shape `(N,)`):
@@ -118,7 +119,8 @@ def make_plan(
                 # the rest has to fit into the remaining slots, and needs no more places than it has rows
                 num_rows = max(num_rows, -(-len(rows) // (num_ranks * (slots - len(batches)))))
                 num_rows = min(num_rows, -(-len(rows) // num_ranks))
-            batches.append(_deal(rows[: num_rows * num_ranks], num_ranks, num_rows))
+            # the rank that got the longest rows gets the shortest next
+            batches.append(_deal(rows[: num_rows * num_ranks], num_ranks, num_rows, len(batches) % 2 == 1))
             rows = rows[num_rows * num_ranks :]
         if not batches and not fill_in_order:
             batches.append(torch.full((num_ranks, 1 if max_tokens else rows_per_micro_batch), DUMMY))
@@ -134,12 +136,12 @@ def _rows_that_fit(prompt_lengths: Tensor, completion_lengths: Tensor, max_token
     return max(int((places * widths <= max_tokens).sum()) // num_ranks, 1)
 
 
-def _deal(rows: Tensor, num_ranks: int, num_rows: int) -> Tensor:
-    """Deals rows, longest first, back and forth over the ranks: `(R, num_rows)`, `DUMMY` where there is none left."""
-    places = torch.full((num_rows, num_ranks), DUMMY)
-    places.view(-1)[: len(rows)] = rows
-    places[1::2] = places[1::2].flip(1)
-    return places.T.contiguous()
+def _deal(rows: Tensor, num_ranks: int, num_rows: int, is_reversed: bool) -> Tensor:
+    """Deals rows, longest first, in runs of like length: `(R, num_rows)`, `DUMMY` where there is none left."""
+    places = torch.full((num_ranks * num_rows,), DUMMY)
+    places[: len(rows)] = rows
+    places = places.view(num_ranks, num_rows)
+    return places.flip(0) if is_reversed else places
 
 
 def with_blank_row(rows: Mapping[str, Tensor]) -> dict[str, Tensor]:

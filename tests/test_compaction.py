@@ -108,8 +108,8 @@ def plan_of(lengths, **overrides):
 
 def test_a_plan_by_hand():
     plan = plan_of([5, 0, 9, 0, 7, 0, 3, 0])
-    # by length: rows 2, 4, 0, 6; back and forth: rank 0 gets 2 and 6, rank 1 gets 4 and 0
-    assert str(plan) == "4 rows in 1 of 2 micro-steps\n   0: -\n   1: 2 6 | 4 0"
+    # by length: rows 2, 4, 0, 6
+    assert str(plan) == "4 rows in 1 of 2 micro-steps\n   0: -\n   1: 2 4 | 0 6"
 
 
 def test_short_rows_share_one_micro_batch_under_a_token_budget():
@@ -118,11 +118,12 @@ def test_short_rows_share_one_micro_batch_under_a_token_budget():
 
 
 def test_lengths_are_balanced_over_the_ranks():
+    torch.manual_seed(0)
     lengths = torch.distributions.LogNormal(6, 1).sample((8192,)).clamp(1, 4096).int().tolist()
     plan = plan_of(lengths, num_ranks=8, num_micro_steps=64, rows_per_micro_batch=16, max_tokens=16 * 4096)
     table = torch.tensor(lengths)
     tokens = sum((table[rows.clamp(min=0)] * (rows != DUMMY)).sum(1) for rows in plan.micro_steps if rows is not None)
-    assert tokens.max() / tokens.float().mean() < 1.02
+    assert tokens.max() / tokens.float().mean() < 1.05
 
 
 def test_131072_rows_are_planned_within_seconds():
