@@ -36,6 +36,19 @@ class SignedRewardConfig(GRPOConfig):
         outcome_reward (`str`, *optional*):
             Name of the reward function that decides the sign. Needed only with several reward functions; the others
             are logged and do not train.
+        compact (`str`, *optional*, defaults to `"auto"`):
+            Whether an update runs only the rows that carry a weight, sorted by length and trimmed of padding. `"auto"`
+            does so where the result is the same and says where it is not; `"on"` (or `True`) raises there; `"off"` (or
+            `False`) runs every row, as TRL does.
+        max_tokens_per_microbatch (`int`, *optional*):
+            Tokens of a compacted micro-batch on one device, padding included. When not set, what
+            `per_device_train_batch_size` rows of full length would take, so that memory stays within what the same
+            settings need without compaction.
+        dropped_rows (`str`, *optional*, defaults to `"objective"`):
+            What a row without a weight means. `"objective"`: the loss divides by every sampled token and takes every
+            optimizer step, the estimate of the paper's expectation. `"reference"`: as in the paper's released code,
+            the rows that are left fill the optimizer steps in order, the loss divides by their tokens, and the
+            surplus optimizer steps are not taken.
     """
 
     objective: str = field(
@@ -64,6 +77,30 @@ class SignedRewardConfig(GRPOConfig):
         metadata={"help": "Name of the reward function that decides the sign, where there are several."},
     )
 
+    compact: str = field(
+        default="auto",
+        metadata={
+            "help": "Run only the rows that carry a weight, sorted by length and trimmed of padding: 'auto' where the "
+            "result is the same, 'on' or an error, 'off'.",
+            "choices": ["auto", "on", "off"],
+        },
+    )
+    max_tokens_per_microbatch: int | None = field(
+        default=None,
+        metadata={
+            "help": "Tokens of a compacted micro-batch on one device; what `per_device_train_batch_size` rows of full "
+            "length take if not set."
+        },
+    )
+    dropped_rows: str = field(
+        default="objective",
+        metadata={
+            "help": "What a row without a weight means: 'objective' divides by every sampled token, 'reference' by "
+            "the tokens of the rows that are left, and takes fewer optimizer steps, as the paper's code does.",
+            "choices": ["objective", "reference"],
+        },
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_signed_fields()
@@ -84,7 +121,32 @@ class SignedRewardConfig(GRPOConfig):
         """Returns the [`Objective`] that the fields describe."""
         return build_objective(self.objective, self.positive_weight, self.negative_weight)
 
+    def compaction_obstacle(self) -> str | None:
+        """The setting under which compaction would change the result, or `None`."""
+        whole_batch_terms = {
+            "beta": self.beta != 0,  # KL on every row
+            "loss_type": self.loss_type == "bnpo",  # a token mean per micro-batch
+            "top_entropy_quantile": self.top_entropy_quantile < 1,  # a quantile per micro-batch
+            "entropy_coef": self.entropy_coef != 0,  # a mean per micro-batch, of rows without a weight too
+            "use_adaptive_entropy": self.use_adaptive_entropy,
+            "router_aux_loss_coef": bool(self.router_aux_loss_coef),
+            # an optimizer step has to end where a generation does
+            "steps_per_generation": self.steps_per_generation % self.gradient_accumulation_steps != 0
+            and (
+                self.gradient_accumulation_steps % self.steps_per_generation != 0 or self.dropped_rows == "reference"
+            ),
+        }
+        return next((f"{name}={getattr(self, name)!r}" for name, is_in in whole_batch_terms.items() if is_in), None)
+
     def _check_signed_fields(self) -> None:
+        self.compact = {True: "on", False: "off", "true": "on", "false": "off"}.get(self.compact, self.compact)
+        for name in ("compact", "dropped_rows"):
+            choices = self.__dataclass_fields__[name].metadata["choices"]
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"`{name}` must be one of {', '.join(choices)}; got {getattr(self, name)!r}. "
+                    f"Leave it out for {choices[0]!r}."
+                )
         if self.build_objective().weigh is None:
             return
         defaults = GRPOConfig.__dataclass_fields__

@@ -6,6 +6,8 @@ Tensors come in, `{name: (sum, count)}` comes out; whoever logs divides the summ
 P problems, G completions per problem, B rows, T completion tokens. Outcomes are +1 correct, -1 incorrect, 0 undecided.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -31,6 +33,9 @@ METRICS: dict[str, str] = {
     "signed/clip_ratio/incorrect": "share of the tokens of incorrect completions that the clip stops (clipped losses)",
     "signed/loss_share/correct": "share of the absolute loss that correct completions carry (clipped losses)",
     "signed/loss_share/incorrect": "share of the absolute loss that incorrect completions carry (clipped losses)",
+    "cost/rows": "share of sampled completions that the update runs (compaction)",
+    "cost/micro_steps": "share of micro-steps that the update runs (compaction)",
+    "cost/padding": "share of the update's token places that hold padding (compaction)",
 }
 
 POLICY_METRICS = tuple(f"signed/{name}/{side}" for name in ("entropy", "logp") for side in SIGNS)
@@ -119,3 +124,36 @@ def token_metrics(
     for side, chosen in sides.items():
         sums[f"signed/loss_share/{side}"] = (loss.where(chosen, 0.0).sum(), loss.sum())
     return sums
+
+
+def cost_metrics(
+    micro_steps: Sequence[Tensor | None], prompt_lengths: Tensor, completion_lengths: Tensor
+) -> dict[str, SumCount]:
+    """
+    What a compacted update costs.
+
+    Args:
+        micro_steps (`Sequence[Tensor | None]`):
+            For every micro-step the rows that run, of shape `(ranks, rows)`, negative in spare places; or `None`.
+        prompt_lengths (`torch.Tensor` of shape `(B,)`):
+            Prompt lengths in tokens.
+        completion_lengths (`torch.Tensor` of shape `(B,)`):
+            Completion lengths in tokens.
+
+    Returns:
+        `dict[str, tuple[Tensor, Tensor]]`: scalar sums and counts by metric name.
+    """
+    num_run = num_rows = num_tokens = num_places = torch.tensor(0)
+    for rows in (rows for rows in micro_steps if rows is not None):
+        is_real = rows >= 0
+        prompts, completions = ((lengths[rows] * is_real) for lengths in (prompt_lengths, completion_lengths))
+        width = prompts.max(dim=1).values + completions.max(dim=1).values  # of each rank's micro-batch
+        num_run = num_run + 1
+        num_rows = num_rows + is_real.sum()
+        num_tokens = num_tokens + prompts.sum() + completions.sum()
+        num_places = num_places + width.sum() * rows.size(1)
+    return {
+        "cost/rows": (num_rows, torch.tensor(len(prompt_lengths))),
+        "cost/micro_steps": (num_run, torch.tensor(len(micro_steps))),
+        "cost/padding": (num_places - num_tokens, num_places),
+    }

@@ -10,6 +10,9 @@ The only module that touches TRL's private surface. It wraps these methods (`sup
 | `_compute_loss` | metrics by sign, reduced over ranks once per optimizer step |
 | `log` | sums over counts |
 | `create_model_card` | replaced by this package's card |
+| `_generate` | with compaction, rewards are computed here, before the log-probs of rows that will not train |
+| `_prepare_inputs` | with compaction, owned: the rows are dealt by the plan |
+| `training_step` | with compaction, a micro-step without rows is skipped |
 
 P problems, G completions per problem, B = P*G rows over all ranks; a rank holds a contiguous slice of them.
 """
@@ -19,8 +22,10 @@ import dataclasses
 import functools
 import inspect
 import logging
+import math
 import os
 import textwrap
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -33,9 +38,10 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import get_config_model_id
 
 from .card import CardFacts, build_card
+from .compaction import DUMMY, make_plan, select_rows, with_blank_row
 from .config import SignedRewardConfig
 from .evaluation.pass_at_k import pass_at_k
-from .metrics import POLICY_METRICS, SIGNS, SURROGATE_METRICS, outcome_metrics, token_metrics
+from .metrics import POLICY_METRICS, SIGNS, SURROGATE_METRICS, cost_metrics, outcome_metrics, token_metrics
 from .objective import CORRECT, UNDECIDED, check_outcome_rewards, outcomes_from_rewards
 
 
@@ -46,11 +52,17 @@ HOOKS: dict[str, tuple[str, ...]] = {
     "_generate_and_score_completions": ("inputs",),
     "_get_per_token_logps_and_entropies": ("model", "input_ids", "attention_mask", "logits_to_keep"),
     "_compute_loss": ("model", "inputs"),
+    "_generate": ("prompts",),
+    "_prepare_inputs": ("generation_batch",),
+    "training_step": ("model", "inputs", "num_items_in_batch"),
     "_log_completion_extra": ("column", "values"),
     "log": ("logs", "start_time"),
     "create_model_card": ("model_name", "dataset_name", "tags"),
 }
 """TRL's methods that this module wraps or calls, with the leading parameters it relies on."""
+
+TOKEN_SUM_LOSSES = ("dapo", "cispo", "vespo")
+"""TRL's loss types that divide a sum over tokens by a constant; the others divide by the rows of a micro-batch."""
 
 CLIPPED_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo")
 """TRL's loss types that are the clipped surrogate; the others stop no gradient."""
@@ -131,6 +143,11 @@ class SignedRewardTrainer(GRPOTrainer):
         }
         self._token_totals: Tensor | None = None  # (metrics, 2), this rank's part of an optimizer step
 
+        self._buffered_inputs: list[dict[str, Any] | None] | None = None
+        self._scored_inputs: list[dict] = []
+        self._buffered_step: int | None = None  # the micro-step at which the buffered rows were generated
+        self._rewards: Tensor | None = None  # of the rollout under way, where they were computed ahead of TRL's call
+
         super().__init__(model, reward_funcs, args, *rest, **kwargs)
 
         if self._is_vlm:
@@ -139,6 +156,7 @@ class SignedRewardTrainer(GRPOTrainer):
                 "Pass `processing_class=AutoTokenizer.from_pretrained(...)` to train on text, or use GRPOTrainer."
             )
         self._outcome_index = self._find_outcome_reward()
+        self._compacts = self._decide_compaction()
         self._token_metrics = POLICY_METRICS + (SURROGATE_METRICS if self.loss_type in CLIPPED_LOSSES else ())
 
     def _find_outcome_reward(self) -> int | None:
@@ -156,13 +174,43 @@ class SignedRewardTrainer(GRPOTrainer):
             )
         return names.index(chosen)
 
+    def _decide_compaction(self) -> bool:
+        """Whether updates are compacted; says so where a setting forbids it."""
+        obstacle = self.args.compaction_obstacle()
+        if obstacle is None and self.aux_loss_enabled:
+            obstacle = "the model's auxiliary loss"
+        if obstacle is None or self.args.compact == "off":
+            return self.args.compact != "off"
+        if self.args.compact == "on" or self.args.dropped_rows == "reference":
+            raise ValueError(
+                f"Compaction must not change the loss; under {obstacle} it would, and got "
+                f"compact={self.args.compact!r}, dropped_rows={self.args.dropped_rows!r}. Change that setting, or set "
+                "compact='auto' and dropped_rows='objective' to run every row."
+            )
+        logger.warning(f"Updates run every row: compaction would change the loss under {obstacle}.")
+        return False
+
     @property
     def _mode(self) -> str:
         return "train" if self.model.training else "eval"
 
+    def _generate(self, prompts: list) -> tuple:
+        output = super()._generate(prompts)
+        if self._compacts and self._mode == "train" and self.signed_objective.weigh is not None:
+            _, completion_ids, _, completions, _, extra_fields, _, _ = output
+            for row, example in enumerate(self._scored_inputs):
+                example |= {
+                    key: value[row] if isinstance(value, list) else value for key, value in extra_fields.items()
+                }
+            self._rewards = self._calculate_rewards(self._scored_inputs, prompts, completions, completion_ids)
+        return output
+
     def _calculate_rewards(
         self, inputs: list[dict], prompts: list, completions: list, completion_ids_list: list
     ) -> Tensor:
+        if self._rewards is not None:
+            rewards, self._rewards = self._rewards, None
+            return rewards
         with _none_is_expected():
             rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         if self._outcome_index is None:
@@ -198,7 +246,9 @@ class SignedRewardTrainer(GRPOTrainer):
         return rewards
 
     def _generate_and_score_completions(self, inputs: list[dict]) -> dict[str, Any]:
+        self._scored_inputs = inputs
         batch = super()._generate_and_score_completions(inputs)
+        self._scored_inputs = []
         if self._rollout is None:
             return batch
         (outcomes, weights), self._rollout = self._rollout, None
@@ -212,16 +262,139 @@ class SignedRewardTrainer(GRPOTrainer):
             logged.extend(weights.tolist())
         return batch
 
+    def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any] | None:
+        if not (self._compacts and self._mode == "train"):
+            return super()._prepare_inputs(generation_batch)
+        is_due = self._step % (self.args.steps_per_generation * self.num_iterations) == 0
+        # `training_step` asks for the inputs of a micro-step before Trainer does
+        if (is_due or self._buffered_inputs is None) and self._buffered_step != self._step:
+            self._buffered_inputs = self._compact(self._generate_and_score_completions(generation_batch))
+            self._buffered_step = self._step
+        assert self._buffered_inputs is not None
+        return self._buffered_inputs[self._step % self.args.steps_per_generation]
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
+        """Runs a micro-step, or skips one that has no rows to train."""
+        if self._compacts:
+            model.train()
+            start = time.perf_counter()
+            is_empty = self._prepare_inputs(inputs) is None
+            self._current_train_step_time += time.perf_counter() - start
+            if is_empty:
+                self._step += 1
+                return torch.zeros((), device=self.accelerator.device)
+        return super().training_step(model, inputs, num_items_in_batch)
+
+    def _compact(self, batch: dict[str, Any]) -> list[dict[str, Any] | None]:
+        """Deals a generation batch over ranks and micro-steps: one entry per micro-step, `None` where nothing runs."""
+        args, accelerator = self.args, self.accelerator
+        rows = {key: value for key, value in batch.items() if isinstance(value, Tensor) and value.ndim > 0}
+        torch.randperm(len(rows["advantages"]))  # what TRL draws to shuffle: rollouts do not depend on compaction
+        scalars = {key: value for key, value in batch.items() if key not in rows}
+        loss_mask = rows["completion_mask"] * rows.get("tool_mask", 1)
+        is_kept = (rows["advantages"] != 0) & (loss_mask.sum(1) > 0)
+        lengths = [rows["prompt_mask"].sum(1), rows["completion_mask"].sum(1), loss_mask.sum(1)]
+        table = accelerator.gather(torch.stack([*lengths, is_kept.long()], dim=1)).cpu()  # (N, 4)
+        prompt_lengths, completion_lengths, loss_lengths, kept = table.unbind(1)
+        full_length = int(prompt_lengths.max()) + self.max_completion_length
+        plan = make_plan(
+            prompt_lengths,
+            completion_lengths,
+            kept.bool(),
+            num_ranks=accelerator.num_processes,
+            num_micro_steps=args.steps_per_generation,
+            num_windows=max(args.steps_per_generation // args.gradient_accumulation_steps, 1),
+            rows_per_micro_batch=args.per_device_train_batch_size,
+            max_tokens=(args.max_tokens_per_microbatch or args.per_device_train_batch_size * full_length)
+            if self.loss_type in TOKEN_SUM_LOSSES
+            else None,
+            fill_in_order=args.dropped_rows == "reference",
+            seed=args.seed + self._step,
+        )
+        if args.dropped_rows == "reference" and plan.num_kept:
+            mean_kept_length = loss_lengths[kept.bool()].float().mean()
+            scalars["num_items_in_batch"] = (mean_kept_length * len(table)).to(accelerator.device)
+        self._add(cost_metrics(plan.micro_steps, prompt_lengths, completion_lengths))
+        rows = with_blank_row(self._exchange(rows, is_kept, kept.bool()))
+        place = torch.full(
+            (len(table) + 1,), DUMMY
+        )  # row of the batch -> row of `rows`, which holds the kept ones alone
+        place[:-1][kept.bool()] = torch.arange(plan.num_kept)
+        return [
+            select_rows(rows, place[step[accelerator.process_index]])
+            | scalars
+            | {"is_empty": bool((step == DUMMY).all())}
+            if step is not None
+            else None
+            for step in plan.micro_steps
+        ]
+
+    def _exchange(self, rows: dict[str, Tensor], is_kept: Tensor, all_kept: Tensor) -> dict[str, Tensor]:
+        """Gives every rank the kept rows of all, in the order of the ranks, key by key."""
+        if self.accelerator.num_processes == 1:
+            return {key: values[is_kept] for key, values in rows.items()}
+        counts = all_kept.view(self.accelerator.num_processes, -1).sum(1)  # (R,)
+        most = max(int(counts.max()), 1)
+        chosen = torch.cat([torch.arange(count) + rank * most for rank, count in enumerate(counts.tolist())])
+        exchanged = {}
+        for key, values in rows.items():
+            sent = values[is_kept]
+            if sent.ndim == 2:  # the ranks padded to their own longest
+                width = int(self.accelerator.gather(torch.tensor([sent.size(1)], device=sent.device)).max())
+                missing = width - sent.size(1)
+                sent = torch.nn.functional.pad(sent, (missing, 0) if key.startswith("prompt_") else (0, missing))
+            sent = torch.cat([sent, sent.new_zeros(most - len(sent), *sent.shape[1:])])
+            exchanged[key] = self.accelerator.gather(sent.contiguous())[chosen.to(sent.device)]
+        return exchanged
+
     def _get_per_token_logps_and_entropies(
         self, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        if self._compacts and self._rollout is not None and self._mode == "train" and not torch.is_grad_enabled():
+            return self._logps_of_weighted_rows(*args, **kwargs), None, None
         logps, entropies, aux_loss = super()._get_per_token_logps_and_entropies(*args, **kwargs)
         if entropies is not None:  # only the loss asks for them
             self._forward = logps.detach(), entropies.detach()
         return logps, entropies, aux_loss
 
+    def _logps_of_weighted_rows(
+        self,
+        model: Any,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        batch_size: int,
+        **kwargs: Any,
+    ) -> Tensor:
+        """Log-probs of shape `(rows, logits_to_keep)` of the rows that train; NaN, read as a ratio of 1, elsewhere."""
+        assert self._rollout is not None
+        assert self._rollout[1] is not None
+        weights = self._local(self._rollout[1], len(input_ids))
+        logps = torch.full((len(input_ids), logits_to_keep), torch.nan, device=input_ids.device)
+        # longest first, so that a chunk holds rows of like length; every rank runs as many chunks as the others
+        rows = weights.nonzero().flatten()
+        logps[rows] = 0.0  # padding is multiplied by a mask of 0, which a NaN would survive
+        rows = rows[attention_mask[rows].sum(1).argsort(descending=True)]
+        num_rows = int(self.accelerator.gather(torch.tensor([len(rows)], device=rows.device)).max())
+        rows = torch.cat([rows, rows.new_zeros(num_rows - len(rows))])
+        num_prompt = input_ids.size(1) - logits_to_keep
+        for chunk in rows.split(batch_size) if num_rows else ():
+            mask = attention_mask[chunk]
+            start = num_prompt - max(int(mask[:, :num_prompt].sum(1).max()), 1)
+            kept = max(int(mask[:, num_prompt:].sum(1).max()), 1)
+            window = slice(start, num_prompt + kept)
+            found, _, _ = super()._get_per_token_logps_and_entropies(
+                model, input_ids[chunk, window], mask[:, window], kept, **kwargs
+            )
+            logps[chunk, :kept] = found.to(logps.dtype)
+        return logps
+
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        num_values = {name: len(values) for name, values in self._metrics[self._mode].items()}
         loss = super()._compute_loss(model, inputs)
+        if inputs.get("is_empty"):  # a window without rows has no entropy and no clip fraction; TRL reports 0
+            for name, values in self._metrics[self._mode].items():
+                values[num_values.get(name, 0) :] = [math.nan] * (len(values) - num_values.get(name, 0))
         assert self._forward is not None, "TRL's loss asks for log-probs and entropies"
         (logps, entropies), self._forward = self._forward, None
         if "outcomes" not in inputs:

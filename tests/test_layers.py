@@ -22,7 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "resources",
     ),
     # 1: torch only, not each other
-    ("objective", "metrics"),
+    ("objective", "metrics", "compaction"),
     # 2: adapters, one foreign library each
     ("config", "data", "rewards", "card", "evaluation.samplers", "evaluation.plots", "quickstart.model"),
     # 3: assemblies

@@ -2,7 +2,7 @@
 
 import torch
 
-from nsr_trl.metrics import METRICS, POLICY_METRICS, SURROGATE_METRICS, outcome_metrics, token_metrics
+from nsr_trl.metrics import METRICS, POLICY_METRICS, SURROGATE_METRICS, cost_metrics, outcome_metrics, token_metrics
 
 
 def ratios(sums):
@@ -79,8 +79,16 @@ def test_a_batch_without_a_sign_reports_nothing_for_it():
     assert ratios(token_metrics(**batch, epsilon_low=0.2, epsilon_high=0.2)) == {}
 
 
+def test_cost_metrics_by_hand():
+    steps = [None, torch.tensor([[0, 2], [1, -1]])]  # two ranks, one dummy
+    found = ratios(cost_metrics(steps, torch.tensor([1, 2, 3, 4]), torch.tensor([5, 6, 7, 8])))
+    # rank 0: rows of 1 + 5 and 3 + 7 tokens in 2 rows of 3 + 7; rank 1: a row of 2 + 6 and a dummy in 2 rows of 8
+    assert found == {"cost/rows": 3 / 4, "cost/micro_steps": 1 / 2, "cost/padding": (20 + 16 - 24) / (20 + 16)}
+
+
 def test_the_list_of_metrics_is_what_the_code_reports():
     of_outcomes = outcome_metrics(torch.ones(1, 2), torch.ones(1, 2)).keys()
     of_tokens = token_metrics(**worked_batch(), epsilon_low=0.2, epsilon_high=0.2).keys()
-    assert of_outcomes | of_tokens == METRICS.keys()
+    of_costs = cost_metrics([None], torch.ones(1), torch.ones(1)).keys()
+    assert of_outcomes | of_tokens | of_costs == METRICS.keys()
     assert of_tokens == {*POLICY_METRICS, *SURROGATE_METRICS}

@@ -154,7 +154,7 @@ def test_the_grpo_objective_is_trl_to_the_last_bit(make_trainer, settings):
     runs = []
     for trainer_class, config_class, extra in (
         (GRPOTrainer, GRPOConfig, {}),
-        (SignedRewardTrainer, SignedRewardConfig, {"objective": "grpo"}),
+        (SignedRewardTrainer, SignedRewardConfig, {"objective": "grpo", "compact": "off"}),
     ):
         recorder = Recorder()
         trainer = make_trainer(trainer_class, config_class, max_steps=5, callbacks=[recorder], **settings, **extra)
@@ -318,6 +318,9 @@ def test_every_signed_field_is_documented(make_config):
         "negative_weight",
         "correct_threshold",
         "outcome_reward",
+        "compact",
+        "max_tokens_per_microbatch",
+        "dropped_rows",
     )
     for name in SIGNED_FIELDS:
         assert f"{name} (`" in SignedRewardConfig.__doc__

@@ -1,5 +1,6 @@
-"""Two gloo processes train as one does on the same rows: same loss, same metrics, same parameters."""
+"""Two processes train as one does on the same rows: same loss, same metrics, same parameters, compacted or not."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -11,32 +12,108 @@ import torch
 
 
 SCRIPT = Path(__file__).with_name("train_rows.py")
+TORCHRUN = ("-m", "torch.distributed.run", "--nproc_per_node", "2")
+FSDP2 = """\
+compute_environment: LOCAL_MACHINE
+distributed_type: FSDP
+fsdp_config:
+  fsdp_version: 2
+  fsdp_auto_wrap_policy: TRANSFORMER_BASED_WRAP
+  fsdp_reshard_after_forward: true
+  fsdp_state_dict_type: FULL_STATE_DICT
+mixed_precision: 'no'
+num_machines: 1
+num_processes: 2
+use_cpu: true
+"""
+ZERO3 = """\
+compute_environment: LOCAL_MACHINE
+distributed_type: DEEPSPEED
+deepspeed_config:
+  zero_stage: 3
+  zero3_init_flag: true
+  zero3_save_16bit_model: true
+  offload_optimizer_device: none
+  offload_param_device: none
+mixed_precision: 'no'
+num_machines: 1
+num_processes: 2
+use_cpu: true
+"""
+
+pytestmark = pytest.mark.distributed
 
 
-def run(tiny_model, out, *launcher):
+def run(tiny_model, out, launcher=(), **settings):
     out.mkdir()
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, *launcher, str(SCRIPT), tiny_model, str(out)]
+    command = [sys.executable, *launcher, str(SCRIPT), tiny_model, str(out), json.dumps(settings)]
+    # a rank that waits for another one for good is a failure, not a hang
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-4000:]
-    parameters = [torch.load(path) for path in sorted(out.glob("parameters-*.pt"))]
+    states = [torch.load(path) for path in sorted(out.glob("parameters-*.pt"))]
+    parameters = [torch.cat([state[name].flatten() for name in sorted(state)]) for state in states]
     return parameters, json.loads((out / "logs.json").read_text())
 
 
-@pytest.mark.distributed
-def test_two_processes_train_as_one(tiny_model, tmp_path):
-    (one,), logs_of_one = run(tiny_model, tmp_path / "one")
-    two, logs_of_two = run(tiny_model, tmp_path / "two", "-m", "torch.distributed.run", "--nproc_per_node", "2")
+def assert_equal_logs(logs, expected):
+    assert len(logs) == len(expected)
+    for ours, theirs in zip(logs, expected, strict=True):
+        assert ours.keys() <= theirs.keys()  # of rows that do not run there is no entropy to report
+        for name in ours:
+            assert ours[name] == pytest.approx(theirs[name], rel=2e-4, abs=1e-6), name
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"objective": "w_reinforce", "positive_weight": 0.5, "compact": "off"},
+        {"objective": "w_reinforce", "positive_weight": 0.5, "compact": "on"},
+        {"objective": "psr", "compact": "on"},  # few rows: a rank may have none
+    ],
+    ids=lambda s: f"{s['objective']}-{s['compact']}",
+)
+def test_two_processes_train_as_one(tiny_model, tmp_path, settings):
+    (one,), logs_of_one = run(tiny_model, tmp_path / "one", **(settings | {"compact": "off"}))
+    two, logs_of_two = run(tiny_model, tmp_path / "two", TORCHRUN, **settings)
     assert len(two) == 2
     assert torch.equal(two[0], two[1])
     torch.testing.assert_close(two[0], one, rtol=1e-5, atol=1e-7)
-
-    assert len(logs_of_one) == len(logs_of_two)
-    for ours, theirs in zip(logs_of_two, logs_of_one, strict=True):
-        assert ours.keys() == theirs.keys()
-        for name in ours:
-            assert ours[name] == pytest.approx(theirs[name], rel=2e-4, abs=1e-6), name
+    assert_equal_logs(logs_of_two, logs_of_one)
     # the rollouts differ in sign and length, so that the metrics could be wrong
     assert 0 < logs_of_one[0]["signed/correct_ratio"] < 1
     assert logs_of_one[0]["signed/length/correct"] != logs_of_one[0]["signed/length/incorrect"]
     assert 0 < logs_of_one[-1]["eval_pass@1"] < 1
+
+
+@pytest.mark.parametrize("config", [FSDP2, ZERO3], ids=["fsdp2", "zero3"])
+def test_sharded_processes_train_compacted_as_one_does_plainly(tiny_model, tmp_path, config):
+    if config is ZERO3 and importlib.util.find_spec("deepspeed") is None:
+        pytest.skip("needs DeepSpeed: pip install nsr-trl[deepspeed]")
+    launch = tmp_path / "accelerate.yaml"
+    launch.write_text(config)
+    launcher = ("-m", "accelerate.commands.launch", "--config_file", str(launch))
+    settings = {"objective": "nsr"}
+    (one,), logs_of_one = run(tiny_model, tmp_path / "one", **settings, compact="off")
+    two, logs_of_two = run(tiny_model, tmp_path / "two", launcher, **settings, compact="on")
+    torch.testing.assert_close(two[0], one, rtol=1e-4, atol=1e-6)
+    # the gradient norm of sharded parameters is not clipped here, and not reported alike
+    without_norm = (
+        [{k: v for k, v in row.items() if k != "grad_norm"} for row in logs] for logs in (logs_of_two, logs_of_one)
+    )
+    assert_equal_logs(*without_norm)
+
+
+@pytest.mark.parametrize("num_steps", [120, pytest.param(3001, marks=pytest.mark.slow)])
+def test_ranks_stay_in_step_and_agree_whatever_rows_train(tiny_model, tmp_path, num_steps):
+    command = [
+        sys.executable,
+        *TORCHRUN,
+        str(SCRIPT.with_name("fuzz_plan.py")),
+        tiny_model,
+        str(tmp_path),
+        str(num_steps),
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "TRL_EXPERIMENTAL_SILENCE": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120 + num_steps / 5)
+    assert done.returncode == 0, done.stderr[-4000:]

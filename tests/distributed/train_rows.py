@@ -1,13 +1,14 @@
 """
 Trains the tiny model on fixed rows and writes what came of it. The same script for one process and for two.
 
-    python train_rows.py MODEL OUT
-    torchrun --nproc_per_node 2 train_rows.py MODEL OUT
+    python train_rows.py MODEL OUT SETTINGS
+    torchrun --nproc_per_node 2 train_rows.py MODEL OUT SETTINGS
 
 The rows are a function of the prompt and of the place in its group, so every division over ranks trains on the same.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -47,36 +48,37 @@ class Logs(TrainerCallback):
 
 
 if __name__ == "__main__":
-    model, out = sys.argv[1], Path(sys.argv[2])
-    world_size = (torch.distributed.is_torchelastic_launched() and 2) or 1
+    model, out, settings = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
+    world_size = int(os.environ.get("WORLD_SIZE", 1))
     prompts = Dataset.from_dict({"prompt": [f"{n}+{3 * n}=" for n in range(8)]})
     logs = Logs()
-    args = SignedRewardConfig(
-        output_dir=str(out),
-        objective="w_reinforce",
-        positive_weight=0.5,
-        use_cpu=True,
-        bf16=False,
-        gradient_checkpointing=False,
-        per_device_train_batch_size=NUM_ROWS // 2 // world_size,
-        per_device_eval_batch_size=NUM_ROWS // 2 // world_size,
-        gradient_accumulation_steps=2,
-        num_iterations=2,
-        num_generations=GROUP,
-        max_steps=4,
-        learning_rate=0.5,
-        lr_scheduler_type="constant",
-        optim="sgd",
-        logging_steps=1,
-        report_to="none",
-        save_strategy="no",
-        disable_tqdm=True,
-    )
+    defaults = {
+        "output_dir": str(out),
+        "use_cpu": True,
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "per_device_train_batch_size": NUM_ROWS // 2 // world_size,
+        "per_device_eval_batch_size": NUM_ROWS // 2 // world_size,
+        "gradient_accumulation_steps": 2,
+        "num_iterations": 2,
+        "num_generations": GROUP,
+        "max_steps": 4,
+        "learning_rate": 0.5,
+        "lr_scheduler_type": "constant",
+        "optim": "sgd",
+        "max_grad_norm": 0.0,
+        "logging_steps": 1,
+        "report_to": "none",
+        "save_strategy": "no",
+        "disable_tqdm": True,
+    }
+    args = SignedRewardConfig(**(defaults | settings))
     trainer = SignedRewardTrainer(model, reward, args, prompts, prompts, rollout_func=rollout, callbacks=[logs])
     trainer.train()
     trainer.evaluate()
     assert trainer.accelerator.num_processes == world_size
-    parameters = torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
-    torch.save(parameters, out / f"parameters-{trainer.accelerator.process_index}.pt")
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # gathered from all ranks where they hold shards
+    if state:
+        torch.save({k: v.cpu() for k, v in state.items()}, out / f"parameters-{trainer.accelerator.process_index}.pt")
     if trainer.accelerator.is_main_process:
         (out / "logs.json").write_text(json.dumps(logs.rows))

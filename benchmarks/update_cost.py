@@ -1,0 +1,148 @@
+"""
+What an update costs: the same completions and rewards through TRL's `GRPOTrainer` and `SignedRewardTrainer`.
+
+    OMP_NUM_THREADS=1 python benchmarks/update_cost.py [--model PATH] [--limit 256] [--rows 8] [--rounds 3]
+
+A seeded rollout deals completions of log-normal length (mean a quarter of `--limit`, at most `--limit`) and rewards at
+a given correct ratio. Nothing is generated, so a step is the update: old log-probs where the schedule is off-policy,
+forward, backward, optimizer. Every contender runs in a process of its own and the contenders take turns (A B A B). The
+figures are medians over all generations but the first of each process: seconds per optimizer step, and peak memory.
+"""
+
+import argparse
+import json
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+from datasets import Dataset
+from transformers import PrinterCallback, TrainerCallback
+from transformers.utils import logging
+from trl import GRPOConfig, GRPOTrainer
+
+from nsr_trl import SignedRewardConfig, SignedRewardTrainer
+from nsr_trl.quickstart.model import model_path
+
+
+OBJECTIVES = ("nsr", "psr", "w_reinforce", "grpo")
+ACCUMULATION = 4
+
+
+class StepTimes(TrainerCallback):
+    def __init__(self):
+        self.seconds = []
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        self.start = time.perf_counter()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.seconds.append(time.perf_counter() - self.start)
+
+
+def run(job: dict) -> dict:
+    """One contender on one correct ratio, in this process: seconds of each step and peak memory in MB."""
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    rng = random.Random(0)
+
+    def rollout(prompts, trainer):
+        lengths = [
+            min(max(int(rng.lognormvariate(0, 0.7) / 1.28 * job["limit"] / 4), 1), job["limit"]) for _ in prompts
+        ]
+        ids = [[rng.randrange(10, 60) for _ in range(length)] for length in lengths]
+        prompt_ids = trainer.processing_class(text=prompts)["input_ids"]
+        return {"prompt_ids": prompt_ids, "completion_ids": ids, "logprobs": [[0.0] * len(row) for row in ids]}
+
+    def reward(completions, **kwargs):
+        return [float(rng.random() < job["correct_ratio"]) for _ in completions]
+
+    is_trl = job["objective"] is None
+    times = StepTimes()
+    with tempfile.TemporaryDirectory() as folder:
+        settings = {
+            "output_dir": folder,
+            "use_cpu": True,
+            "bf16": False,
+            "gradient_checkpointing": False,
+            "per_device_train_batch_size": job["rows"],
+            "gradient_accumulation_steps": ACCUMULATION,
+            "steps_per_generation": ACCUMULATION * job["updates"],
+            "max_completion_length": job["limit"],
+            "max_steps": job["steps"],
+            "learning_rate": 1e-6,
+            "report_to": "none",
+            "save_strategy": "no",
+            "disable_tqdm": True,
+        }
+        trainer = (GRPOTrainer if is_trl else SignedRewardTrainer)(
+            job["model"],
+            reward,
+            GRPOConfig(**settings) if is_trl else SignedRewardConfig(objective=job["objective"], **settings),
+            Dataset.from_dict({"prompt": [f"What is {n}+{n}?" for n in range(512)]}),
+            rollout_func=rollout,
+            callbacks=[times],
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+    # the first generation warms up; a generation spans `updates` steps, and its first one pays for the old log-probs
+    seconds = times.seconds[job["updates"] :]
+    per_generation = [sum(seconds[i : i + job["updates"]]) for i in range(0, len(seconds), job["updates"])]
+    return {
+        "seconds": [value / job["updates"] for value in per_generation],
+        "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=str(model_path()))
+    parser.add_argument("--limit", type=int, default=256, help="longest completion, tokens")
+    parser.add_argument("--rows", type=int, default=8, help="rows per micro-batch")
+    parser.add_argument("--updates", type=int, default=1, help="optimizer steps per generation; 1 is on-policy")
+    parser.add_argument("--steps", type=int, default=6, help="optimizer steps of a process")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--correct-ratios", type=float, nargs="+", default=[0.2, 0.6, 0.8])
+    parser.add_argument("--objectives", nargs="+", default=list(OBJECTIVES))
+    parser.add_argument("--json", help="file to write the figures to")
+    parser.add_argument("--job", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.job:
+        print(json.dumps(run(json.loads(options.job))))
+        return
+
+    shared = {name: getattr(options, name) for name in ("model", "limit", "rows", "updates", "steps")}
+    figures: dict[tuple[float, str], dict[str, list[float]]] = {}
+    for _ in range(options.rounds):
+        for ratio in options.correct_ratios:
+            for objective in (None, *options.objectives):
+                job = shared | {"correct_ratio": ratio, "objective": objective}
+                done = subprocess.run(
+                    [sys.executable, __file__, "--job", json.dumps(job)], capture_output=True, text=True, check=True
+                )
+                result = json.loads(done.stdout.splitlines()[-1])
+                entry = figures.setdefault((ratio, objective or "trl"), {"seconds": [], "memory_mb": []})
+                entry["seconds"] += result["seconds"]
+                entry["memory_mb"].append(result["memory_mb"])
+
+    table = []
+    print(f"{'correct':>7}  {'contender':12} {'s/step':>7} {'spread':>15}  {'TRL / ours':>10}  {'memory MB':>9}")
+    for (ratio, name), entry in figures.items():
+        median = statistics.median(entry["seconds"])
+        low, _, high = statistics.quantiles(entry["seconds"], n=4)
+        speedup = statistics.median(figures[ratio, "trl"]["seconds"]) / median
+        memory = statistics.median(entry["memory_mb"])
+        print(f"{ratio:7}  {name:12} {median:7.3f} [{low:6.3f}, {high:6.3f}] {speedup:11.2f}  {memory:9.0f}")
+        table.append(
+            {"correct_ratio": ratio, "contender": name, "seconds": median, "speedup": speedup, "memory_mb": memory}
+        )
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump({"options": vars(options), "figures": table}, file, indent=2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""Compaction: which rows run where, so that zero-weight rows and padding cost nothing.
+
+In: the lengths of all rows of a generation batch and whether each one trains. Out: a [`Plan`], which names for every
+micro-step of every rank the rows that it runs, and which micro-steps run nothing at all. All ranks derive the same
+plan from the same table, so nothing is communicated here; `select_rows` then cuts a micro-batch out of the rows.
+
+R ranks, S micro-steps in W optimizer windows, B rows per rank and micro-step before compaction: N = R*S*B rows.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+DUMMY = -1
+"""Row number of a spare place: the last row, a blank one, so that every rank runs as many rows as the others."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """
+    The work of one generation batch.
+
+    Attributes:
+        micro_steps (`list[Tensor | None]`):
+            S entries: `None` for a micro-step that no rank runs, or the row numbers of shape `(R, rows)`, `DUMMY` in
+            spare places. The micro-steps that run are the last of their window, because the last one of a window is
+            where gradients are reduced and the optimizer steps.
+        num_kept (`int`):
+            Rows that train.
+    """
+
+    micro_steps: list[Tensor | None]
+    num_kept: int
+
+    @property
+    def num_run(self) -> int:
+        """Micro-steps that run."""
+        return sum(rows is not None for rows in self.micro_steps)
+
+    def __str__(self) -> str:
+        lines = [f"{self.num_kept} rows in {self.num_run} of {len(self.micro_steps)} micro-steps"]
+        for step, rows in enumerate(self.micro_steps):
+            shown = "-" if rows is None else " | ".join(" ".join(map(str, rank)) for rank in rows.tolist())
+            lines.append(f"{step:4}: {shown}")
+        return "\n".join(lines)
+
+
+def make_plan(
+    prompt_lengths: Tensor,
+    completion_lengths: Tensor,
+    is_kept: Tensor,
+    *,
+    num_ranks: int,
+    num_micro_steps: int,
+    num_windows: int,
+    rows_per_micro_batch: int,
+    max_tokens: int | None,
+    fill_in_order: bool,
+    seed: int,
+) -> Plan:
+    """
+    Deals the rows that train to optimizer windows, and each window's rows to as few micro-batches as possible.
+
+    Within a window rows are sorted by length, so that a micro-batch holds rows of like length. The ranks take turns at
+    the long ones: their sums are alike where they meet at the end of the window, and where they meet at every
+    micro-step (ZeRO-3, FSDP) the longest row sets the pace in any case.
+
+    Args:
+        prompt_lengths (`torch.Tensor` of shape `(N,)`):
+            Prompt lengths in tokens.
+        completion_lengths (`torch.Tensor` of shape `(N,)`):
+            Completion lengths in tokens.
+        is_kept (`torch.Tensor` of shape `(N,)`):
+            Whether a row trains.
+        num_ranks (`int`):
+            R.
+        num_micro_steps (`int`):
+            S.
+        num_windows (`int`):
+            W, a divisor of S.
+        rows_per_micro_batch (`int`):
+            B.
+        max_tokens (`int`, *optional*):
+            Tokens of a rank's micro-batch, padding included. `None` keeps B rows in every micro-batch.
+        fill_in_order (`bool`):
+            Fill the windows one after the other, so that nothing runs in the last ones and no optimizer step is taken
+            there. Otherwise all windows are filled alike, and one without rows runs dummies: the optimizer steps on a
+            gradient of zero there, as it does without compaction.
+        seed (`int`):
+            Seed of the dealing.
+
+    Returns:
+        [`Plan`]
+    """
+    assert num_micro_steps % num_windows == 0, (num_micro_steps, num_windows)
+    capacity = num_micro_steps * rows_per_micro_batch * num_ranks
+    kept = is_kept.nonzero().flatten()
+    assert len(kept) <= capacity, (len(kept), capacity)
+    dealt = kept[torch.randperm(len(kept), generator=torch.Generator().manual_seed(seed))]
+
+    slots = num_micro_steps // num_windows
+    window_size = capacity // num_windows
+    micro_steps: list[Tensor | None] = []
+    for window in range(num_windows):
+        rows = (
+            dealt[window * window_size : (window + 1) * window_size] if fill_in_order else dealt[window::num_windows]
+        )
+        order = (prompt_lengths[rows] + completion_lengths[rows]).argsort(descending=True, stable=True)
+        rows = rows[order]
+        batches: list[Tensor | None] = []
+        while len(rows):
+            if max_tokens is None:
+                num_rows = rows_per_micro_batch
+            else:
+                num_rows = _rows_that_fit(prompt_lengths[rows], completion_lengths[rows], max_tokens, num_ranks)
+                # the rest has to fit into the remaining slots, and needs no more places than it has rows
+                num_rows = max(num_rows, -(-len(rows) // (num_ranks * (slots - len(batches)))))
+                num_rows = min(num_rows, -(-len(rows) // num_ranks))
+            # the rank that got the longest rows gets the shortest next
+            batches.append(_deal(rows[: num_rows * num_ranks], num_ranks, num_rows, len(batches) % 2 == 1))
+            rows = rows[num_rows * num_ranks :]
+        if not batches and not fill_in_order:
+            batches.append(torch.full((num_ranks, 1 if max_tokens else rows_per_micro_batch), DUMMY))
+        micro_steps += [None] * (slots - len(batches)) + batches
+    return Plan(micro_steps, len(kept))
+
+
+def _rows_that_fit(prompt_lengths: Tensor, completion_lengths: Tensor, max_tokens: int, num_ranks: int) -> int:
+    """Rows per rank, at least one, of a micro-batch that begins with the first row and is padded to its longest."""
+    most = max(max_tokens // max(int(prompt_lengths[0] + completion_lengths[0]), 1), 1) * num_ranks
+    widths = prompt_lengths[:most].cummax(0).values + completion_lengths[:most].cummax(0).values
+    places = torch.arange(len(widths)) // num_ranks + 1  # rows per rank when the row at this place is the last
+    return max(int((places * widths <= max_tokens).sum()) // num_ranks, 1)
+
+
+def _deal(rows: Tensor, num_ranks: int, num_rows: int, is_reversed: bool) -> Tensor:
+    """Deals rows, longest first, in runs of like length: `(R, num_rows)`, `DUMMY` where there is none left."""
+    places = torch.full((num_ranks * num_rows,), DUMMY)
+    places[: len(rows)] = rows
+    places = places.view(num_ranks, num_rows)
+    return places.flip(0) if is_reversed else places
+
+
+def with_blank_row(rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """
+    Adds the row that `DUMMY` stands for, the last one: zeros, with one attended token that no loss counts.
+
+    Args:
+        rows (`Mapping[str, Tensor]`):
+            Row tensors of shape `(N, ...)` by TRL's batch keys.
+
+    Returns:
+        `dict[str, Tensor]` of shapes `(N + 1, ...)`
+    """
+    blank = {key: torch.cat([values, values.new_zeros(1, *values.shape[1:])]) for key, values in rows.items()}
+    blank["prompt_mask"][DUMMY, -1] = 1
+    return blank
+
+
+def select_rows(rows: Mapping[str, Tensor], indices: Tensor) -> dict[str, Tensor]:
+    """
+    Cuts a micro-batch out of a batch and trims its padding.
+
+    Args:
+        rows (`Mapping[str, Tensor]`):
+            Row tensors by TRL's batch keys, with a blank row: `prompt_*` of shape `(N + 1, P)` padded on the left,
+            others of shape `(N + 1,)`, `(N + 1, 1)` or `(N + 1, T)` padded on the right.
+        indices (`torch.Tensor` of shape `(rows,)`):
+            Rows to take.
+
+    Returns:
+        `dict[str, Tensor]`
+    """
+    taken = {key: values[indices] for key, values in rows.items()}
+    prompt_width = int(taken["prompt_mask"].sum(1).max())
+    completion_width = max(int(taken["completion_mask"].sum(1).max()), 1)
+    for key, values in taken.items():
+        if key.startswith("prompt_"):
+            taken[key] = values[:, -prompt_width:]
+        elif values.ndim == 2 and values.size(1) > 1:
+            taken[key] = values[:, :completion_width]
+    return taken

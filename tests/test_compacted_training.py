@@ -1,0 +1,148 @@
+"""Compacted training is uncompacted training: same loss, gradient norm and parameters, for less work."""
+
+import pytest
+import torch
+from transformers import TrainerCallback
+
+
+class Logs(TrainerCallback):
+    def __init__(self):
+        self.rows = []
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        self.rows.append({k: v for k, v in logs.items() if k in ("loss", "grad_norm")})
+
+
+def varied(prompts, trainer):
+    """Completions of 1 to 8 tokens from a generator of their own, so that two runs see the same rows."""
+    generator = trainer.__dict__.setdefault("rollout_generator", torch.Generator().manual_seed(7))
+    lengths = torch.randint(1, 9, (len(prompts),), generator=generator).tolist()
+    ids = [torch.randint(5, 60, (length,), generator=generator).tolist() for length in lengths]
+    prompt_ids = trainer.processing_class(text=prompts)["input_ids"]
+    return {"prompt_ids": prompt_ids, "completion_ids": ids, "logprobs": [[0.0] * len(row) for row in ids]}
+
+
+def thirds(completion_ids, **kwargs):
+    return [[1.0, 0.0, None, 0.0][sum(ids) % 4] for ids in completion_ids]
+
+
+def run(make_trainer, **settings):
+    logs = Logs()
+    trainer = make_trainer(
+        rollout_func=varied,
+        reward_funcs=thirds,
+        callbacks=[logs],
+        per_device_train_batch_size=4,
+        gradient_accumulation_steps=4,
+        **({"max_steps": 3} | settings),
+    )
+    forwarded = []
+    log_probs = trainer.__class__.__mro__[1]._get_per_token_logps_and_entropies
+
+    def count(self, model, input_ids, *args, **kwargs):
+        forwarded.append((torch.is_grad_enabled(), *input_ids.shape))
+        return log_probs(self, model, input_ids, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trl.GRPOTrainer._get_per_token_logps_and_entropies", count)
+        start = [p.detach().clone() for p in trainer.model.parameters()]
+        trainer.train()
+    change = torch.cat([(p.detach() - q).flatten() for p, q in zip(trainer.model.parameters(), start, strict=True)])
+    return change, logs.rows[:-1], forwarded
+
+
+OBJECTIVES = ("psr", "nsr", "w_reinforce", "grpo")
+
+SETTINGS = [
+    *({"objective": objective, "loss_type": loss} for objective in OBJECTIVES for loss in ("dapo", "cispo", "grpo")),
+    *({"objective": o, "num_iterations": 2} for o in ("psr", "nsr", "w_reinforce")),
+    {"objective": "nsr", "loss_type": "dr_grpo"},
+    {"objective": "nsr", "loss_type": "luspo", "importance_sampling_level": "sequence"},
+    {"objective": "nsr", "loss_type": "sapo"},
+    {"objective": "nsr", "optim": "adamw_torch", "learning_rate": 1e-3},
+    {"objective": "nsr", "steps_per_generation": 2},  # a window of two generations
+    {"objective": "nsr", "mask_truncated_completions": True},
+    {"objective": "w_reinforce", "max_tokens_per_microbatch": 40},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: "-".join(f"{k}={v}" for k, v in s.items()))
+def test_compaction_leaves_loss_gradient_and_parameters_unchanged(make_trainer, settings):
+    plain, their_logs, all_rows = run(make_trainer, compact="off", **settings)
+    compact, our_logs, kept_rows = run(make_trainer, compact="on", **settings)
+    assert plain.norm() > 0 or settings.get("mask_truncated_completions")
+    assert (compact - plain).norm() <= 1e-5 * plain.norm()
+    for ours, theirs in zip(our_logs, their_logs, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
+    assert sum(rows * width for _, rows, width in kept_rows) < sum(rows * width for _, rows, width in all_rows)
+
+
+def test_old_log_probs_are_computed_for_rows_with_a_weight_alone(make_trainer):
+    _, _, forwarded = run(make_trainer, compact="on", objective="psr", num_iterations=2, max_steps=1)
+    no_grad = sum(rows for is_grad, rows, _ in forwarded if not is_grad)
+    with_grad = sum(rows for is_grad, rows, _ in forwarded if is_grad)
+    assert 0 < no_grad <= with_grad < 16
+
+
+def test_a_window_without_rows_steps_on_a_gradient_of_zero_as_it_does_uncompacted(make_trainer):
+    """Momentum and weight decay go on: AdamW moves on a zero gradient, and so must the compacted run."""
+    rewards = iter([[1.0] * 16, [0.0] * 16, [0.0] * 16] * 2)
+    settings = {"objective": "psr", "optim": "adamw_torch", "learning_rate": 1e-3, "weight_decay": 0.1}
+
+    def change(compact):
+        logs = Logs()
+        trainer = make_trainer(
+            rollout_func=varied,
+            reward_funcs=lambda completions, **kwargs: next(rewards),
+            callbacks=[logs],
+            per_device_train_batch_size=16,
+            max_steps=3,
+            compact=compact,
+            **settings,
+        )
+        start = torch.cat([p.detach().flatten().clone() for p in trainer.model.parameters()])
+        trainer.train()
+        return torch.cat([p.detach().flatten() for p in trainer.model.parameters()]) - start
+
+    plain, compact = change("off"), change("on")
+    assert (compact - plain).norm() <= 1e-3 * plain.norm()  # without the two steps it would be two thirds of it
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"beta": 0.1}, {"loss_type": "bnpo"}, {"top_entropy_quantile": 0.5}, {"entropy_coef": 0.01}],
+    ids=str,
+)
+def test_compaction_turns_itself_off_where_it_is_not_exact(make_trainer, caplog, settings):
+    with caplog.at_level("WARNING"):
+        trainer = make_trainer(**settings)
+    (name,) = settings
+    assert trainer._compacts is False
+    assert f"compaction would change the loss under {name}=" in caplog.text
+    with pytest.raises(ValueError, match=f"Compaction must not change the loss; under {name}="):
+        make_trainer(compact="on", **settings)
+
+
+def test_the_reference_meaning_fills_the_optimizer_steps_in_order(make_trainer):
+    """32 rows in 4 windows of 8, n of them kept: ceil(n / 8) optimizer steps, each a token mean times its share."""
+    settings = {"objective": "psr", "steps_per_generation": 8, "gradient_accumulation_steps": 2, "max_steps": 4}
+    logs = Logs()
+    trainer = make_trainer(
+        rollout_func=varied,
+        reward_funcs=thirds,
+        callbacks=[logs],
+        dropped_rows="reference",
+        per_device_train_batch_size=4,
+        **settings,
+    )
+    trainer.train()
+    steps = [row["grad_norm"] > 0 for row in logs.rows[:4]]
+    batch = [b for b in trainer._buffered_inputs if b is not None]
+    num_kept = sum(int((b["advantages"] != 0).sum()) for b in batch)
+    assert 0 < num_kept < 24
+    assert steps == [i < -(-num_kept // 8) for i in range(4)]
+    kept_tokens = sum(int(b["completion_mask"].sum()) for b in batch)
+    assert batch[0]["num_items_in_batch"].item() == pytest.approx(kept_tokens / num_kept * 32)
+    # on-policy, every kept token has loss -1: the first step's loss is -(tokens / (mean length * 8))
+    first = sum(int(b["completion_mask"].sum()) for b in trainer._buffered_inputs[:2] if b is not None)
+    assert logs.rows[0]["loss"] == pytest.approx(-first / (kept_tokens / num_kept * 8), rel=1e-3)

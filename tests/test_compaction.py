@@ -1,0 +1,152 @@
+"""The plan, by properties: every row that trains runs exactly once, and every rank runs in step."""
+
+import time
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nsr_trl.compaction import DUMMY, make_plan, select_rows, with_blank_row
+
+
+@st.composite
+def situations(draw):
+    """Shapes of a run, and lengths and weights of its rows."""
+    num_ranks, num_windows = draw(st.integers(1, 5)), draw(st.integers(1, 3))
+    num_micro_steps = num_windows * draw(st.integers(1, 4))
+    rows_per_micro_batch = draw(st.integers(1, 5))
+    num_rows = num_ranks * num_micro_steps * rows_per_micro_batch
+    numbers = st.lists(st.integers(1, 50), min_size=num_rows, max_size=num_rows)
+    share = draw(st.sampled_from([0.0, 0.1, 0.5, 1.0]))
+    kept = torch.rand(num_rows, generator=torch.Generator().manual_seed(draw(st.integers(0, 99)))) < share
+    arguments = {
+        "prompt_lengths": torch.tensor(draw(numbers)),
+        "completion_lengths": torch.tensor(draw(numbers)),
+        "is_kept": kept,
+        "num_ranks": num_ranks,
+        "num_micro_steps": num_micro_steps,
+        "num_windows": num_windows,
+        "rows_per_micro_batch": rows_per_micro_batch,
+        "max_tokens": draw(st.sampled_from([None, 1, 100, 100 * rows_per_micro_batch])),
+        "fill_in_order": draw(st.booleans()),
+        "seed": draw(st.integers(0, 9)),
+    }
+    return arguments
+
+
+def windows_of(plan, arguments):
+    slots = arguments["num_micro_steps"] // arguments["num_windows"]
+    return [plan.micro_steps[i : i + slots] for i in range(0, arguments["num_micro_steps"], slots)]
+
+
+@given(situations())
+@settings(max_examples=300, deadline=None)
+def test_a_plan_runs_every_kept_row_once_and_every_rank_in_step(arguments):
+    plan = make_plan(**arguments)
+    assert len(plan.micro_steps) == arguments["num_micro_steps"]
+    ran = torch.cat([rows.flatten() for rows in plan.micro_steps if rows is not None] or [torch.tensor([], dtype=int)])
+    real = ran[ran != DUMMY]
+    assert sorted(real.tolist()) == arguments["is_kept"].nonzero().flatten().tolist()
+    assert plan.num_kept == len(real)
+    for rows in plan.micro_steps:
+        if rows is not None:
+            assert rows.shape[0] == arguments["num_ranks"]
+    for window in windows_of(plan, arguments):
+        runs = [rows is not None for rows in window]
+        assert runs == sorted(runs)  # what runs is at the end, so the boundary of a window that has rows is real
+        if not arguments["fill_in_order"]:
+            assert runs[-1]
+        is_empty = all((rows == DUMMY).all() for rows in window if rows is not None)
+        assert sum(runs) <= 1 or not is_empty
+        assert is_empty or all((rows != DUMMY).any() for rows in window if rows is not None)
+
+
+@given(situations())
+@settings(max_examples=200, deadline=None)
+def test_no_micro_batch_exceeds_its_tokens_unless_the_slots_force_it(arguments):
+    arguments["max_tokens"] = 100 * arguments["rows_per_micro_batch"]  # B rows of full length: 50 + 50
+    plan = make_plan(**arguments)
+    for rows in (rows for step in plan.micro_steps if step is not None for rows in step):
+        real = rows[rows != DUMMY]
+        if len(real):
+            width = arguments["prompt_lengths"][real].max() + arguments["completion_lengths"][real].max()
+            assert len(rows) * width <= arguments["max_tokens"]
+
+
+@given(situations())
+@settings(max_examples=200, deadline=None)
+def test_kept_rows_are_shared_alike_or_fill_the_windows_in_order(arguments):
+    plan = make_plan(**arguments)
+    counts = [
+        sum(int((rows != DUMMY).sum()) for rows in window if rows is not None)
+        for window in windows_of(plan, arguments)
+    ]
+    if not arguments["fill_in_order"]:
+        assert max(counts) - min(counts) <= 1
+    else:
+        size = len(arguments["is_kept"]) // arguments["num_windows"]
+        full, rest = divmod(plan.num_kept, size)
+        assert counts == ([size] * full + [rest] + [0] * len(counts))[: len(counts)]
+
+
+def plan_of(lengths, **overrides):
+    arguments = {
+        "prompt_lengths": torch.zeros(len(lengths), dtype=int),
+        "completion_lengths": torch.tensor(lengths),
+        "is_kept": torch.tensor(lengths) > 0,
+        "num_ranks": 2,
+        "num_micro_steps": 2,
+        "num_windows": 1,
+        "rows_per_micro_batch": 2,
+        "max_tokens": None,
+        "fill_in_order": False,
+        "seed": 0,
+    }
+    return make_plan(**(arguments | overrides))
+
+
+def test_a_plan_by_hand():
+    plan = plan_of([5, 0, 9, 0, 7, 0, 3, 0])
+    # by length: rows 2, 4, 0, 6
+    assert str(plan) == "4 rows in 1 of 2 micro-steps\n   0: -\n   1: 2 4 | 0 6"
+
+
+def test_short_rows_share_one_micro_batch_under_a_token_budget():
+    plan = plan_of([10, 10, 2, 2, 2, 2, 2, 2], num_ranks=1, num_micro_steps=4, max_tokens=20)
+    assert [None if rows is None else rows.shape for rows in plan.micro_steps] == [None, None, (1, 2), (1, 6)]
+
+
+def test_lengths_are_balanced_over_the_ranks():
+    torch.manual_seed(0)
+    lengths = torch.distributions.LogNormal(6, 1).sample((8192,)).clamp(1, 4096).int().tolist()
+    plan = plan_of(lengths, num_ranks=8, num_micro_steps=64, rows_per_micro_batch=16, max_tokens=16 * 4096)
+    table = torch.tensor(lengths)
+    tokens = sum((table[rows.clamp(min=0)] * (rows != DUMMY)).sum(1) for rows in plan.micro_steps if rows is not None)
+    assert tokens.max() / tokens.float().mean() < 1.05
+
+
+def test_131072_rows_are_planned_within_seconds():
+    lengths = torch.distributions.LogNormal(6, 1).sample((131_072,)).clamp(1, 4096).int().tolist()
+    start = time.process_time()
+    plan_of(lengths, num_ranks=1024, num_micro_steps=16, rows_per_micro_batch=8, max_tokens=8 * 4096)
+    assert time.process_time() - start < 1.0
+
+
+def test_select_rows_trims_both_sides_and_blanks_the_dummies():
+    rows = {
+        "prompt_ids": torch.tensor([[0, 0, 5], [0, 6, 7], [8, 9, 9]]),
+        "prompt_mask": torch.tensor([[0, 0, 1], [0, 1, 1], [1, 1, 1]]),
+        "completion_ids": torch.tensor([[1, 0, 0], [1, 2, 0], [1, 2, 3]]),
+        "completion_mask": torch.tensor([[1, 0, 0], [1, 1, 0], [1, 1, 1]]),
+        "advantages": torch.tensor([1.0, -1.0, 1.0]),
+        "importance_sampling_ratio": torch.tensor([[0.5], [0.6], [0.7]]),
+    }
+    taken = select_rows(with_blank_row(rows), torch.tensor([1, DUMMY, 0]))
+    assert taken["prompt_ids"].tolist() == [[6, 7], [0, 0], [0, 5]]
+    assert taken["prompt_mask"].tolist() == [[1, 1], [0, 1], [0, 1]]
+    assert taken["completion_ids"].tolist() == [[1, 2], [0, 0], [1, 0]]
+    assert taken["completion_mask"].tolist() == [[1, 1], [0, 0], [1, 0]]
+    assert taken["advantages"].tolist() == [-1.0, 0.0, 1.0]
+    assert taken["importance_sampling_ratio"].flatten().tolist() == pytest.approx([0.6, 0.0, 0.5])
+    assert rows["advantages"].tolist() == [1.0, -1.0, 1.0]  # the batch is left as it was
