@@ -21,7 +21,7 @@ $(VENV)/.installed: pyproject.toml setup.cfg constraints.txt
 	touch $@
 
 quickstart: $(VENV)/.installed
-	OMP_NUM_THREADS=2 $(BIN)/nsr-trl quickstart
+	$(BIN)/nsr-trl quickstart
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest

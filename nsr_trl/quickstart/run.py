@@ -28,11 +28,12 @@ from .model import model_path
 from .problems import generate_problems
 
 
-MAX_STEPS = 40
-NUM_TRAIN_PROBLEMS = 2048
+MAX_STEPS = 16
+NUM_GENERATIONS = 8
+NUM_ROWS = 512  # completions per step
 NUM_TEST_PROBLEMS = 200
 NUM_SAMPLES = 64  # per problem, for Pass@64
-MAX_COMPLETION_LENGTH = 56
+MAX_COMPLETION_LENGTH = 64
 
 
 class OutputExistsError(ValueError):
@@ -67,10 +68,12 @@ def run_quickstart(
         )
     started = time.monotonic()
     quieten()
+    torch.set_num_threads(1)  # the model is too small to share out: on a busy machine more threads only wait
 
     tokenizer = AutoTokenizer.from_pretrained(model_path(), padding_side="left")
     model = AutoModelForCausalLM.from_pretrained(model_path(), dtype=torch.float32)
-    train_problems = [Problem(**row) for row in generate_problems(NUM_TRAIN_PROBLEMS, seed, "train")]
+    num_train_problems = MAX_STEPS * NUM_ROWS // NUM_GENERATIONS  # each is seen once
+    train_problems = [Problem(**row) for row in generate_problems(num_train_problems, seed, "train")]
     test_problems = [Problem(**row) for row in generate_problems(NUM_TEST_PROBLEMS, seed, "test")]
     num_parameters = sum(p.numel() for p in model.parameters())
     print(f"A {num_parameters / 1e6:.2f}M-parameter model on problems such as {train_problems[0].question!r}.")
@@ -127,10 +130,10 @@ def quickstart_config(objective: str, seed: int, output_dir: str | Path) -> Sign
         bf16=False,
         gradient_checkpointing=False,
         max_steps=MAX_STEPS,
-        per_device_train_batch_size=256,
-        num_generations=8,
+        per_device_train_batch_size=NUM_ROWS,
+        num_generations=NUM_GENERATIONS,
         max_completion_length=MAX_COMPLETION_LENGTH,
-        learning_rate=1e-4,
+        learning_rate=2e-4,
         lr_scheduler_type="constant",
         weight_decay=0.01,
         save_strategy="no",
