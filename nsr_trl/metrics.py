@@ -36,7 +36,14 @@ METRICS: dict[str, str] = {
     "cost/rows": "share of sampled completions that the update runs (compaction)",
     "cost/micro_steps": "share of micro-steps that the update runs (compaction)",
     "cost/padding": "share of the update's token places that hold padding (compaction)",
+    "cost/seconds/generation": "seconds per optimizer step in generation",
+    "cost/seconds/rewards": "seconds per optimizer step in reward functions",
+    "cost/seconds/logps": "seconds per optimizer step in old and reference log-probs",
+    "cost/seconds/update": "seconds per optimizer step in forward and backward passes",
 }
+
+PHASES = ("generation", "rewards", "logps", "update")
+"""What a training step spends its time in, as the main process sees it."""
 
 POLICY_METRICS = tuple(f"signed/{name}/{side}" for name in ("entropy", "logp") for side in SIGNS)
 """The metrics of `token_metrics` that any loss has."""

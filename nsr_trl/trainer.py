@@ -41,7 +41,7 @@ from .card import CardFacts, build_card
 from .compaction import DUMMY, make_plan, select_rows, with_blank_row
 from .config import SignedRewardConfig
 from .evaluation.pass_at_k import pass_at_k
-from .metrics import POLICY_METRICS, SIGNS, SURROGATE_METRICS, cost_metrics, outcome_metrics, token_metrics
+from .metrics import PHASES, POLICY_METRICS, SIGNS, SURROGATE_METRICS, cost_metrics, outcome_metrics, token_metrics
 from .objective import CORRECT, UNDECIDED, check_outcome_rewards, outcomes_from_rewards
 
 
@@ -144,6 +144,7 @@ class SignedRewardTrainer(GRPOTrainer):
         self._token_totals: Tensor | None = None  # (metrics, 2), this rank's part of an optimizer step
 
         self._buffered_inputs: list[dict[str, Any] | None] | None = None
+        self._inner_seconds = 0.0  # of the phases inside the one that is being timed
         self._scored_inputs: list[dict] = []
         self._buffered_step: int | None = None  # the micro-step at which the buffered rows were generated
         self._rewards: Tensor | None = None  # of the rollout under way, where they were computed ahead of TRL's call
@@ -195,7 +196,8 @@ class SignedRewardTrainer(GRPOTrainer):
         return "train" if self.model.training else "eval"
 
     def _generate(self, prompts: list) -> tuple:
-        output = super()._generate(prompts)
+        with self._timed("generation"):
+            output = super()._generate(prompts)
         if self._compacts and self._mode == "train" and self.signed_objective.weigh is not None:
             _, completion_ids, _, completions, _, extra_fields, _, _ = output
             for row, example in enumerate(self._scored_inputs):
@@ -211,7 +213,7 @@ class SignedRewardTrainer(GRPOTrainer):
         if self._rewards is not None:
             rewards, self._rewards = self._rewards, None
             return rewards
-        with _none_is_expected():
+        with _none_is_expected(), self._timed("rewards"):
             rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         if self._outcome_index is None:
             return rewards
@@ -275,15 +277,18 @@ class SignedRewardTrainer(GRPOTrainer):
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         """Runs a micro-step, or skips one that has no rows to train."""
+        model.train()
+        if self.accelerator.sync_gradients:  # the denominator of the seconds per optimizer step
+            self._add({f"cost/seconds/{phase}": (0, 1) for phase in PHASES})
         if self._compacts:
-            model.train()
             start = time.perf_counter()
             is_empty = self._prepare_inputs(inputs) is None
             self._current_train_step_time += time.perf_counter() - start
             if is_empty:
                 self._step += 1
                 return torch.zeros((), device=self.accelerator.device)
-        return super().training_step(model, inputs, num_items_in_batch)
+        with self._timed("update"):
+            return super().training_step(model, inputs, num_items_in_batch)
 
     def _compact(self, batch: dict[str, Any]) -> list[dict[str, Any] | None]:
         """Deals a generation batch over ranks and micro-steps: one entry per micro-step, `None` where nothing runs."""
@@ -351,8 +356,10 @@ class SignedRewardTrainer(GRPOTrainer):
         self, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         if self._compacts and self._rollout is not None and self._mode == "train" and not torch.is_grad_enabled():
-            return self._logps_of_weighted_rows(*args, **kwargs), None, None
-        logps, entropies, aux_loss = super()._get_per_token_logps_and_entropies(*args, **kwargs)
+            with self._timed("logps"):
+                return self._logps_of_weighted_rows(*args, **kwargs), None, None
+        with self._timed("update" if torch.is_grad_enabled() else "logps"):
+            logps, entropies, aux_loss = super()._get_per_token_logps_and_entropies(*args, **kwargs)
         if entropies is not None:  # only the loss asks for them
             self._forward = logps.detach(), entropies.detach()
         return logps, entropies, aux_loss
@@ -480,6 +487,19 @@ class SignedRewardTrainer(GRPOTrainer):
         more = (tags,) if isinstance(tags, str) else tuple(tags or ())
         card = build_card(dataclasses.replace(facts, tags=tuple(dict.fromkeys((*facts.tags, *more)))))
         card.save(os.path.join(self.args.output_dir, "README.md"))
+
+    @contextlib.contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        """Adds the seconds inside it to a phase of the training step, less those of the phases that it contains."""
+        outer, self._inner_seconds = self._inner_seconds, 0.0
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            seconds = time.perf_counter() - start
+            if self._mode == "train":
+                self._add({f"cost/seconds/{phase}": (seconds - self._inner_seconds, 0)})
+            self._inner_seconds = outer + seconds
 
     def _add(self, sums: Mapping[str, Sequence]) -> None:
         """Adds sums and counts, over all ranks, to what the next `log` reports."""

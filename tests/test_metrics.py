@@ -2,7 +2,15 @@
 
 import torch
 
-from nsr_trl.metrics import METRICS, POLICY_METRICS, SURROGATE_METRICS, cost_metrics, outcome_metrics, token_metrics
+from nsr_trl.metrics import (
+    METRICS,
+    PHASES,
+    POLICY_METRICS,
+    SURROGATE_METRICS,
+    cost_metrics,
+    outcome_metrics,
+    token_metrics,
+)
 
 
 def ratios(sums):
@@ -90,5 +98,6 @@ def test_the_list_of_metrics_is_what_the_code_reports():
     of_outcomes = outcome_metrics(torch.ones(1, 2), torch.ones(1, 2)).keys()
     of_tokens = token_metrics(**worked_batch(), epsilon_low=0.2, epsilon_high=0.2).keys()
     of_costs = cost_metrics([None], torch.ones(1), torch.ones(1)).keys()
-    assert of_outcomes | of_tokens | of_costs == METRICS.keys()
+    of_time = {f"cost/seconds/{phase}" for phase in PHASES}
+    assert of_outcomes | of_tokens | of_costs | of_time == METRICS.keys()
     assert of_tokens == {*POLICY_METRICS, *SURROGATE_METRICS}

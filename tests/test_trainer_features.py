@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -215,6 +216,32 @@ def test_a_run_reports_every_documented_metric_and_no_other(make_trainer):
     logs = Logs()
     make_trainer(reward_funcs=in_order(1.0, 0.0), callbacks=[logs]).train()
     assert {name for row in logs.rows for name in row if name.startswith(("signed/", "cost/"))} == METRICS.keys()
+
+
+def test_the_seconds_of_a_step_are_shared_out_to_its_phases(make_trainer):
+    def slow_rollout(prompts, trainer):
+        time.sleep(0.2)
+        return {
+            "prompt_ids": [[5]] * len(prompts),
+            "completion_ids": [[7]] * len(prompts),
+            "logprobs": [[0.0]] * len(prompts),
+        }
+
+    def slow_reward(completions, **kwargs):
+        time.sleep(0.1)
+        return [1.0, 0.0] * (len(completions) // 2)
+
+    for compact in ("on", "off"):  # rewards are computed inside generation when compacted
+        logs = Logs()
+        make_trainer(
+            rollout_func=slow_rollout, reward_funcs=slow_reward, num_iterations=2, compact=compact, callbacks=[logs]
+        ).train()
+        generation, rewards = (
+            sum(row.get(f"cost/seconds/{p}", 0) for row in logs.rows) for p in ("generation", "rewards")
+        )
+        assert 0.2 <= generation < 0.29  # one generation serves both steps
+        assert 0.1 <= rewards < 0.19
+        assert all(logs.rows[0][f"cost/seconds/{phase}"] > 0 for phase in ("logps", "update"))
 
 
 def test_a_loss_without_a_clip_reports_no_clip_fraction(make_trainer):
