@@ -2,12 +2,12 @@
 
 In: the lengths of all rows of a generation batch and whether each one trains. Out: a [`Plan`], which names for every
 micro-step of every rank the rows that it runs, and which micro-steps run nothing at all. All ranks derive the same
-plan from the same table, so nothing is communicated here; `select_rows` then cuts a micro-batch out of the rows.
+plan from the same table, so nothing is communicated here.
 
 R ranks, S micro-steps in W optimizer windows, B rows per rank and micro-step before compaction: N = R*S*B rows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 DUMMY = -1
-"""Row number of a spare place: the last row, a blank one, so that every rank runs as many rows as the others."""
+"""Row number of a spare place: a row of zeros that trains nothing, so that every rank runs as many rows."""
 
 
 @dataclass(frozen=True)
@@ -144,42 +144,48 @@ def _deal(rows: Tensor, num_ranks: int, num_rows: int, is_reversed: bool) -> Ten
     return places.flip(0) if is_reversed else places
 
 
-def with_blank_row(rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """
-    Adds the row that `DUMMY` stands for, the last one: zeros, with one attended token that no loss counts.
-
-    Args:
-        rows (`Mapping[str, Tensor]`):
-            Row tensors of shape `(N, ...)` by TRL's batch keys.
-
-    Returns:
-        `dict[str, Tensor]` of shapes `(N + 1, ...)`
-    """
-    blank = {key: torch.cat([values, values.new_zeros(1, *values.shape[1:])]) for key, values in rows.items()}
-    blank["prompt_mask"][DUMMY, -1] = 1
-    return blank
-
-
-def select_rows(rows: Mapping[str, Tensor], indices: Tensor) -> dict[str, Tensor]:
-    """
-    Cuts a micro-batch out of a batch and trims its padding.
-
-    Args:
-        rows (`Mapping[str, Tensor]`):
-            Row tensors by TRL's batch keys, with a blank row: `prompt_*` of shape `(N + 1, P)` padded on the left,
-            others of shape `(N + 1,)`, `(N + 1, 1)` or `(N + 1, T)` padded on the right.
-        indices (`torch.Tensor` of shape `(rows,)`):
-            Rows to take.
-
-    Returns:
-        `dict[str, Tensor]`
-    """
-    taken = {key: values[indices] for key, values in rows.items()}
-    prompt_width = int(taken["prompt_mask"].sum(1).max())
-    completion_width = max(int(taken["completion_mask"].sum(1).max()), 1)
-    for key, values in taken.items():
-        if key.startswith("prompt_"):
-            taken[key] = values[:, -prompt_width:]
-        elif values.ndim == 2 and values.size(1) > 1:
-            taken[key] = values[:, :completion_width]
+def take_rows(values: Tensor, indices: Tensor) -> Tensor:
+    """Takes rows by their numbers: `(N, ...)` to `(rows, ...)`, zeros for `DUMMY`."""
+    taken = values.new_zeros(len(indices), *values.shape[1:])
+    is_real = indices != DUMMY
+    taken[is_real] = values[indices[is_real]]
     return taken
+
+
+def renumber(indices: Tensor, numbers: Tensor) -> Tensor:
+    """Looks row numbers up in another numbering; `DUMMY` stays `DUMMY`."""
+    return take_rows(numbers + 1, indices) - 1
+
+
+def cut_micro_batches(rows: Mapping[str, Tensor], indices: Sequence[Tensor | None]) -> list[dict[str, Tensor] | None]:
+    """
+    Cuts the rows of a rank, which are in the order in which it runs them, into micro-batches without needless padding.
+
+    Args:
+        rows (`Mapping[str, Tensor]`):
+            Row tensors by TRL's batch keys: `prompt_*` of shape `(rows, P)` padded on the left, others of shape
+            `(rows,)`, `(rows, 1)` or `(rows, T)` padded on the right.
+        indices (`Sequence[Tensor | None]`):
+            Row numbers of each micro-step; `None` where nothing runs.
+
+    Returns:
+        `list[dict[str, Tensor] | None]`
+    """
+    micro_batches: list[dict[str, Tensor] | None] = []
+    start = 0
+    for numbers in indices:
+        if numbers is None:
+            micro_batches.append(None)
+            continue
+        batch = {key: values[start : start + len(numbers)] for key, values in rows.items()}
+        start += len(numbers)
+        batch["prompt_mask"][numbers == DUMMY, -1] = 1  # a row without any attended token has no finite attention
+        prompt_width = int(batch["prompt_mask"].sum(1).max())
+        completion_width = max(int(batch["completion_mask"].sum(1).max()), 1)
+        for key, values in batch.items():
+            if key.startswith("prompt_"):
+                batch[key] = values[:, -prompt_width:]
+            elif values.ndim == 2 and values.size(1) > 1:
+                batch[key] = values[:, :completion_width]
+        micro_batches.append(batch)
+    return micro_batches

@@ -1,4 +1,4 @@
-"""Configuration of a signed run: `GRPOConfig` plus the five fields that say what the sign of an answer is worth."""
+"""Configuration of a signed run: `GRPOConfig` plus what the sign of an answer is worth and how its update runs."""
 
 import logging
 from dataclasses import dataclass, field, fields

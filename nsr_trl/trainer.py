@@ -38,7 +38,7 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import get_config_model_id
 
 from .card import CardFacts, build_card
-from .compaction import DUMMY, make_plan, select_rows, with_blank_row
+from .compaction import DUMMY, cut_micro_batches, make_plan, renumber, take_rows
 from .config import SignedRewardConfig
 from .evaluation.pass_at_k import pass_at_k
 from .metrics import PHASES, POLICY_METRICS, SIGNS, SURROGATE_METRICS, cost_metrics, outcome_metrics, token_metrics
@@ -320,37 +320,34 @@ class SignedRewardTrainer(GRPOTrainer):
             mean_kept_length = loss_lengths[kept.bool()].float().mean()
             scalars["num_items_in_batch"] = (mean_kept_length * len(table)).to(accelerator.device)
         self._add(cost_metrics(plan.micro_steps, prompt_lengths, completion_lengths))
-        rows = with_blank_row(self._exchange(rows, is_kept, kept.bool()))
-        place = torch.full(
-            (len(table) + 1,), DUMMY
-        )  # row of the batch -> row of `rows`, which holds the kept ones alone
-        place[:-1][kept.bool()] = torch.arange(plan.num_kept)
-        return [
-            select_rows(rows, place[step[accelerator.process_index]])
-            | scalars
-            | {"is_empty": bool((step == DUMMY).all())}
-            if step is not None
-            else None
-            for step in plan.micro_steps
-        ]
+        # the rows that this rank runs, numbered among the kept rows of all ranks
+        number = kept.cumsum(0) - 1
+        rank = accelerator.process_index
+        mine = [None if step is None else renumber(step[rank], number) for step in plan.micro_steps]
+        taken = torch.cat([numbers for numbers in mine if numbers is not None] or [number[:0]])
+        # sorted, so that every rank exchanges the keys in the same order
+        rows = {key: self._exchange(key, rows[key][is_kept], kept.bool(), taken) for key in sorted(rows)}
+        micro_batches = cut_micro_batches(rows, mine)
+        for step, micro_batch in zip(plan.micro_steps, micro_batches, strict=True):
+            if step is not None and micro_batch is not None:
+                micro_batch |= scalars | {"is_empty": bool((step == DUMMY).all())}
+        return micro_batches
 
-    def _exchange(self, rows: dict[str, Tensor], is_kept: Tensor, all_kept: Tensor) -> dict[str, Tensor]:
-        """Gives every rank the kept rows of all, in the order of the ranks, key by key."""
-        if self.accelerator.num_processes == 1:
-            return {key: values[is_kept] for key, values in rows.items()}
-        counts = all_kept.view(self.accelerator.num_processes, -1).sum(1)  # (R,)
-        most = max(int(counts.max()), 1)
-        chosen = torch.cat([torch.arange(count) + rank * most for rank, count in enumerate(counts.tolist())])
-        exchanged = {}
-        for key, values in rows.items():
-            sent = values[is_kept]
-            if sent.ndim == 2:  # the ranks padded to their own longest
-                width = int(self.accelerator.gather(torch.tensor([sent.size(1)], device=sent.device)).max())
+    def _exchange(self, key: str, sent: Tensor, kept: Tensor, taken: Tensor) -> Tensor:
+        """Sends this rank's kept rows of one batch key to all ranks, and takes from all of theirs the rows it runs."""
+        accelerator = self.accelerator
+        if accelerator.num_processes > 1:
+            counts = kept.view(accelerator.num_processes, -1).sum(1)  # (R,)
+            most = max(int(counts.max()), 1)
+            if sent.ndim == 2:  # every rank padded to its own longest
+                width = int(accelerator.gather(torch.tensor([sent.size(1)], device=sent.device)).max())
                 missing = width - sent.size(1)
                 sent = torch.nn.functional.pad(sent, (missing, 0) if key.startswith("prompt_") else (0, missing))
             sent = torch.cat([sent, sent.new_zeros(most - len(sent), *sent.shape[1:])])
-            exchanged[key] = self.accelerator.gather(sent.contiguous())[chosen.to(sent.device)]
-        return exchanged
+            sent = accelerator.gather(sent.contiguous())
+            place = torch.cat([torch.arange(count) + rank * most for rank, count in enumerate(counts.tolist())])
+            taken = renumber(taken, place)
+        return take_rows(sent, taken.to(sent.device))
 
     def _get_per_token_logps_and_entropies(
         self, *args: Any, **kwargs: Any

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nsr_trl.compaction import DUMMY, make_plan, select_rows, with_blank_row
+from nsr_trl.compaction import DUMMY, cut_micro_batches, make_plan, take_rows
 
 
 @st.composite
@@ -133,7 +133,7 @@ def test_131072_rows_are_planned_within_seconds():
     assert time.process_time() - start < 1.0
 
 
-def test_select_rows_trims_both_sides_and_blanks_the_dummies():
+def test_a_micro_batch_is_trimmed_on_both_sides_and_has_blank_dummies():
     rows = {
         "prompt_ids": torch.tensor([[0, 0, 5], [0, 6, 7], [8, 9, 9]]),
         "prompt_mask": torch.tensor([[0, 0, 1], [0, 1, 1], [1, 1, 1]]),
@@ -142,7 +142,11 @@ def test_select_rows_trims_both_sides_and_blanks_the_dummies():
         "advantages": torch.tensor([1.0, -1.0, 1.0]),
         "importance_sampling_ratio": torch.tensor([[0.5], [0.6], [0.7]]),
     }
-    taken = select_rows(with_blank_row(rows), torch.tensor([1, DUMMY, 0]))
+    numbers = torch.tensor([1, DUMMY, 0])
+    nothing, taken = cut_micro_batches(
+        {key: take_rows(values, numbers) for key, values in rows.items()}, [None, numbers]
+    )
+    assert nothing is None
     assert taken["prompt_ids"].tolist() == [[6, 7], [0, 0], [0, 5]]
     assert taken["prompt_mask"].tolist() == [[1, 1], [0, 1], [0, 1]]
     assert taken["completion_ids"].tolist() == [[1, 2], [0, 0], [1, 0]]
