@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from nsr_trl.verifier import Reason
-from nsr_trl.verifier.sandbox import MAX_TASK_BYTES, Sandbox
+from nsr_trl.verifier.sandbox import MAX_TASK_BYTES, Sandbox, WorkerStartError
 
 
 HERE = Path(__file__).parent
@@ -143,7 +143,7 @@ def test_a_crash_is_reported_and_costs_no_other_task_its_reply(sandbox, task):
 
 
 def test_a_worker_that_cannot_start_says_why():
-    with pytest.raises(RuntimeError, match=r"saying .*No module named 'no_such_module'.* Check that"):
+    with pytest.raises(WorkerStartError, match=r"saying .*No module named 'no_such_module'.* Check that"):
         Sandbox("no_such_module:function").run([["x"]])
 
 

@@ -57,6 +57,10 @@ _BOOTSTRAP = (
 )
 
 
+class WorkerStartError(RuntimeError):
+    """No worker can be started, which is a fault of the installation and not of a text."""
+
+
 class Sandbox:
     """
     A pool of workers that run one function, started as tasks need them and kept for the next.
@@ -71,7 +75,7 @@ class Sandbox:
             Arguments to call it with in each worker before the first task, which saves every task the time of what is
             loaded or cached on first use.
         num_workers (`int`, *optional*):
-            Most workers. Defaults to [`default_num_workers`].
+            Most workers, unless a call of `run` asks for more. Defaults to [`default_num_workers`].
         wall_seconds (`float`, *optional*, defaults to `60.0`):
             The wall-clock backstop of a task; the start of its worker counts.
         memory_bytes (`int`, *optional*, defaults to 1 GiB):
@@ -112,7 +116,7 @@ class Sandbox:
             cpu_seconds (`int`, *optional*, defaults to `1`):
                 Deadline of each task.
             num_workers (`int`, *optional*):
-                Workers to use at most, where that is less than the sandbox has.
+                Most workers for these tasks, if not the sandbox's.
             on_reply (`Callable`, *optional*):
                 Called after each task, to show progress.
 
@@ -120,9 +124,9 @@ class Sandbox:
             `list`: for each task the value returned, or `Reason.TIME_OUT`, `Reason.WORKER_DIED` or `Reason.TOO_LARGE`.
 
         Raises:
-            RuntimeError: If no worker can be started at all, with what it said.
+            WorkerStartError: If no worker can be started at all, with what it said.
         """
-        limit = min(num_workers or self.num_workers, self.num_workers)
+        limit = num_workers or self.num_workers
         lines = [
             json.dumps({"cpu_seconds": cpu_seconds, "arguments": list(arguments)}).encode() + b"\n"
             for arguments in tasks
@@ -133,7 +137,7 @@ class Sandbox:
         with selectors.DefaultSelector() as selector:
             try:
                 while waiting or busy:
-                    while waiting and len(busy) < limit and (worker := self._borrow(wait=not busy)):
+                    while waiting and len(busy) < limit and (worker := self._borrow(limit, wait=not busy)):
                         busy[worker] = job = waiting.popleft()
                         job.attempt += 1
                         job.wall_end = time.monotonic() + self._wall_seconds
@@ -144,7 +148,7 @@ class Sandbox:
                         selector.unregister(worker.replies)
                         self._give_back(worker)
                         if not self._has_started and (worker.process.returncode or 0) > 0:
-                            raise RuntimeError(worker.why_it_did_not_start())
+                            raise WorkerStartError(worker.why_it_did_not_start())
                         if "again" in reply and job.attempt < MAX_ATTEMPTS:
                             waiting.append(job)
                             continue
@@ -166,10 +170,10 @@ class Sandbox:
         for worker in idle:
             worker.kill()
 
-    def _borrow(self, wait: bool) -> "_Worker | None":
+    def _borrow(self, limit: int, wait: bool) -> "_Worker | None":
         """Takes an idle worker, or starts one, or waits for one that another thread gives back."""
         with self._lock:
-            while not self._idle and len(self._workers) >= self.num_workers:
+            while not self._idle and len(self._workers) >= max(limit, self.num_workers):
                 if not wait:
                     return None
                 self._lock.wait()
