@@ -1,0 +1,205 @@
+r"""Computer algebra for what exact algebra leaves open: two bare answers go in, an outcome and its reason come out.
+
+Only worker processes import this module: sympy may take for ever, fill the memory or crash, and only a process can be
+killed. The structure is compared by `equivalence`, which hands over single expressions; of these, the text is checked
+against a list of known commands and against the limits below before any parser sees it, and the parser's result before
+sympy works on it. No text is executed: both parsers build sympy objects from an ANTLR tree, and the one place where
+they would pass text to `parse_expr`, the values of named variables, is never used.
+
+Correct means that the difference was proved to be zero. Incorrect means that both sides were understood by `algebra` too,
+and that their values certainly differ; close values prove nothing.
+"""
+
+import contextlib
+import io
+import re
+from collections.abc import Callable
+from typing import Any
+
+import sympy
+
+from . import algebra
+from .arithmetic import NotArithmeticError, TooLargeError
+from .equivalence import Decision, compare
+from .normal_form import normalize
+from .verdict import Outcome, Reason
+
+
+MAX_EXPRESSION_CHARACTERS = 400
+MAX_NESTING = 12
+MAX_DIGITS = 18
+"""Most digits in a row."""
+MAX_POWER_DIGITS = 3
+"""Most digits in a row in an exponent, a factorial or a binomial coefficient."""
+MAX_OPERATIONS = 150
+"""Most operations of a sympy expression that is simplified."""
+NUM_DIGITS = 30
+"""Digits to which values are computed."""
+POINTS = ("0.37", "1.83", "4.91", "13.7", "57.3")
+"""Where expressions are evaluated: the first letter at these, the others at multiples."""
+
+PARSERS = ("latex2sympy2_extended", "latex2sympy2")
+
+_COMMANDS = (
+    algebra.GREEK
+    | algebra.FUNCTIONS
+    | frozenset(["\\frac", "\\sqrt", "\\binom", "\\cdot", "\\times", "\\div", "\\infty", "\\lfloor", "\\rfloor"])
+    | frozenset(["\\lceil", "\\rceil", "\\sum", "\\prod"])
+)
+_TEXT = re.compile(r"[A-Za-z0-9+\-*/^_!.(){}\[\]| =\\]*")
+_COMMAND = re.compile(r"\\[A-Za-z]+|\\.")
+_DIGITS = re.compile(r"[0-9]+")
+# powers of powers, numbers with a base, repeated factorials: not understood, or too large, or both
+_REFUSED = re.compile(r"\^\{[^{}]*\^|\^\{?[^{}]*\{[^{}]*\^|[0-9]_|!\s*!|\*\*|'")
+_LARGE = re.compile(rf"\^\s*\{{?[^{{}}]*[0-9]{{{MAX_POWER_DIGITS + 1}}}|[0-9]{{{MAX_POWER_DIGITS + 1}}}\)*\s*!|\\binom.*[0-9]{{5}}")
+_UNDECIDED: Decision = (Outcome.UNDECIDED, Reason.NOT_COMPARABLE)
+
+
+class _RefusedError(ValueError):
+    """The text or its expression is outside what this module handles."""
+
+
+def compare_symbolic(answer: str, gold: str, parser: str = "latex2sympy2_extended") -> Decision:
+    r"""
+    Compares two bare answers part by part, with computer algebra for the parts. May run for ever: call it where it
+    can be killed.
+
+    Args:
+        answer (`str`):
+            Answer of the model.
+        gold (`str`):
+            Reference answer.
+        parser (`str`, *optional*, defaults to `"latex2sympy2_extended"`):
+            Package that reads TeX, `"latex2sympy2_extended"` or `"latex2sympy2"`.
+
+    Returns:
+        `tuple[Outcome, Reason]`
+
+    Raises:
+        ValueError: If the parser is unknown.
+        ImportError: If the parser is not installed.
+
+    Example:
+    ```python
+    >>> compare_symbolic(r"\frac{1}{\tan x}", r"\cot x")
+    (<Outcome.CORRECT: 'correct'>, <Reason.SYMBOLIC: 'symbolic'>)
+    ```
+    """
+    parse = _load(parser)
+
+    def compare_leaf(answer: str, gold: str) -> Decision:
+        for text in (answer, gold):
+            if reason := _refusal(text):
+                return Outcome.UNDECIDED, reason
+        try:
+            left, right = _expression(parse, answer), _expression(parse, gold)
+            return _compare_expressions(left, right, are_certain=_is_certain(answer) and _is_certain(gold))
+        except _RefusedError:
+            return _UNDECIDED
+
+    return compare(answer, gold, compare_leaf)
+
+
+def _load(parser: str) -> Callable[[str], Any]:
+    if parser == "latex2sympy2_extended":
+        from latex2sympy2_extended import ConversionConfig, latex2sympy
+
+        config = ConversionConfig(lowercase_symbols=False)
+        return lambda text: latex2sympy(text, conversion_config=config)
+    if parser == "latex2sympy2":
+        with contextlib.redirect_stdout(io.StringIO()):  # antlr prints that the versions differ
+            import latex2sympy2
+
+        def parse(text: str) -> Any:
+            # what one text assigned would be substituted in all later ones
+            latex2sympy2.set_variances({})
+            latex2sympy2.VARIABLE_VALUES = {}
+            with contextlib.redirect_stdout(io.StringIO()):
+                return latex2sympy2.latex2sympy(text)
+
+        return parse
+    raise ValueError(f"The parser must be one of {', '.join(PARSERS)}; got {parser!r}. Choose one of them.")
+
+
+def _refusal(text: str) -> Reason | None:
+    """Why a text is not given to a parser, if it is not."""
+    if len(text) > MAX_EXPRESSION_CHARACTERS or _LARGE.search(text):
+        return Reason.TOO_LARGE
+    if any(len(digits) > MAX_DIGITS for digits in _DIGITS.findall(text)):
+        return Reason.TOO_LARGE
+    depth = deepest = 0
+    for character in text:
+        depth += (character in "({[") - (character in ")}]")
+        deepest = max(depth, deepest)
+    if deepest > MAX_NESTING:
+        return Reason.TOO_LARGE
+    is_known = _TEXT.fullmatch(text) and _COMMANDS.issuperset(_COMMAND.findall(text))
+    return None if is_known and not _REFUSED.search(text) else Reason.NOT_COMPARABLE
+
+
+def _expression(parse: Callable[[str], Any], text: str) -> sympy.Expr:
+    try:
+        expression = parse(text)
+    except Exception as error:  # noqa: BLE001 - the parsers raise plain `Exception` on what they cannot read
+        raise _RefusedError from error
+    if not isinstance(expression, sympy.Expr) or expression.has(sympy.nan, sympy.zoo, sympy.oo):
+        raise _RefusedError
+    if sum(1 for _ in sympy.preorder_traversal(expression)) > MAX_OPERATIONS:
+        raise _RefusedError
+    names = {"i": sympy.I, "e": sympy.E, "E": sympy.E}
+    values = {symbol: names[symbol.name] for symbol in expression.free_symbols if symbol.name in names}
+    return expression.xreplace(values).doit(deep=True) if not expression.has(sympy.Sum, sympy.Product) else expression
+
+
+def _is_certain(text: str) -> bool:
+    """Whether `algebra` reads the text as well, so that it has one meaning."""
+    try:
+        algebra.parse(normalize(text))
+    except (NotArithmeticError, TooLargeError):
+        return False
+    return True
+
+
+def _compare_expressions(left: sympy.Expr, right: sympy.Expr, are_certain: bool) -> Decision:
+    difference = left - right
+    if difference == 0 or (not difference.has(sympy.Sum, sympy.Product) and _differs(left, right) is False):
+        if difference == 0 or _is_zero(difference):
+            return Outcome.CORRECT, Reason.SYMBOLIC
+        return _UNDECIDED
+    if are_certain and _differs(left, right):
+        return Outcome.INCORRECT, Reason.SYMBOLIC
+    return _UNDECIDED
+
+
+def _differs(left: sympy.Expr, right: sympy.Expr) -> bool | None:
+    """
+    Whether the values differ at the points where both are real, by far more than the error of computing them.
+
+    Two such points are asked for, one if there are no letters. `None` if there are none, or the values are too large.
+    """
+    symbols = sorted(left.free_symbols | right.free_symbols, key=lambda symbol: symbol.name)
+    num_different = num_equal = 0
+    for point in POINTS if symbols else POINTS[:1]:
+        values = {s: sympy.Float(point, NUM_DIGITS) * (1 + i * sympy.Rational(7, 19)) for i, s in enumerate(symbols)}
+        numbers = [side.xreplace(values).evalf(NUM_DIGITS, maxn=100) for side in (left, right)]
+        if not all(number.is_Float or number.is_Rational for number in numbers):
+            continue  # not real, or not a number
+        scale = max(abs(number) for number in numbers)
+        if scale > 10**15:
+            continue
+        if abs(numbers[0] - numbers[1]) > sympy.Float("1e-9") * max(scale, sympy.Float(1)):
+            num_different += 1
+        else:
+            num_equal += 1
+    if num_different >= min(2, len(symbols) + 1):
+        return True
+    return False if num_equal and not num_different else None
+
+
+def _is_zero(difference: sympy.Expr) -> bool:
+    """Whether sympy proves that an expression is zero."""
+    for simplify in (sympy.expand, sympy.radsimp, sympy.sqrtdenest, sympy.trigsimp, sympy.simplify):
+        if simplify(difference) == 0:
+            return True
+    # for roots, sympy finds the minimal polynomial
+    return bool(not difference.free_symbols and difference.is_algebraic and difference.equals(0) is True)
