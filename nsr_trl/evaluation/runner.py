@@ -1,7 +1,12 @@
-"""An evaluation in reading order: problems -> prompts -> completions -> verdicts -> records -> Pass@k."""
+"""An evaluation in reading order: problems -> prompts -> completions -> verdicts -> records -> Pass@k.
+
+Each batch of completions is verified while the next one is generated.
+"""
 
 import hashlib
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -83,13 +88,25 @@ def evaluate(
         requests += [Request(problem_id, index, prompt) for index in indices]
     total = len(by_id) * num_samples
     with tqdm(total=total, initial=total - len(requests), unit="sample", disable=not show_progress) as progress:
-        for completions in sampler.sample(requests, seed):
-            samples = _verify(completions, by_id)
+
+        def record(verifying: Future[list[Sample]]) -> None:
+            samples = verifying.result()
             if folder:
                 folder.append(samples)
             for sample in samples:
                 tally.add(sample)
             progress.update(len(samples))
+
+        with ThreadPoolExecutor(1) as verifier:
+            under_way: deque[Future[list[Sample]]] = deque()
+            try:
+                for completions in sampler.sample(requests, seed):
+                    under_way.append(verifier.submit(_verify, completions, by_id))
+                    if len(under_way) > 1:
+                        record(under_way.popleft())
+            finally:  # what was generated before a failure is not lost
+                while under_way:
+                    record(under_way.popleft())
 
     evaluation = tally.evaluation(ks)
     if folder:
