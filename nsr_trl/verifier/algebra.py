@@ -1,7 +1,7 @@
-r"""Exact algebra of TeX tokens: is `\frac{1}{\sqrt 6}` the same as `\frac{\sqrt 6}{6}`, or `(x+1)^2` as `x^2+2x+1`?
+r"""Exact algebra of TeX tokens, which tells that `\frac{1}{\sqrt 6}` is `\frac{\sqrt 6}{6}`.
 
-An expression becomes a quotient of two polynomials with rational coefficients. Their generators are letters, `\pi`, `e`,
-`i`, roots of prime numbers, and atoms: functions and powers that are not looked into, each named by its canonical
+An expression becomes a quotient of two polynomials with rational coefficients. Their generators are letters, `\pi`,
+`e`, `i`, roots of prime numbers, and atoms: functions and powers that are not looked into, each named by its canonical
 argument. Distinct products of roots of primes are linearly independent, `i` is not real and `\pi` is transcendental
 over them all; so without atoms a difference is zero exactly when it is zero term by term, and both "equal" and
 "different" are certain. With atoms only "equal" is.
@@ -36,8 +36,7 @@ GREEK = frozenset(
     ).split()
 )
 FUNCTIONS = frozenset(
-    "\\" + name
-    for name in "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln exp".split()
+    "\\" + name for name in "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln exp".split()
 )
 _ENDS = frozenset(["", ")", "}", "]", "+", "-", "*", "/", "\\cdot", "\\times", "\\div"])
 
@@ -68,13 +67,13 @@ class Expression:
 
     @property
     def symbols(self) -> set[str]:
-        """Letters, without `e`, `i`, `\\pi` and roots of primes."""
+        r"""Letters, without `e`, `i`, `\pi` and roots of primes."""
         names = {name for polynomial in (self.numerator, self.denominator) for term in polynomial for name, _ in term}
         return {name for name in names if name[0] != "#" and name not in ("e", "i", "\\pi")}
 
     @property
     def is_certain(self) -> bool:
-        """Whether terms that differ mean that values differ: `e` and `\\pi` may be related, for all that is known."""
+        r"""Whether terms that differ mean that values differ: `e` and `\pi` may be related, for all that is known."""
         names = {name for polynomial in (self.numerator, self.denominator) for term in polynomial for name, _ in term}
         return not self.has_atoms and not {"e", "\\pi"} <= names
 
@@ -233,9 +232,7 @@ class _Parser(_Work):
         result = self.sum()
         if self.position < len(self.tokens):
             raise NotArithmeticError
-        return Expression(
-            result.numerator, result.denominator, self.has_atoms, self.has_decimals, self.has_degrees
-        )
+        return Expression(result.numerator, result.denominator, self.has_atoms, self.has_decimals, self.has_degrees)
 
     def peek(self, ahead: int = 0) -> str:
         position = self.position + ahead
@@ -291,7 +288,7 @@ class _Parser(_Work):
         base = self.atom()
         if self.accept("!"):
             base = self.factorial(base)
-        while self.peek() == "^" and self.peek(1) == "\\circ" or self.peek() == "\\degree":
+        while (self.peek() == "^" and self.peek(1) == "\\circ") or self.peek() == "\\degree":
             self.position += 1 if self.peek() == "\\degree" else 2
             self.has_degrees = True
         if self.accept("^"):
@@ -491,7 +488,7 @@ class _Parser(_Work):
         return self.times(self.integer_power(base, whole), Expression({((name, Fraction(1)),): Fraction(1)}))
 
     def symbolic_power(self, base: Expression, exponent: Expression) -> Expression:
-        """Splits an integer off the exponent and turns it positive, so that `2^{n+1}` is `2 \\cdot 2^n`."""
+        r"""Splits an integer off the exponent and turns it positive, so that `2^{n+1}` is `2 \cdot 2^n`."""
         self.has_atoms = True
         whole = exponent.numerator.get((), Fraction(0)) if exponent.denominator == ONE else Fraction(0)
         if whole.denominator != 1 or abs(whole) > 100:

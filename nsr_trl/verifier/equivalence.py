@@ -1,14 +1,14 @@
 r"""Are two answers the same? Two texts go in, an outcome and its reason come out.
 
 Equal normal forms are correct. Otherwise both answers are taken apart and compared part by part with three values, so
-that a list is incorrect as soon as one of its parts certainly has no partner, and correct only if all have one. Numbers
-and expressions are compared exactly. Training acts on "incorrect", so it is said only of sides that are understood
+that a list is incorrect as soon as one of its parts certainly has no partner, and correct only if all have one.
+Numbers and expressions are compared exactly. Training acts on "incorrect", so it is said only of sides that are understood
 exactly; the rest is undecided, and what is undecided for want of algebra may be passed to `compare_leaf`. No text is
 ever executed.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 
 from . import algebra
@@ -40,10 +40,13 @@ _OPTION = re.compile(r"\(?([A-Z])[).:]")
 _IDENTIFIER = re.compile(r"[A-Z]+[0-9]+[A-Z][A-Z0-9]*")
 _NUMERAL = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _NEGATIONS = frozenset("no not none undefined impossible cannot empty nonexistent dne apologize unable".split())
-_NUMBER_WORDS = frozenset(
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million billion dozen half "
-    "third quarter once twice both pair single first second fourth fifth sixth".split()
+_LARGE_NUMBER_WORDS = frozenset(
+    "eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty "
+    "seventy eighty ninety hundred thousand million billion dozen".split()
+)
+_NUMBER_WORDS = _LARGE_NUMBER_WORDS | frozenset(
+    "zero one two three four five six seven eight nine ten half third quarter once twice both pair single first "
+    "second fourth fifth sixth".split()
 )
 _UNIT_LETTERS = frozenset("mgsNJWVALhKC")
 """A letter after a number that may be a unit: `5m`."""
@@ -129,7 +132,7 @@ class _Comparison:
         return self.values(answer, gold)
 
     def named(self, answer: Part, gold: Part) -> Decision:
-        """`y = 2x` may be `x = \\frac{y}{2}`, and `x = 2` is not `y = 3` but who knows about `y = 2`."""
+        r"""`y = 2x` may be `x = \frac{y}{2}`, and `x = 2` is not `y = 3` but who knows about `y = 2`."""
         if answer.kind is gold.kind is Kind.SCALAR and any(
             _is_lone_letter(part.name) and not _constant(part) for part in (answer, gold)
         ):
@@ -207,8 +210,15 @@ class _Comparison:
             if _is_literal(gold) and not _is_literal(answer):
                 return _CONTESTED  # work left to do
             outcome, _ = _compare_units(answer, gold)
-            return (outcome, Reason.NUMBER if is_number else Reason.SYMBOLIC) if outcome is Outcome.CORRECT else _CONTESTED
-        if _may_be_radians(answer, gold, left, right) or "".join(answer.tokens).lower() == "".join(gold.tokens).lower():
+            return (
+                (outcome, Reason.NUMBER if is_number else Reason.SYMBOLIC)
+                if outcome is Outcome.CORRECT
+                else _CONTESTED
+            )
+        if (
+            _may_be_radians(answer, gold, left, right)
+            or "".join(answer.tokens).lower() == "".join(gold.tokens).lower()
+        ):
             return _CONTESTED
         if left.has_decimals or right.has_decimals:
             if left.has_atoms or right.has_atoms:
@@ -232,7 +242,9 @@ class _Comparison:
         decision = self.compare_leaf(write(answer.tokens), write(gold.tokens))
         if decision[0] is Outcome.CORRECT and _is_literal(gold) and not _is_literal(answer):
             return _CONTESTED
-        if decision[0] is Outcome.INCORRECT and (_differ_by_unit(answer, gold) or {*answer.unit, *gold.unit} & {"\\degree"}):
+        if decision[0] is Outcome.INCORRECT and (
+            _differ_by_unit(answer, gold) or {*answer.unit, *gold.unit} & {"\\degree"}
+        ):
             return _CONTESTED
         return decision
 
@@ -279,7 +291,9 @@ class _Comparison:
                 is_bare = a_list is answer and not any(names) and other.label == "()"
                 return in_order if is_named or is_bare else _CONTESTED
             if any(item.kind is not Kind.SCALAR for item in a_list.items):
-                return self.unordered((answer,) if other is answer else answer.items, (gold,) if other is gold else gold.items)
+                return self.unordered(
+                    (answer,) if other is answer else answer.items, (gold,) if other is gold else gold.items
+                )
             decision = self.unordered(answer.items, gold.items)
             return decision if decision[0] is Outcome.INCORRECT else _UNKNOWN
         if other.kind is Kind.MATRIX:
@@ -300,13 +314,9 @@ class _Comparison:
 
     def unions(self, answer: Part, gold: Part) -> Decision:
         """Unions of intervals and points, pieces that touch merged where all ends are known."""
-        merged = _merge(answer), _merge(gold)
-        if merged[0] is not None and merged[1] is not None:
-            decision: Decision = (Outcome.CORRECT, Reason.STRUCTURE) if merged[0] == merged[1] else _UNLIKE
-            if decision[0] is Outcome.INCORRECT and len(merged[0]) == len(merged[1]):
-                flat = [[abs(a[0] - g[0]) + abs(a[2] - g[2]) for a, g in zip(*merged, strict=True)]]
-                ends_are_near = all(not size > 0.02 for size in flat[0])
-                decision = _UNKNOWN if ends_are_near and any(size > 0 for size in flat[0]) else decision
+        left, right = _merge(answer), _merge(gold)
+        if left is not None and right is not None:
+            decision: Decision = (Outcome.CORRECT, Reason.STRUCTURE) if left == right else _UNLIKE
         else:
             items = [part.items if part.kind is Kind.UNION else (part,) for part in (answer, gold)]
             decision = self.unordered(items[0], items[1])
@@ -376,7 +386,7 @@ class _Comparison:
         if sorted("".join(left)) == sorted("".join(right)) or set(left) <= set(right) or set(right) <= set(left):
             return _UNKNOWN
         short, long = sorted(["".join(left), "".join(right)], key=len)
-        if long.startswith(short) and len(long) - len(short) != 1 or long in (short + "s", short + "es"):
+        if (long.startswith(short) and len(long) - len(short) != 1) or long in (short + "s", short + "es"):
             return _UNKNOWN
         if len(left) > 2 or len(right) > 2 or not DIGITS.isdisjoint(long):
             return _UNKNOWN  # sentences
@@ -393,12 +403,12 @@ class _Comparison:
                 return _UNKNOWN if words is gold else _SAME if option == letter else _UNLIKE
             return _UNKNOWN if letter.isupper() else _UNLIKE
         tokens = [token.lower() for token in words.tokens]
+        if words is answer and _is_sentence_without(words.tokens, gold.tokens):
+            return _UNLIKE
         if not _NUMBER_WORDS.isdisjoint(tokens) or "=" in tokens:
             return _UNKNOWN
         is_nothing = not _NEGATIONS.isdisjoint(tokens)
         has_digits = not DIGITS.isdisjoint(tokens) and not _IDENTIFIER.fullmatch("".join(words.tokens))
-        if has_digits and words is answer and _is_sentence_without(words.tokens, gold.tokens):
-            return _UNLIKE
         if other.kind is Kind.SCALAR and not _is_understood(other):
             return _UNKNOWN
         if (is_nothing and _constant(other) != 0) or (not has_digits and not is_nothing):
@@ -421,11 +431,10 @@ class _Comparison:
             if len(values) == 2 and values[0] is not None and values[1]:
                 return _CONTESTED if values[0] / values[1] == _constant(scalar) else _UNLIKE
             return _UNKNOWN
-        if other.kind is Kind.RELATION and other is answer:
-            if any(self.scalars(side, gold)[0] is not Outcome.INCORRECT for side in other.items):
-                is_true_of_numbers = other.label == "=" and all(_constant(side) is not None for side in other.items)
-                if other.label == "=" and not is_true_of_numbers:
-                    return _CONTESTED  # a + b = 5 for 5
+        if other.kind is Kind.RELATION and other is answer and other.label == "=":
+            is_about_letters = any(_constant(side) is None for side in other.items)
+            if is_about_letters and any(self.scalars(side, gold)[0] is not Outcome.INCORRECT for side in other.items):
+                return _CONTESTED  # a + b = 5 for 5
         if other.kind is Kind.RELATION and other is gold and _constant(scalar) is None:
             return _UNKNOWN
         is_thousands = other.kind is Kind.TUPLE and _WITH_COMMAS.fullmatch("".join(other.tokens[1:-1]))
@@ -434,14 +443,15 @@ class _Comparison:
         return _UNKNOWN if is_thousands else _UNLIKE
 
 
-def _all(decisions: "object") -> Decision:
+def _all(decisions: Iterable[Decision]) -> Decision:
     """Incorrect if any part is, correct if all are."""
-    reasons = list(decisions)  # type: ignore[call-overload]
-    for wanted in (Outcome.INCORRECT, Outcome.UNDECIDED):
-        found = [reason for reason in reasons if reason[0] is wanted]
-        if found:
-            return _UNLIKE if wanted is Outcome.INCORRECT else _UNKNOWN if _UNKNOWN in found else found[0]
-    return Outcome.CORRECT, Reason.STRUCTURE
+    found = set(decisions)
+    if any(outcome is Outcome.INCORRECT for outcome, _ in found):
+        return _UNLIKE
+    if _UNKNOWN in found or _CONTESTED in found:
+        return _UNKNOWN if _UNKNOWN in found else _CONTESTED
+    undecided = [decision for decision in found if decision[0] is Outcome.UNDECIDED]
+    return undecided[0] if undecided else (Outcome.CORRECT, Reason.STRUCTURE)
 
 
 def _unless_equal(decision: Decision) -> Decision:
@@ -497,7 +507,7 @@ def _unit(part: Part) -> str:
 
 
 def _compare_units(answer: Part, gold: Part) -> Decision:
-    """A unit may be left out; `5 cents` is not `\\$5`."""
+    r"""A unit may be left out; `5 cents` is not `\$5`."""
     is_same = not answer.unit or not gold.unit or _unit(answer) == _unit(gold)
     return _SAME if is_same else _CONTESTED
 
@@ -546,7 +556,9 @@ def _is_constant_of_integration(difference: algebra.Polynomial) -> bool:
 
 
 def _is_linear(polynomial: algebra.Polynomial) -> bool:
-    letters = [[power for name, power in term if name[0] != "#" and name not in ("e", "i", "\\pi")] for term in polynomial]
+    letters = [
+        [power for name, power in term if name[0] != "#" and name not in ("e", "i", "\\pi")] for term in polynomial
+    ]
     return any(letters) and all(powers in ([], [1]) for powers in letters)
 
 
@@ -593,12 +605,13 @@ def _is_sentence_without(sentence: Form, gold: Form) -> bool:
     """Whether a sentence names no decimal and none of the numerals of a reference that has a distinctive one."""
     numerals = [set(_NUMERAL.findall("".join(form))) for form in (sentence, gold)]
     is_distinctive = any(len(numeral) > 1 for numeral in numerals[1])
-    is_plain = sum(map(is_word, sentence)) >= 8 and not any("." in numeral for numeral in numerals[0])
-    return is_plain and is_distinctive and numerals[0].isdisjoint(numerals[1])
+    is_long = sum(map(is_word, sentence)) >= 8 and _LARGE_NUMBER_WORDS.isdisjoint(map(str.lower, sentence))
+    is_plain = not any("." in numeral for numeral in numerals[0])
+    return is_long and is_plain and is_distinctive and numerals[0].isdisjoint(numerals[1])
 
 
 def _read_thousands(text: str, form: Form) -> Part | None:
-    """`x = \\$1,234` as one number; a space after the comma makes a list."""
+    r"""`x = \$1,234` as one number; a space after the comma makes a list."""
     if "," not in text or not _WITH_COMMAS.fullmatch(text):
         return None
     part = read(tuple(token for token in form if token != ","))
@@ -618,7 +631,9 @@ def _is_tower(form: Form) -> bool:
     r"""Whether this is a power of integers, `9^{9^{9}}`: too large to write means larger than what is written."""
     text = "".join(form)
     parts = text.rstrip("}").replace("{", "").split("^")
-    return len(parts) > 1 and all(part.isascii() and part.isdigit() and part[0] != "0" and part != "1" for part in parts)
+    return len(parts) > 1 and all(
+        part.isascii() and part.isdigit() and part[0] != "0" and part != "1" for part in parts
+    )
 
 
 def _is_one_small(answer: Part, gold: Part) -> bool:

@@ -93,8 +93,11 @@ _WORD_SYNONYMS = {
 }
 _SHORT_WORDS = frozenset("and or cm mm km dm kg mg gm ml ft lb lbs oz mph kph hr hrs min mins sec am pm yd mi".split())
 _SHORTEST_WORD = 4
-"""Outside `\\text{}`: `abc` is a product, `even` is a word. In a sentence, all are."""
+r"""Outside `\text{}`: `abc` is a product, `even` is a word. In a sentence, all are."""
 _SENTENCE_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{4,}")
+
+
+_NUM_ARGUMENTS = {"\\frac": 2, "\\binom": 2, "\\sqrt": 1, "^": 1, "_": 1}
 
 
 def normalize(text: str) -> Form:
@@ -178,5 +181,22 @@ def is_word(token: str) -> bool:
 
 
 def write(form: Form) -> str:
-    """The TeX text of a normal form."""
-    return "".join(token + " " if token[0] == "\\" and token[-1].isalpha() else token for token in form).strip()
+    r"""TeX text of a normal form, every argument in braces: some parsers read `\frac 1{x}` only so."""
+    parts: list[str] = []
+    open_groups: list[int] = []
+    num_arguments = 0  # still expected
+    for token in form:
+        if token == "{":
+            open_groups.append(max(num_arguments - 1, 0))
+            num_arguments = 0
+            parts.append(token)
+        elif token == "}" and open_groups:
+            num_arguments = open_groups.pop()
+            parts.append(token)
+        elif num_arguments and token not in _NUM_ARGUMENTS and token != "[":
+            num_arguments -= 1
+            parts.append("{" + token + "}")
+        else:
+            num_arguments = _NUM_ARGUMENTS.get(token, num_arguments if token == "[" else 0)
+            parts.append(token + " " if token[0] == "\\" and token[-1].isalpha() else token)
+    return "".join(parts).strip()

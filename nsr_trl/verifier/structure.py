@@ -1,7 +1,7 @@
 r"""What an answer is made of: a normal form goes in, a tree of parts comes out.
 
-The separators (commas, `and`, `or`) are split first, then `\cup`, relations, brackets and units, until scalars and words
-are left. Nothing is evaluated here.
+The separators (commas, `and`, `or`) are split first, then `\cup`, relations, brackets and units, until scalars and
+words are left. Nothing is evaluated here.
 """
 
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ class Kind(Enum):
     SCALAR = "scalar"
     """A number or an expression."""
     LIST = "list"
-    """Unordered: `1, 2`, `\\{1, 2\\}`, `\\pm 1`, the one-element `[5]`."""
+    r"""Unordered: `1, 2`, `\{1, 2\}`, `\pm 1`, the one-element `[5]`."""
     TUPLE = "tuple"
     """Ordered in brackets, which count: a point, a vector, an interval."""
     UNION = "union"
@@ -37,7 +37,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """
+    r"""
     A part of an answer.
 
     Attributes:
@@ -52,7 +52,7 @@ class Part:
         name (`tuple[str, ...]`):
             What it is called: `x` of `x = 5`.
         unit (`tuple[str, ...]`):
-            `("\\%",)`, `("\\$",)`, `("cm", "^", "2")`.
+            `("\%",)`, `("\$",)`, `("cm", "^", "2")`.
         is_inequality (`bool`):
             An interval that was written as an inequality.
     """
@@ -202,7 +202,7 @@ def _read_relation(form: Form, sides: list[Form], operators: list[str], depth: i
 
 
 def _read_interval(form: Form, sides: list[Form], operators: list[str]) -> Part | None:
-    """`x \\le 5` or `2 < x \\le 5` as an interval with the name `x`."""
+    r"""`x \le 5` or `2 < x \le 5` as an interval with the name `x`."""
     if any(operator not in _TURNED for operator in operators):
         return None
     if operators[0] in (">", "\\ge"):
@@ -224,7 +224,9 @@ def _read_base(form: Form) -> Part | None:
     start = form.index("_")
     digits, base = form[:start], [token for token in form[start + 1 :] if token not in ("{", "}")]
     sign = digits[:1] == ("-",)
-    is_number = digits[sign:] and all(token.isascii() and token.isalnum() and len(token) == 1 for token in digits[sign:])
+    is_number = digits[sign:] and all(
+        token.isascii() and token.isalnum() and len(token) == 1 for token in digits[sign:]
+    )
     if is_number and digits[sign] in DIGITS and 1 <= len(base) <= 2 and DIGITS.issuperset(base):
         return Part(Kind.BASE, digits, label="".join(base))
     return None
@@ -297,7 +299,7 @@ def _end_of_group(form: Form) -> int:
 
 
 def _is_name(form: Form) -> bool:
-    """Whether this is what an answer is called (`x`, `f(x)`, `|AB|`, `\\sin^2 x`) rather than a side of an equation."""
+    """Whether this is what an answer is called (`x`, `f(x)`, `|AB|`) rather than a side of an equation."""
     depth = 0
     for i, token in enumerate(form):
         depth += (token in _OPEN) - (token in _CLOSE)

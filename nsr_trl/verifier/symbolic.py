@@ -6,8 +6,8 @@ against a list of known commands and against the limits below before any parser 
 sympy works on it. No text is executed: both parsers build sympy objects from an ANTLR tree, and the one place where
 they would pass text to `parse_expr`, the values of named variables, is never used.
 
-Correct means that the difference was proved to be zero. Incorrect means that both sides were understood by `algebra` too,
-and that their values certainly differ; close values prove nothing.
+Correct means that the difference was proved to be zero. Incorrect means that both sides were understood by `algebra`
+too, and that their values certainly differ; close values prove nothing.
 """
 
 import contextlib
@@ -35,6 +35,10 @@ MAX_OPERATIONS = 150
 """Most operations of a sympy expression that is simplified."""
 NUM_DIGITS = 30
 """Digits to which values are computed."""
+TOLERANCE = 1e-9
+"""Relative difference of values, far above the error of computing them, from which on they differ."""
+ROUNDING = 0.01
+"""The same where one side has decimals."""
 POINTS = ("0.37", "1.83", "4.91", "13.7", "57.3")
 """Where expressions are evaluated: the first letter at these, the others at multiples."""
 
@@ -51,7 +55,9 @@ _COMMAND = re.compile(r"\\[A-Za-z]+|\\.")
 _DIGITS = re.compile(r"[0-9]+")
 # powers of powers, numbers with a base, repeated factorials: not understood, or too large, or both
 _REFUSED = re.compile(r"\^\{[^{}]*\^|\^\{?[^{}]*\{[^{}]*\^|[0-9]_|!\s*!|\*\*|'")
-_LARGE = re.compile(rf"\^\s*\{{?[^{{}}]*[0-9]{{{MAX_POWER_DIGITS + 1}}}|[0-9]{{{MAX_POWER_DIGITS + 1}}}\)*\s*!|\\binom.*[0-9]{{5}}")
+_LARGE = re.compile(
+    rf"\^\s*\{{?[^{{}}]*[0-9]{{{MAX_POWER_DIGITS + 1}}}|[0-9]{{{MAX_POWER_DIGITS + 1}}}\)*\s*!|\\binom.*[0-9]{{5}}"
+)
 _UNDECIDED: Decision = (Outcome.UNDECIDED, Reason.NOT_COMPARABLE)
 
 
@@ -93,7 +99,11 @@ def compare_symbolic(answer: str, gold: str, parser: str = "latex2sympy2_extende
                 return Outcome.UNDECIDED, reason
         try:
             left, right = _expression(parse, answer), _expression(parse, gold)
-            return _compare_expressions(left, right, are_certain=_is_certain(answer) and _is_certain(gold))
+            if "." in answer + gold:  # a decimal may be a rounding, and sympy computes with floats
+                return _refute(left, right, tolerance=ROUNDING) if _are_certain(answer, gold) else _UNDECIDED
+            if _is_zero(left - right):
+                return Outcome.CORRECT, Reason.SYMBOLIC
+            return _refute(left, right) if _are_certain(answer, gold) else _UNDECIDED
         except _RefusedError:
             return _UNDECIDED
 
@@ -102,7 +112,7 @@ def compare_symbolic(answer: str, gold: str, parser: str = "latex2sympy2_extende
 
 def _load(parser: str) -> Callable[[str], Any]:
     if parser == "latex2sympy2_extended":
-        from latex2sympy2_extended import ConversionConfig, latex2sympy
+        from latex2sympy2_extended.latex2sympy2 import ConversionConfig, latex2sympy
 
         config = ConversionConfig(lowercase_symbols=False)
         return lambda text: latex2sympy(text, conversion_config=config)
@@ -140,7 +150,7 @@ def _refusal(text: str) -> Reason | None:
 def _expression(parse: Callable[[str], Any], text: str) -> sympy.Expr:
     try:
         expression = parse(text)
-    except Exception as error:  # noqa: BLE001 - the parsers raise plain `Exception` on what they cannot read
+    except Exception as error:  # the parsers raise plain `Exception` on what they cannot read
         raise _RefusedError from error
     if not isinstance(expression, sympy.Expr) or expression.has(sympy.nan, sympy.zoo, sympy.oo):
         raise _RefusedError
@@ -151,31 +161,25 @@ def _expression(parse: Callable[[str], Any], text: str) -> sympy.Expr:
     return expression.xreplace(values).doit(deep=True) if not expression.has(sympy.Sum, sympy.Product) else expression
 
 
-def _is_certain(text: str) -> bool:
-    """Whether `algebra` reads the text as well, so that it has one meaning."""
+def _are_certain(*texts: str) -> bool:
+    """Whether `algebra` reads the texts as well, so that each has one meaning."""
     try:
-        algebra.parse(normalize(text))
+        for text in texts:
+            algebra.parse(normalize(text))
     except (NotArithmeticError, TooLargeError):
         return False
     return True
 
 
-def _compare_expressions(left: sympy.Expr, right: sympy.Expr, are_certain: bool) -> Decision:
-    difference = left - right
-    if difference == 0 or (not difference.has(sympy.Sum, sympy.Product) and _differs(left, right) is False):
-        if difference == 0 or _is_zero(difference):
-            return Outcome.CORRECT, Reason.SYMBOLIC
-        return _UNDECIDED
-    if are_certain and _differs(left, right):
-        return Outcome.INCORRECT, Reason.SYMBOLIC
-    return _UNDECIDED
+def _refute(left: sympy.Expr, right: sympy.Expr, tolerance: float = TOLERANCE) -> Decision:
+    differ = _differ(left, right, tolerance)
+    return (Outcome.INCORRECT, Reason.SYMBOLIC) if differ else _UNDECIDED
 
 
-def _differs(left: sympy.Expr, right: sympy.Expr) -> bool | None:
+def _differ(left: sympy.Expr, right: sympy.Expr, tolerance: float) -> bool | None:
     """
-    Whether the values differ at the points where both are real, by far more than the error of computing them.
-
-    Two such points are asked for, one if there are no letters. `None` if there are none, or the values are too large.
+    Whether the values differ at two points where both are real, or at the only one if there are no letters; `None` if
+    there is no such point.
     """
     symbols = sorted(left.free_symbols | right.free_symbols, key=lambda symbol: symbol.name)
     num_different = num_equal = 0
@@ -187,7 +191,7 @@ def _differs(left: sympy.Expr, right: sympy.Expr) -> bool | None:
         scale = max(abs(number) for number in numbers)
         if scale > 10**15:
             continue
-        if abs(numbers[0] - numbers[1]) > sympy.Float("1e-9") * max(scale, sympy.Float(1)):
+        if abs(numbers[0] - numbers[1]) > tolerance * max(scale, 1):
             num_different += 1
         else:
             num_equal += 1
@@ -197,7 +201,11 @@ def _differs(left: sympy.Expr, right: sympy.Expr) -> bool | None:
 
 
 def _is_zero(difference: sympy.Expr) -> bool:
-    """Whether sympy proves that an expression is zero."""
+    """Whether sympy proves that an expression is zero. The values are looked at first, which is quick."""
+    if difference == 0:
+        return True
+    if difference.has(sympy.Sum, sympy.Product) or _differ(difference, sympy.S.Zero, TOLERANCE) is not False:
+        return False
     for simplify in (sympy.expand, sympy.radsimp, sympy.sqrtdenest, sympy.trigsimp, sympy.simplify):
         if simplify(difference) == 0:
             return True
