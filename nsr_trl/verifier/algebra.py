@@ -13,12 +13,13 @@ import cmath
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import lru_cache
 
 from .arithmetic import DIGITS, MAX_BITS, MAX_DEPTH, AmbiguousError, NotArithmeticError, TooLargeError
 
 
-MAX_WORK = 20_000
-"""Most products of terms per expression, some 50 ms."""
+MAX_WORK = 4_000
+"""Most products of terms per expression, some 10 ms."""
 MAX_RADICAND = 10**9
 """Largest integer under a root, which is factored."""
 MAX_FACTORIAL = 200
@@ -97,16 +98,17 @@ class Expression:
         return _approximate(self.numerator) / _approximate(self.denominator)
 
 
-def parse(tokens: Sequence[str]) -> Expression:
+@lru_cache(maxsize=256)
+def parse(tokens: tuple[str, ...]) -> Expression:
     """
     Reads an expression.
 
     Args:
-        tokens (`Sequence[str]`):
+        tokens (`tuple[str, ...]`):
             TeX tokens, every digit one of its own.
 
     Returns:
-        [`Expression`]
+        [`Expression`], which is shared and not to be changed
 
     Raises:
         NotArithmeticError: If the tokens are not understood, or divide by zero.

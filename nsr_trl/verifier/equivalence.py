@@ -2,9 +2,9 @@ r"""Are two answers the same? Two texts go in, an outcome and its reason come ou
 
 Equal normal forms are correct. Otherwise both answers are taken apart and compared part by part with three values, so
 that a list is incorrect as soon as one of its parts certainly has no partner, and correct only if all have one.
-Numbers and expressions are compared exactly. Training acts on "incorrect", so it is said only of sides that are understood
-exactly; the rest is undecided, and what is undecided for want of algebra may be passed to `compare_leaf`. No text is
-ever executed.
+Numbers and expressions are compared exactly. Training acts on "incorrect", so it is said only of sides that are
+understood exactly; the rest is undecided, and what is undecided for want of algebra may be passed to `compare_leaf`.
+No text is ever executed.
 """
 
 import re
@@ -20,6 +20,8 @@ from .verdict import Outcome, Reason
 
 MAX_CHARACTERS = 10_000
 """Longer answers are compared as they stand."""
+MAX_EXPRESSIONS = 300
+"""Most pairs of expressions that are compared, as in two long lists."""
 FLOAT_DIGITS = 12
 """From this many significant digits on, a decimal is the fraction that it is the rounding of."""
 COMPARABLE_REASONS = frozenset([Reason.NOT_COMPARABLE])
@@ -48,6 +50,8 @@ _NUMBER_WORDS = _LARGE_NUMBER_WORDS | frozenset(
     "zero one two three four five six seven eight nine ten half third quarter once twice both pair single first "
     "second fourth fifth sixth".split()
 )
+_PARAMETERS = frozenset("kKnmlcCtsNZ")
+"""Letters for any integer or any constant."""
 _UNIT_LETTERS = frozenset("mgsNJWVALhKC")
 """A letter after a number that may be a unit: `5m`."""
 _UNIT_NAMES = {"dollar": "\\$", "usd": "\\$", "meter": "m", "metre": "m", "inche": "inch", "feet": "ft", "foot": "ft"}
@@ -107,6 +111,7 @@ class _Comparison:
 
     def __init__(self, compare_leaf: CompareLeaf | None) -> None:
         self.compare_leaf = compare_leaf
+        self.num_expressions = 0
 
     def texts(self, answer: tuple[str, Form], gold: tuple[str, Form]) -> Decision:
         """Reads a comma as a separator of thousands or of parts, whichever the other side allows."""
@@ -163,6 +168,8 @@ class _Comparison:
             }[answer.kind](answer, gold)
         if Kind.WORDS in kinds:
             return self.words_and_other(answer, gold)
+        if kinds == {Kind.SCALAR, Kind.RELATION} and (sides := _two_equations(answer, gold)):
+            return self.equations(*sides)
         if Kind.LIST in kinds:
             return self.list_and_other(answer, gold)
         if kinds == {Kind.TUPLE, Kind.UNION}:
@@ -196,6 +203,11 @@ class _Comparison:
     def expressions(self, answer: Part, gold: Part) -> Decision:
         if " " in answer.tokens + gold.tokens:  # `2 3`
             return _UNKNOWN
+        if len(answer.tokens) > 1 and all(token.isupper() for token in answer.tokens + gold.tokens):
+            return _UNKNOWN  # angles or permutations rather than products
+        self.num_expressions += 1
+        if self.num_expressions > MAX_EXPRESSIONS:
+            raise TooLargeError
         try:
             left, right = algebra.parse(answer.tokens), algebra.parse(gold.tokens)
         except AmbiguousError:
@@ -227,8 +239,10 @@ class _Comparison:
                 return _CONTESTED
         if not (left.is_certain and right.is_certain):
             return self.leaf(answer, gold)
-        if _may_be_unit(left, right) or _may_be_unit(right, left) or _is_constant_of_integration(difference):
+        if _may_be_unit(left, right) or _may_be_unit(right, left) or _is_renamed(left, right, difference):
             return _CONTESTED
+        if _is_option(answer, right) or _is_option(gold, left):
+            return _UNKNOWN  # an option for its value needs the problem
         if _differ_by_unit(answer, gold):
             return _CONTESTED
         return Outcome.INCORRECT, Reason.NUMBER if is_number else Reason.SYMBOLIC
@@ -259,7 +273,9 @@ class _Comparison:
         table = [[self.values(answer, gold) for gold in golds] for answer in answers]
         lines = table + [list(column) for column in zip(*table, strict=True)]
         if any(all(cell[0] is Outcome.INCORRECT for cell in line) for line in lines):
-            return _UNLIKE
+            # 2 hours and 30 minutes are one quantity
+            are_compound = any(len({part.unit for part in parts if part.unit}) > 1 for parts in (answers, golds))
+            return _CONTESTED if are_compound else _UNLIKE
         if all(any(cell[0] is Outcome.CORRECT for cell in line) for line in lines):
             return Outcome.CORRECT, Reason.STRUCTURE
         undecided = [cell for line in lines for cell in line if cell[0] is Outcome.UNDECIDED]
@@ -317,8 +333,8 @@ class _Comparison:
         left, right = _merge(answer), _merge(gold)
         if left is not None and right is not None:
             decision: Decision = (Outcome.CORRECT, Reason.STRUCTURE) if left == right else _UNLIKE
-        else:
-            items = [part.items if part.kind is Kind.UNION else (part,) for part in (answer, gold)]
+        items = [part.items if part.kind is Kind.UNION else (part,) for part in (answer, gold)]
+        if left is None or right is None or (left != right and len(items[0]) == len(items[1]) == len(left)):
             decision = self.unordered(items[0], items[1])
             if decision[0] is Outcome.INCORRECT and len(items[0]) != len(items[1]):
                 return _UNKNOWN  # pieces may overlap
@@ -407,13 +423,13 @@ class _Comparison:
             return _UNLIKE
         if not _NUMBER_WORDS.isdisjoint(tokens) or "=" in tokens:
             return _UNKNOWN
+        if other.kind is Kind.SCALAR and not (_is_understood(other) and _is_number(other)):
+            return _UNKNOWN
         is_nothing = not _NEGATIONS.isdisjoint(tokens)
         has_digits = not DIGITS.isdisjoint(tokens) and not _IDENTIFIER.fullmatch("".join(words.tokens))
-        if other.kind is Kind.SCALAR and not _is_understood(other):
-            return _UNKNOWN
-        if (is_nothing and _constant(other) != 0) or (not has_digits and not is_nothing):
-            return _UNLIKE
-        return _UNKNOWN
+        if is_nothing:
+            return _UNKNOWN if _constant(other) == 0 else _UNLIKE
+        return _UNLIKE if other.kind is Kind.SCALAR and not has_digits else _UNKNOWN  # all real numbers
 
     def scalar_and_other(self, answer: Part, gold: Part) -> Decision:
         """A number is no point, interval, matrix or statement; it may be a ratio or lack its base."""
@@ -473,8 +489,8 @@ def _compare_numbers(left: Number, right: Number, answer: Part, gold: Part) -> D
             return _CONTESTED  # the problem is not its answer
         decision = _compare_units(answer, gold)
         return (Outcome.CORRECT, Reason.NUMBER) if decision[0] is Outcome.CORRECT else decision
-    if _is_float(left, right) or _is_float(right, left):
-        return _compare_units(answer, gold)
+    if (_is_float(left, right) or _is_float(right, left)) and _compare_units(answer, gold) == _SAME:
+        return Outcome.CORRECT, Reason.NUMBER
     if _differ_by_unit(answer, gold) or _may_be_rounding(left, right):
         return _CONTESTED
     return _different_numbers()
@@ -547,12 +563,21 @@ def _may_be_unit(left: algebra.Expression, right: algebra.Expression) -> bool:
     if not letters or not letters <= _UNIT_LETTERS or right.symbols or left.denominator != algebra.ONE:
         return False
     bare = {tuple(p for p in term if p[0] not in letters): c for term, c in left.numerator.items()}
-    return len(left.numerator) == 1 and bare == right.numerator
+    if len(left.numerator) != 1 or bare.keys() != right.numerator.keys():
+        return False
+    ratio = next(bare[term] / right.numerator[term] for term in bare)
+    return max(ratio, 1 / ratio) in (1, 10, 100, 1_000, 10_000, 10**6, 60, 3_600)
 
 
-def _is_constant_of_integration(difference: algebra.Polynomial) -> bool:
+def _is_renamed(left: algebra.Expression, right: algebra.Expression, difference: algebra.Polynomial) -> bool:
+    r"""A constant of integration more or less, or `2\pi k` for `2\pi n`."""
     names = {term[0][0] if len(term) == 1 and term[0][1] == 1 else "" for term in difference}
-    return "C" in names and names <= {"C", "c", "K", "k"}
+    if "C" in names and names <= _PARAMETERS:
+        return True
+    extra = left.symbols - right.symbols, right.symbols - left.symbols
+    if len(extra[0]) != 1 or len(extra[1]) != 1 or not (extra[0] | extra[1]) <= _PARAMETERS:
+        return False
+    return left.key.replace(extra[0].pop(), extra[1].pop()) == right.key
 
 
 def _is_linear(polynomial: algebra.Polynomial) -> bool:
@@ -585,6 +610,26 @@ def _is_understood(part: Part) -> bool:
     except NotArithmeticError:
         return part.tokens[-1:] == ("\\infty",) and len(part.tokens) <= 2
     return True
+
+
+def _is_number(part: Part) -> bool:
+    """Whether an expression that is understood has no letters."""
+    return "\\infty" not in part.tokens and not algebra.parse(part.tokens).symbols
+
+
+def _two_equations(answer: Part, gold: Part) -> list[tuple[Form, Form]]:
+    """The sides of `2x - y + 1 = 0` and of `y = 2x + 1`, which is named `y`; empty if one is no equation."""
+    sides: list[tuple[Form, Form]] = []
+    for part in (answer, gold):
+        if part.kind is Kind.RELATION and part.label == "=":
+            sides.append((part.items[0].tokens, part.items[1].tokens))
+        elif part.kind is Kind.SCALAR and part.name:
+            sides.append((part.name, part.tokens))
+    return sides if len(sides) == 2 else []
+
+
+def _is_option(part: Part, other: algebra.Expression) -> bool:
+    return len(part.tokens) == 1 and part.tokens[0] in "ABCDE" and other.constant() is not None
 
 
 def _is_lone_letter(name: Form) -> bool:

@@ -84,6 +84,7 @@ _INVISIBLE = {
     *("\\big", "\\Big", "\\bigl", "\\bigr", "\\Bigl", "\\Bigr", "\\bigg", "\\Bigg"),
 }
 _TEXT_FONTS = {"\\text", "\\textbf", "\\textit", "\\textrm", "\\textnormal", "\\mbox", "\\mathrm", "\\operatorname"}
+_FRACTIONS = (["\\frac"], ["\\binom"])
 _FONTS = _TEXT_FONTS | {"\\mathbf", "\\mathit", "\\mathsf", "\\boldsymbol", "\\boxed", "\\fbox"}
 _WORD_SYNONYMS = {
     **{name: f"\\{name}" for name in "sin cos tan cot csc arcsin arccos arctan log ln exp sqrt pi infty".split()},
@@ -91,7 +92,9 @@ _WORD_SYNONYMS = {
     **dict.fromkeys(["percent", "percentage", "pct"], "\\%"),
     **dict.fromkeys(["degree", "degrees", "deg"], "\\degree"),
 }
-_SHORT_WORDS = frozenset("and or cm mm km dm kg mg gm ml ft lb lbs oz mph kph hr hrs min mins sec am pm yd mi".split())
+_SHORT_WORDS = frozenset(
+    "and or cm mm km dm kg mg gm ml ft lb lbs oz mph kph hr hrs min mins sec am pm yd mi yes no odd".split()
+)
 _SHORTEST_WORD = 4
 r"""Outside `\text{}`: `abc` is a product, `even` is a word. In a sentence, all are."""
 _SENTENCE_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{4,}")
@@ -131,7 +134,7 @@ def normalize(text: str) -> Form:
 
     def put(token: str) -> None:
         # digits that were apart stay apart, except the two of \frac 1 2
-        if is_apart and token in DIGITS and tokens and tokens[-1] in DIGITS and tokens[-2:-1] != ["\\frac"]:
+        if is_apart and token in DIGITS and tokens and tokens[-1] in DIGITS and tokens[-2:-1] not in _FRACTIONS:
             tokens.append(" ")
         if token == "\\circ" and tokens[-1:] == ["^"]:
             tokens[-1] = "\\degree"

@@ -11,7 +11,7 @@ from .arithmetic import DIGITS, MAX_DEPTH, TooLargeError
 from .normal_form import Form, is_word
 
 
-MAX_PARTS = 64
+MAX_PARTS = 32
 """Most parts of a list, a tuple or a chain."""
 
 
@@ -149,6 +149,8 @@ def _read_brackets(form: Form, depth: int) -> Part:
     pieces = _split(content, _SEPARATORS)
     brackets = form[0] + form[-1]
     if brackets in ("\\{\\}", "{}"):
+        if not pieces:
+            return Part(Kind.SCALAR, ("\\emptyset",))
         if brackets == "{}" and len(pieces) <= 1:
             return replace(read(content, depth + 1), tokens=form)
         if any(token in ("\\mid", "|", ":") for token in content):  # x such that
@@ -243,7 +245,8 @@ def _read_scalar(form: Form) -> Part:
         tail = form[start:]
         while tail[-1:] == (".",):
             tail = tail[:-1]
-        is_unit = start > 0 and all(token not in DIGITS or tail[i - 1] in "^-" for i, token in enumerate(tail))
+        is_quantity = any(token in DIGITS or token[0] == "\\" for token in form[:start])
+        is_unit = is_quantity and all(token not in DIGITS or tail[i - 1] in "^-" for i, token in enumerate(tail))
         is_plain = all(is_word(token) or token in "^/.-()\\cdot" or token.isalnum() for token in tail)
         if not (is_unit and is_plain) or not _NO_UNITS.isdisjoint(token.lower() for token in tail):
             return Part(Kind.WORDS, form)
