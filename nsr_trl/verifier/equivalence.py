@@ -537,8 +537,10 @@ def _differ_by_unit(answer: Part, gold: Part) -> bool:
     part = answer if answer.unit else gold
     factors = {f for word in _unit(part).split() for f in _FACTORS.get(word, ())}
     values = _constant(answer), _constant(gold)
-    if not factors or not values[0] or not values[1]:
+    if not factors or None in values or values[0] == values[1] == 0:
         return bool(factors)
+    if not values[0] or not values[1]:
+        return False
     ratio = max(abs(values[0] / values[1]), abs(values[1] / values[0]))
     power = int(part.unit[-1]) if part.unit[-1] in ("2", "3") else 1
     return any(ratio == Fraction(factor) ** power for factor in factors)
