@@ -1,10 +1,10 @@
 r"""The grader that the paper's released code trains with, for parity with its numbers.
 
-A response and its reference go in, a verdict comes out. Re-implemented from its description, quirks included; never the
-default. It says correct or incorrect and nothing else:
+A response and its reference go in, a verdict comes out. Re-implemented from its description, quirks included; never
+the default. It says correct or incorrect and nothing else:
 
-- an answer is read after the last "boxed", else after "he answer is", else it is the last number of the text, so that a
-  response that was cut off can score;
+- an answer is read after the last "boxed", else after "he answer is", else it is the last number of the text, so that
+  a response that was cut off can score;
 - numbers are equal within a relative 1e-4, and so are a hundredth and the hundredfold of the reference;
 - brackets around and within answers are interchangeable, lists are ordered, `3\frac{1}{2}` is a product;
 - what cannot be read is incorrect, which for NSR is a gradient against it;

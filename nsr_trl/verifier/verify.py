@@ -11,9 +11,16 @@ from typing import NamedTuple
 
 from .equivalence import COMPARABLE_REASONS, Decision, compare
 from .extract import extract_answer, extract_gold
+from .paper import verify_paper
+from .paper import verify_paper
 from .sandbox import CPU_SECONDS, Sandbox
 from .verdict import Outcome, Reason, Verdict
 
+
+GRADERS = ("exact", "paper")
+
+GRADERS = ("default", "paper", "paper-competition")
+"""Sets of rules by which a response may be judged."""
 
 CACHE_ENTRIES = 2**14
 """Decisions that are remembered, the most recently used ones."""
@@ -35,8 +42,12 @@ def verify(
     response: str,
     gold: str | int | float | None,
     *,
+    grader: str = "default",
+    fallbacks: Sequence[str] = (),
     parser: str = "latex2sympy2_extended",
     cpu_seconds: int = CPU_SECONDS,
+    fallbacks: Sequence[str] = (),
+    grader: str = "exact",
 ) -> Verdict:
     r"""
     Judges one response. Never raises, whatever the text.
@@ -47,15 +58,28 @@ def verify(
         gold (`str`, `int`, `float` or `None`):
             Reference: a bare answer, or a solution that holds it in a `\boxed{}`. Numbers are read as written, and
             `None` is a missing reference.
+        grader (`str`, *optional*, defaults to `"default"`):
+            The rules. `"paper"` are those of the paper's code, for parity with its numbers: it reads guesses where
+            there is no box, is loose about size and brackets, and calls incorrect what it cannot read.
+            `"paper-competition"` are those it has for AIME and AMC, where strings must be equal.
+        fallbacks (`Sequence[str]`, *optional*, defaults to `()`):
+            What else to read from a response without a box, as in [`extract_answer`]; not for training.
         parser (`str`, *optional*, defaults to `"latex2sympy2_extended"`):
             LaTeX parser of the workers; `"latex2sympy2"` where that is installed.
         cpu_seconds (`int`, *optional*, defaults to `1`):
             Whole seconds of CPU time after which a pair is given up as undecided.
+        fallbacks (`Sequence[str]`, *optional*, defaults to `()`):
+            What to read from a response without a box, of `"answer is"` and `"last number"`. Guesses: not for
+            training.
+        grader (`str`, *optional*, defaults to `"exact"`):
+            `"paper"` judges as the paper's released code does, quirks included (see [`paper.verify_paper`]), and
+            ignores the arguments above.
 
     Returns:
         [`Verdict`]
 
     Raises:
+        ValueError: If the grader or a fall-back is unknown.
         WorkerStartError: If a pair needs a worker and none can start, as without sympy.
 
     Example:
@@ -66,15 +90,21 @@ def verify(
     Verdict(outcome=<Outcome.CORRECT: 'correct'>, answer='\\dfrac12', reason=<Reason.NUMBER: 'number'>)
     ```
     """
-    return verify_batch([response], [gold], parser=parser, cpu_seconds=cpu_seconds)[0]
+    return verify_batch(
+        [response], [gold], parser=parser, cpu_seconds=cpu_seconds, fallbacks=fallbacks, grader=grader
+    )[0]
 
 
 def verify_batch(
     responses: Sequence[str],
     golds: Sequence[str | int | float | None],
     *,
+    grader: str = "default",
+    fallbacks: Sequence[str] = (),
     parser: str = "latex2sympy2_extended",
     cpu_seconds: int = CPU_SECONDS,
+    fallbacks: Sequence[str] = (),
+    grader: str = "exact",
     num_workers: int | None = None,
     show_progress: bool = False,
 ) -> list[Verdict]:
@@ -89,9 +119,17 @@ def verify_batch(
             Responses of the model.
         golds (`Sequence[str | int | float | None]`):
             References, one per response.
+        grader (`str`, *optional*, defaults to `"default"`):
+            As in [`verify`].
+        fallbacks (`Sequence[str]`, *optional*, defaults to `()`):
+            As in [`verify`].
         parser (`str`, *optional*, defaults to `"latex2sympy2_extended"`):
             As in [`verify`].
         cpu_seconds (`int`, *optional*, defaults to `1`):
+            As in [`verify`].
+        fallbacks (`Sequence[str]`, *optional*, defaults to `()`):
+            As in [`verify`].
+        grader (`str`, *optional*, defaults to `"exact"`):
             As in [`verify`].
         num_workers (`int`, *optional*):
             Most worker processes to use at a time. Defaults to this process's share of the cores, 8 at most.
@@ -102,7 +140,7 @@ def verify_batch(
         `list[Verdict]`
 
     Raises:
-        ValueError: If the numbers of responses and references differ.
+        ValueError: If the numbers of responses and references differ, or the grader or a fall-back is unknown.
         WorkerStartError: If a pair needs a worker and none can start, as without sympy.
     """
     if len(responses) != len(golds):
@@ -110,8 +148,12 @@ def verify_batch(
             f"Every response needs its own reference; got {len(responses)} responses and {len(golds)} references. "
             "Repeat each reference once per response."
         )
+    if grader not in GRADERS:
+        raise ValueError(f"The grader must be one of {', '.join(GRADERS)}; got {grader!r}. Choose one of them.")
+    if grader == "paper":
+        return [verify_paper(response, extract_gold(gold)) for response, gold in zip(responses, golds, strict=True)]
     rules = _Rules(parser, cpu_seconds)
-    readings = [_read(response, gold) for response, gold in zip(responses, golds, strict=True)]
+    readings = [_read(response, gold, fallbacks) for response, gold in zip(responses, golds, strict=True)]
     pairs = list(dict.fromkeys(reading for reading in readings if not isinstance(reading, Verdict)))
     with _progress_line(len(pairs), show_progress) as on_decision:
         decisions = _decide(pairs, rules, num_workers, on_decision)
@@ -129,11 +171,11 @@ Pair = tuple[str, str]
 """The answer of a response and its reference."""
 
 
-def _read(response: str, gold: str | int | float | None) -> Verdict | Pair:
+def _read(response: str, gold: str | int | float | None, fallbacks: Sequence[str]) -> Verdict | Pair:
     """Returns the pair to compare, or the verdict where a side is missing."""
     if not isinstance(response, str):
         return Verdict(Outcome.UNDECIDED, None, Reason.NOT_TEXT)
-    answer = extract_answer(response)
+    answer = extract_answer(response, fallbacks)
     gold_answer = extract_gold(gold)
     if not gold_answer:
         return Verdict(Outcome.UNDECIDED, answer, Reason.GOLD_UNPARSABLE)
