@@ -8,6 +8,8 @@ from . import __version__
 
 
 OBJECTIVES = ("psr", "nsr", "w_reinforce", "reinforce", "grpo")  # a copy: the table itself stands behind torch
+GRADERS = ("default", "paper", "paper-competition")  # copies as well, for a quick --help
+FALLBACKS = ("answer is", "last number")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -43,6 +45,14 @@ def build_parser() -> argparse.ArgumentParser:
     verify.add_argument("--split", help="split of the dataset, where it has several")
     verify.add_argument("--response-column", help="column of the responses (default: response, completion, ...)")
     verify.add_argument("--gold-column", help="column of the references (default: gold, answer, solution, ...)")
+    verify.add_argument("--grader", choices=GRADERS, default="default", help="the rules (default: %(default)s)")
+    verify.add_argument(
+        "--fallback",
+        choices=FALLBACKS,
+        action="append",
+        default=[],
+        help="what to read where there is no box; may be repeated",
+    )
     verify.add_argument("--num-workers", type=int, help="worker processes (default: the cores, 8 at most)")
     verify.add_argument("--num-slowest", type=int, default=5, help="slowest rows to show (default: %(default)s)")
     verify.set_defaults(run=_verify)
@@ -74,7 +84,7 @@ def _verify(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         return
     try:
         rows = read_rows(args.file, args.response_column, args.gold_column)
-        grades, seconds = grade(rows, args.num_workers)
+        grades, seconds = grade(rows, args.grader, args.fallback, args.num_workers)
     except (FileNotFoundError, ValueError, WorkerStartError) as error:
         parser.error(str(error))
     print(format_grades(grades, seconds, args.num_slowest))

@@ -75,7 +75,11 @@ def read_rows(
 
 
 def grade(
-    rows: Sequence[tuple[Any, Any]], num_workers: int | None = None, show_progress: bool = True
+    rows: Sequence[tuple[Any, Any]],
+    grader: str = "default",
+    fallbacks: Sequence[str] = (),
+    num_workers: int | None = None,
+    show_progress: bool = True,
 ) -> tuple[list[Grade], float]:
     """
     Verifies each response against its reference, as many at a time as there are workers.
@@ -83,6 +87,10 @@ def grade(
     Args:
         rows (`Sequence[tuple[Any, Any]]`):
             Responses and references.
+        grader (`str`, *optional*, defaults to `"default"`):
+            As in [`verify`].
+        fallbacks (`Sequence[str]`, *optional*, defaults to `()`):
+            As in [`verify`].
         num_workers (`int`, *optional*):
             As in [`verify_batch`].
         show_progress (`bool`, *optional*, defaults to `True`):
@@ -94,7 +102,7 @@ def grade(
 
     def grade_row(number: int) -> Grade:
         began = time.perf_counter()
-        verdict = verify(*rows[number])
+        verdict = verify(*rows[number], grader=grader, fallbacks=fallbacks)
         return Grade(number, verdict, time.perf_counter() - began)
 
     began = time.perf_counter()

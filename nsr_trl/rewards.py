@@ -25,6 +25,7 @@ def math_reward(
     answer: Sequence[str] | None = None,
     log_extra: Callable[[str, list], None] | None = None,
     log_metric: Callable[[str, float], None] | None = None,
+    grader: str = "default",
     **kwargs: Any,
 ) -> list[float | None]:
     r"""
@@ -45,6 +46,8 @@ def math_reward(
         log_metric (`Callable`, *optional*):
             Provided by the trainer. The share of completions that are undecided is logged by reason, under the names
             in `UNDECIDED_METRICS`.
+        grader (`str`, *optional*, defaults to `"default"`):
+            As in [`verify`]: `functools.partial(math_reward, grader="paper")` rewards as the paper's code does.
         **kwargs (`Any`):
             The trainer's other arguments and the other columns of the dataset; not used.
 
@@ -70,7 +73,7 @@ def math_reward(
             "math_reward needs a dataset column named 'answer' or 'solution'; "
             f"the columns besides 'prompt' are {columns}. Rename the column that holds the reference."
         )
-    verdicts = verify_batch([_text(completion) for completion in completions], golds)
+    verdicts = verify_batch([_text(completion) for completion in completions], golds, grader=grader)
     if log_extra is not None:
         log_extra("extracted_answer", [verdict.answer or "" for verdict in verdicts])
         log_extra("reason", [str(verdict.reason) for verdict in verdicts])

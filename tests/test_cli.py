@@ -9,8 +9,10 @@ import pytest
 from datasets import Dataset
 
 import nsr_trl
-from nsr_trl.cli import OBJECTIVES, main
+from nsr_trl.cli import FALLBACKS, GRADERS, OBJECTIVES, main
 from nsr_trl.objective import OBJECTIVE_NAMES
+from nsr_trl.verifier.extract import FALLBACKS as verifier_fallbacks
+from nsr_trl.verifier.verify import GRADERS as verifier_graders
 
 
 def run(*arguments):
@@ -39,6 +41,11 @@ def test_help_loads_nothing_heavy():
 
 def test_the_objectives_offered_are_those_of_the_table():
     assert OBJECTIVES == OBJECTIVE_NAMES
+
+
+def test_the_rules_offered_are_those_of_the_verifier():
+    assert verifier_graders == GRADERS
+    assert verifier_fallbacks == FALLBACKS
 
 
 @pytest.mark.parametrize("arguments", [[], ["quickstrat"], ["quickstart", "--objective", "nrs"]])
@@ -90,6 +97,14 @@ def test_verify_reads_the_columns_it_is_told_to(responses, capsys):
     path = responses("rows.jsonl", response="text", gold="reference")
     main(["verify", path, "--response-column", "text", "--gold-column", "reference"])
     assert "4 rows" in capsys.readouterr().out
+
+
+def test_verify_grades_by_the_rules_it_is_told_to(responses, capsys):
+    path = responses("rows.jsonl")
+    main(["verify", path, "--grader", "paper"])
+    assert "undecided: contested form" not in capsys.readouterr().out
+    main(["verify", path, "--fallback", "answer is", "--fallback", "last number"])
+    assert "no answer" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

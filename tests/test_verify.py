@@ -5,8 +5,10 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from test_sandbox import kill_at_random
 
 from nsr_trl.verifier import Outcome, Reason, Verdict, verify, verify_batch
 from nsr_trl.verifier.sandbox import Sandbox
@@ -145,7 +147,43 @@ def test_a_decided_pair_takes_a_tenth_of_a_millisecond():
     assert sorted(times)[100] < 0.001  # ten times that: machines differ, and this one may be busy
 
 
+def test_the_graders_differ_in_their_rules():
+    assert verify(r"\boxed{50}", "0.5").outcome == Outcome.INCORRECT
+    assert verify(r"\boxed{50}", "0.5", grader="paper").outcome == Outcome.CORRECT  # a factor of 100
+    assert verify(r"\boxed{50}", "0.5", grader="paper-competition").outcome == Outcome.INCORRECT
+    with pytest.raises(ValueError, match="must be one of default, paper, paper-competition; got 'papers'"):
+        verify("x", "5", grader="papers")
+
+
+def test_a_fall_back_reads_a_response_without_a_box():
+    assert verify("It is 5.", "5").reason == Reason.NO_ANSWER
+    assert verify("It is 5.", "5", fallbacks=["last number"]).outcome == Outcome.CORRECT
+
+
 def test_an_unknown_parser_is_an_error_and_not_a_verdict():
     with pytest.raises(RuntimeError, match="The parser must be one of"):
         verify(RESPONSES[2], GOLDS[2], parser="sympy")
     _sandbox.cache_clear()
+
+
+@pytest.mark.slow
+def test_ten_thousand_verdicts_from_many_threads_survive_workers_that_are_killed_at_random():
+    rows = []
+    for i in range(5_000):
+        rows.append((rf"\boxed{{\frac{{{i}}}{{8}}}}", str(i / 8), Outcome.CORRECT))
+        if i % 10:
+            rows.append((rf"\boxed{{{i}}}", str(i + 1), Outcome.INCORRECT))
+        elif i % 20:
+            rows.append((rf"\boxed{{\frac{{1}}{{\tan x}} + {i}}}", rf"\tan x + {i}", Outcome.INCORRECT))
+        else:
+            rows.append((rf"\boxed{{\frac{{1}}{{\tan x}} + {i}}}", rf"\cot x + {i}", Outcome.CORRECT))
+    sandbox = _sandbox("latex2sympy2_extended")
+    stop = threading.Event()
+    chunks = [rows[start : start + 100] for start in range(0, len(rows), 100)]
+    with ThreadPoolExecutor(9) as pool:
+        kills = pool.submit(kill_at_random, sandbox, stop, 0.5)
+        verdicts = list(pool.map(lambda chunk: verify_batch(*list(zip(*chunk, strict=True))[:2]), chunks))
+        stop.set()
+    outcomes = [verdict.outcome for chunk in verdicts for verdict in chunk]
+    assert outcomes == [outcome for _, _, outcome in rows]
+    assert kills.result() > 10

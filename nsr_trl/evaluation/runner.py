@@ -30,6 +30,7 @@ def evaluate(
     template: str | None = None,
     output_dir: str | Path | None = None,
     seed: int = 0,
+    grader: str = "default",
     show_progress: bool = True,
 ) -> Evaluation:
     """
@@ -51,6 +52,8 @@ def evaluate(
             missing ones are drawn, so that a stopped evaluation is resumed and a finished one can be enlarged.
         seed (`int`, *optional*, defaults to `0`):
             Seed of the sampling.
+        grader (`str`, *optional*, defaults to `"default"`):
+            As in [`~verifier.verify`]; `"paper"` for parity with the paper's numbers.
         show_progress (`bool`, *optional*, defaults to `True`):
             Show a progress line with rate and remaining time.
 
@@ -77,6 +80,8 @@ def evaluate(
     if output_dir is not None:
         fingerprint = hashlib.sha256("".join(sorted(by_id)).encode()).hexdigest()[:16]
         config = {"sampler": sampler.settings, "problems": fingerprint, "template": template, "seed": seed}
+        if grader != "default":
+            config["grader"] = grader
         folder = RunFolder(output_dir, config)
         for sample in folder.samples():
             tally.add(sample)
@@ -101,7 +106,7 @@ def evaluate(
             under_way: deque[Future[list[Sample]]] = deque()
             try:
                 for completions in sampler.sample(requests, seed):
-                    under_way.append(verifier.submit(_verify, completions, by_id))
+                    under_way.append(verifier.submit(_verify, completions, by_id, grader))
                     if len(under_way) > 1:
                         record(under_way.popleft())
             finally:  # what was generated before a failure is not lost
@@ -114,9 +119,9 @@ def evaluate(
     return evaluation
 
 
-def _verify(completions: Sequence[Completion], problems: Mapping[str, Problem]) -> list[Sample]:
+def _verify(completions: Sequence[Completion], problems: Mapping[str, Problem], grader: str) -> list[Sample]:
     golds = [problems[completion.request.problem_id].answer for completion in completions]
-    verdicts = verify_batch([completion.text for completion in completions], golds)
+    verdicts = verify_batch([completion.text for completion in completions], golds, grader=grader)
     return [
         Sample(
             problem_id=completion.request.problem_id,

@@ -12,12 +12,9 @@ from typing import NamedTuple
 from .equivalence import COMPARABLE_REASONS, Decision, compare
 from .extract import extract_answer, extract_gold
 from .paper import verify_paper
-from .paper import verify_paper
 from .sandbox import CPU_SECONDS, Sandbox
 from .verdict import Outcome, Reason, Verdict
 
-
-GRADERS = ("exact", "paper")
 
 GRADERS = ("default", "paper", "paper-competition")
 """Sets of rules by which a response may be judged."""
@@ -46,8 +43,6 @@ def verify(
     fallbacks: Sequence[str] = (),
     parser: str = "latex2sympy2_extended",
     cpu_seconds: int = CPU_SECONDS,
-    fallbacks: Sequence[str] = (),
-    grader: str = "exact",
 ) -> Verdict:
     r"""
     Judges one response. Never raises, whatever the text.
@@ -63,17 +58,12 @@ def verify(
             there is no box, is loose about size and brackets, and calls incorrect what it cannot read.
             `"paper-competition"` are those it has for AIME and AMC, where strings must be equal.
         fallbacks (`Sequence[str]`, *optional*, defaults to `()`):
-            What else to read from a response without a box, as in [`extract_answer`]; not for training.
+            What to read from a response without a box, of `"answer is"` and `"last number"`. Guesses: not for
+            training.
         parser (`str`, *optional*, defaults to `"latex2sympy2_extended"`):
             LaTeX parser of the workers; `"latex2sympy2"` where that is installed.
         cpu_seconds (`int`, *optional*, defaults to `1`):
             Whole seconds of CPU time after which a pair is given up as undecided.
-        fallbacks (`Sequence[str]`, *optional*, defaults to `()`):
-            What to read from a response without a box, of `"answer is"` and `"last number"`. Guesses: not for
-            training.
-        grader (`str`, *optional*, defaults to `"exact"`):
-            `"paper"` judges as the paper's released code does, quirks included (see [`paper.verify_paper`]), and
-            ignores the arguments above.
 
     Returns:
         [`Verdict`]
@@ -91,7 +81,7 @@ def verify(
     ```
     """
     return verify_batch(
-        [response], [gold], parser=parser, cpu_seconds=cpu_seconds, fallbacks=fallbacks, grader=grader
+        [response], [gold], grader=grader, fallbacks=fallbacks, parser=parser, cpu_seconds=cpu_seconds
     )[0]
 
 
@@ -103,8 +93,6 @@ def verify_batch(
     fallbacks: Sequence[str] = (),
     parser: str = "latex2sympy2_extended",
     cpu_seconds: int = CPU_SECONDS,
-    fallbacks: Sequence[str] = (),
-    grader: str = "exact",
     num_workers: int | None = None,
     show_progress: bool = False,
 ) -> list[Verdict]:
@@ -127,10 +115,6 @@ def verify_batch(
             As in [`verify`].
         cpu_seconds (`int`, *optional*, defaults to `1`):
             As in [`verify`].
-        fallbacks (`Sequence[str]`, *optional*, defaults to `()`):
-            As in [`verify`].
-        grader (`str`, *optional*, defaults to `"exact"`):
-            As in [`verify`].
         num_workers (`int`, *optional*):
             Most worker processes to use at a time. Defaults to this process's share of the cores, 8 at most.
         show_progress (`bool`, *optional*, defaults to `False`):
@@ -150,10 +134,12 @@ def verify_batch(
         )
     if grader not in GRADERS:
         raise ValueError(f"The grader must be one of {', '.join(GRADERS)}; got {grader!r}. Choose one of them.")
-    if grader == "paper":
-        return [verify_paper(response, extract_gold(gold)) for response, gold in zip(responses, golds, strict=True)]
+    rows = zip(responses, golds, strict=True)
+    if grader != "default":
+        is_competition = grader == "paper-competition"
+        return [verify_paper(response, extract_gold(gold), is_competition) for response, gold in rows]
     rules = _Rules(parser, cpu_seconds)
-    readings = [_read(response, gold, fallbacks) for response, gold in zip(responses, golds, strict=True)]
+    readings = [_read(response, gold, fallbacks) for response, gold in rows]
     pairs = list(dict.fromkeys(reading for reading in readings if not isinstance(reading, Verdict)))
     with _progress_line(len(pairs), show_progress) as on_decision:
         decisions = _decide(pairs, rules, num_workers, on_decision)
