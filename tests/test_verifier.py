@@ -353,8 +353,8 @@ def test_any_text_can_be_compared(text, gold):
 
 TEX = st.lists(
     st.sampled_from(
-        r"\frac \sqrt \text{ \text{cm} \pi \infty \cup \pm \le = ( ) [ ] \{ \} { } , and or ^ _ ^\circ \% \$ + - / x n i e 1 2 10"
-        r" 0.5 \sin \log \begin{pmatrix} \end{pmatrix} & \\ ! : | ; \in \boxed{ . no".split(" ")
+        r"\frac \sqrt \text{ \text{cm} \pi \infty \cup \pm \le = ( ) [ ] \{ \} { } , and or ^ _ ^\circ \% \$ +"
+        r" - / x n i e 1 2 10 0.5 \sin \log \begin{pmatrix} \end{pmatrix} & \\ ! : | ; \in \boxed{ . no".split(" ")
     ),
     max_size=25,
 ).map(" ".join)
