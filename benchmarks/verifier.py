@@ -22,9 +22,9 @@ from math_verify import verify as math_verify
 from trl.rewards import accuracy_reward
 
 from nsr_trl import verify, verify_batch
-from nsr_trl.verifier.equivalence import COMPARABLE_REASONS, compare
+from nsr_trl.verifier import Outcome
 from nsr_trl.verifier.sandbox import default_num_workers
-from nsr_trl.verifier.verify import forget_decisions
+from nsr_trl.verifier.verify import _compare_here, forget_decisions
 
 
 FOLDER = Path(__file__).parents[2] / "shared" / "verifier"
@@ -117,8 +117,12 @@ def main(folder=FOLDER):
     print(f"  {'all responses':<40}{percentiles(latencies(verify, rows))}")
     pairs = [(row["pred"], row["gold"]) for name in ("equivalence", "mutants") for row in load(folder, name)]
     pairs += [(verify(*row).answer or "", row[1]) for row in rows]
-    left = [(f"\\boxed{{{pair[0]}}}", pair[1]) for pair in pairs if compare(*pair)[1] in COMPARABLE_REASONS]
-    print(f"  {f'{len(left)} pairs that reach the workers':<40}{percentiles(latencies(verify, left))}")
+    compared = [(f"\\boxed{{{pair[0]}}}", pair[1], *_compare_here(pair)) for pair in pairs]
+    for title, chosen in (
+        ("left undecided at once", [row[:2] for row in compared if row[2][0] is Outcome.UNDECIDED and not row[3]]),
+        ("sent to the workers", [row[:2] for row in compared if row[3]]),
+    ):
+        print(f"  {f'{len(chosen)} pairs, {title}':<40}{percentiles(latencies(verify, chosen))}")
 
     hostile = [(row["response"], row["gold"]) for row in load(folder, "hostile")]
     hostile = [

@@ -1,5 +1,6 @@
 """The sandbox against a function that loops, sleeps, crashes, fills memory and is killed (`misbehaving.act`)."""
 
+import contextlib
 import os
 import random
 import signal
@@ -235,18 +236,17 @@ def test_an_interrupted_batch_leaves_no_reply_behind_for_the_next(sandbox):
 # --- Fault injection -------------------------------------------------------------------------------------------------
 
 
-def kill_at_random(sandbox, stop, interval, seed=0):
-    """Kills workers and their children until told to stop; returns how many."""
-    rng, count = random.Random(seed), 0
+def kill_at_random(sandbox, stop, interval, worker_share=0.5):
+    """Kills workers, and more or less often their children, until told to stop; returns how many."""
+    rng, count = random.Random(0), 0
     while not stop.wait(rng.uniform(0, 2 * interval)):
         workers = [worker.process.pid for worker in list(sandbox._workers)]
         group = subprocess.run(["pgrep", "-g", ",".join(map(str, workers))], capture_output=True, text=True).stdout
-        if workers and group:
-            try:
-                os.kill(int(rng.choice(group.split())), signal.SIGKILL)
+        children = [pid for pid in map(int, group.split()) if pid not in workers]
+        if victims := workers if rng.random() < worker_share else children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(rng.choice(victims), signal.SIGKILL)
                 count += 1
-            except ProcessLookupError:
-                pass
     return count
 
 

@@ -24,8 +24,6 @@ MAX_EXPRESSIONS = 300
 """Most pairs of expressions that are compared, as in two long lists."""
 FLOAT_DIGITS = 12
 """From this many significant digits on, a decimal is the fraction that it is the rounding of."""
-COMPARABLE_REASONS = frozenset([Reason.NOT_COMPARABLE])
-"""Reasons of undecided pairs that computer algebra may still decide."""
 
 Decision = tuple[Outcome, Reason]
 CompareLeaf = Callable[[str, str], Decision]
@@ -143,6 +141,8 @@ class _Comparison:
         ):
             return self.equations((answer.name, answer.tokens), (gold.name, gold.tokens))
         decision = self.values(answer, gold)
+        if any("(" in part.name and not _is_plain_number(part) for part in (answer, gold)):
+            return _UNKNOWN  # P(x) = x^2 is P(t) = t^2
         if answer.is_inequality or gold.is_inequality or not all(map(_is_lone_letter, (answer.name, gold.name))):
             return decision if decision[0] is not Outcome.CORRECT else _UNKNOWN
         return decision if decision[0] is Outcome.INCORRECT else _UNKNOWN
@@ -312,8 +312,8 @@ class _Comparison:
                 )
             decision = self.unordered(answer.items, gold.items)
             return decision if decision[0] is Outcome.INCORRECT else _UNKNOWN
-        if other.kind is Kind.MATRIX:
-            return _UNKNOWN
+        if other.kind is Kind.MATRIX or (len(other.tokens) > 1 and all(token.isupper() for token in other.tokens)):
+            return _UNKNOWN  # BC may be B, C
         items = [(part,) if part is other else part.items for part in (answer, gold)]
         decision = self.unordered(items[0], items[1])
         is_contested = a_list.label and decision[0] is Outcome.CORRECT
@@ -423,7 +423,7 @@ class _Comparison:
             return _UNLIKE
         if not _NUMBER_WORDS.isdisjoint(tokens) or "=" in tokens:
             return _UNKNOWN
-        if other.kind is Kind.SCALAR and not (_is_understood(other) and _is_number(other)):
+        if other.kind is Kind.SCALAR and not _is_plain_number(other):
             return _UNKNOWN
         is_nothing = not _NEGATIONS.isdisjoint(tokens)
         has_digits = not DIGITS.isdisjoint(tokens) and not _IDENTIFIER.fullmatch("".join(words.tokens))
@@ -452,6 +452,8 @@ class _Comparison:
             if is_about_letters and any(self.scalars(side, gold)[0] is not Outcome.INCORRECT for side in other.items):
                 return _CONTESTED  # a + b = 5 for 5
         if other.kind is Kind.RELATION and other is gold and _constant(scalar) is None:
+            return _UNKNOWN
+        if {"i", "j"} <= set(scalar.tokens):  # unit vectors
             return _UNKNOWN
         is_thousands = other.kind is Kind.TUPLE and _WITH_COMMAS.fullmatch("".join(other.tokens[1:-1]))
         if other.kind is Kind.MATRIX and (other.label or len(other.items) == 1):
@@ -617,6 +619,10 @@ def _is_understood(part: Part) -> bool:
 def _is_number(part: Part) -> bool:
     """Whether an expression that is understood has no letters."""
     return "\\infty" not in part.tokens and not algebra.parse(part.tokens).symbols
+
+
+def _is_plain_number(part: Part) -> bool:
+    return part.kind is Kind.SCALAR and _is_understood(part) and _is_number(part)
 
 
 def _two_equations(answer: Part, gold: Part) -> list[tuple[Form, Form]]:

@@ -12,7 +12,6 @@ too, and that their values certainly differ; close values prove nothing.
 
 import contextlib
 import io
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -21,16 +20,11 @@ import sympy
 from . import algebra
 from .arithmetic import NotArithmeticError, TooLargeError
 from .equivalence import Decision, compare
+from .guards import refusal
 from .normal_form import normalize
 from .verdict import Outcome, Reason
 
 
-MAX_EXPRESSION_CHARACTERS = 400
-MAX_NESTING = 12
-MAX_DIGITS = 18
-"""Most digits in a row."""
-MAX_POWER_DIGITS = 3
-"""Most digits in a row in an exponent, a factorial or a binomial coefficient."""
 MAX_OPERATIONS = 150
 """Most operations of a sympy expression that is simplified."""
 NUM_DIGITS = 30
@@ -44,20 +38,6 @@ POINTS = ("0.37", "1.83", "4.91", "13.7", "57.3")
 
 PARSERS = ("latex2sympy2_extended", "latex2sympy2")
 
-_COMMANDS = (
-    algebra.GREEK
-    | algebra.FUNCTIONS
-    | frozenset(["\\frac", "\\sqrt", "\\binom", "\\cdot", "\\times", "\\div", "\\infty", "\\lfloor", "\\rfloor"])
-    | frozenset(["\\lceil", "\\rceil", "\\sum", "\\prod"])
-)
-_TEXT = re.compile(r"[A-Za-z0-9+\-*/^_!.(){}\[\]| =\\]*")
-_COMMAND = re.compile(r"\\[A-Za-z]+|\\.")
-_DIGITS = re.compile(r"[0-9]+")
-# powers of powers, numbers with a base, repeated factorials: not understood, or too large, or both
-_REFUSED = re.compile(r"\^\{[^{}]*\^|\^\{?[^{}]*\{[^{}]*\^|[0-9]_|!\s*!|\*\*|'")
-_LARGE = re.compile(
-    rf"\^\s*\{{?[^{{}}]*[0-9]{{{MAX_POWER_DIGITS + 1}}}|[0-9]{{{MAX_POWER_DIGITS + 1}}}\)*\s*!|\\binom.*[0-9]{{5}}"
-)
 _UNDECIDED: Decision = (Outcome.UNDECIDED, Reason.NOT_COMPARABLE)
 
 
@@ -95,7 +75,7 @@ def compare_symbolic(answer: str, gold: str, parser: str = "latex2sympy2_extende
 
     def compare_leaf(answer: str, gold: str) -> Decision:
         for text in (answer, gold):
-            if reason := _refusal(text):
+            if reason := refusal(text):
                 return Outcome.UNDECIDED, reason
         try:
             left, right = _expression(parse, answer), _expression(parse, gold)
@@ -129,22 +109,6 @@ def _load(parser: str) -> Callable[[str], Any]:
 
         return parse
     raise ValueError(f"The parser must be one of {', '.join(PARSERS)}; got {parser!r}. Choose one of them.")
-
-
-def _refusal(text: str) -> Reason | None:
-    """Why a text is not given to a parser, if it is not."""
-    if len(text) > MAX_EXPRESSION_CHARACTERS or _LARGE.search(text):
-        return Reason.TOO_LARGE
-    if any(len(digits) > MAX_DIGITS for digits in _DIGITS.findall(text)):
-        return Reason.TOO_LARGE
-    depth = deepest = 0
-    for character in text:
-        depth += (character in "({[") - (character in ")}]")
-        deepest = max(depth, deepest)
-    if deepest > MAX_NESTING:
-        return Reason.TOO_LARGE
-    is_known = _TEXT.fullmatch(text) and _COMMANDS.issuperset(_COMMAND.findall(text))
-    return None if is_known and not _REFUSED.search(text) else Reason.NOT_COMPARABLE
 
 
 def _expression(parse: Callable[[str], Any], text: str) -> sympy.Expr:

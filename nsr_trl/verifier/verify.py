@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import NamedTuple
 
-from .equivalence import COMPARABLE_REASONS, Decision, compare
+from .equivalence import Decision, compare
 from .extract import extract_answer, extract_gold
+from .guards import refusal
 from .paper import verify_paper
 from .sandbox import CPU_SECONDS, Sandbox
 from .verdict import Outcome, Reason, Verdict
@@ -181,8 +182,8 @@ def _decide(
     left: list[Pair] = []
     for pair in pairs:
         known = _memory(pair, rules)
-        decisions[pair] = known[0] if known else compare(*pair)
-        if not known and decisions[pair][1] in COMPARABLE_REASONS:
+        decisions[pair], is_open = (known[0], False) if known else _compare_here(pair)
+        if is_open:
             left.append(pair)
         else:
             known[:] = [decisions[pair]]
@@ -198,6 +199,20 @@ def _decide(
             if reply is not Reason.WORKER_DIED:  # an accident; a time-out is a property of the pair
                 _memory(pair, rules)[:] = [decisions[pair]]
     return decisions
+
+
+def _compare_here(pair: Pair) -> tuple[Decision, bool]:
+    """Returns what can be said without computer algebra, and whether that may say more."""
+    is_open = False
+
+    def try_leaf(answer: str, gold: str) -> Decision:
+        nonlocal is_open
+        reason = refusal(answer) or refusal(gold)
+        is_open |= reason is None
+        return Outcome.UNDECIDED, reason or Reason.NOT_COMPARABLE
+
+    outcome, reason = compare(*pair, try_leaf)
+    return (outcome, reason), is_open and outcome is Outcome.UNDECIDED and reason is not Reason.CONTESTED
 
 
 def _memory(pair: Pair, rules: _Rules) -> list[Decision]:
