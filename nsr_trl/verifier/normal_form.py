@@ -95,6 +95,7 @@ _WORD_SYNONYMS = {
 _SHORT_WORDS = frozenset(
     "and or cm mm km dm kg mg gm ml ft lb lbs oz mph kph hr hrs min mins sec am pm yd mi yes no odd".split()
 )
+_ORDINALS = {"1": "st", "2": "nd", "3": "rd"}
 _SHORTEST_WORD = 4
 r"""Outside `\text{}`: `abc` is a product, `even` is a word. In a sentence, all are."""
 _SENTENCE_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{4,}")
@@ -166,7 +167,12 @@ def normalize(text: str) -> Form:
                 put(token)
             elif word := _WORD_SYNONYMS.get(token.lower(), ""):
                 put(word)
-            elif is_text or len(token) >= shortest_word or token in _SHORT_WORDS:
+            elif (
+                is_text
+                or len(token) >= shortest_word
+                or token in _SHORT_WORDS
+                or (tokens and tokens[-1] in DIGITS and token == _ORDINALS.get(tokens[-1], "th"))
+            ):
                 put(token)
             else:
                 tokens.extend(token)

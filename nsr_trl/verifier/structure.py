@@ -106,6 +106,9 @@ def read(form: Form, depth: int = 0) -> Part:
     pieces = _split(form, _SEPARATORS)
     if len(pieces) > 1:
         parts = [read(piece, depth + 1) for piece in pieces]
+        is_system = all(part.is_inequality for part in parts) and "or" not in form
+        if is_system or len({token for token in form if token in (",", ";")}) > 1:
+            return Part(Kind.SCALAR, form)  # x > 2 and x < 5; x = 1, y = 2; x = 2, y = 1
         if "or" in form and all(part.is_inequality for part in parts):
             return Part(Kind.UNION, form, tuple(parts), name=parts[0].name, is_inequality=True)
         return _list(form, parts)
