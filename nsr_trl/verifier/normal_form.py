@@ -142,6 +142,9 @@ def normalize(text: str) -> Form:
         else:
             tokens.append(token)
 
+    def is_ordinal(token: str) -> bool:
+        return bool(tokens) and tokens[-1] in DIGITS and token == _ORDINALS.get(tokens[-1], "th")
+
     for token in _TOKEN.findall(text):
         token = _SYNONYMS.get(token, token)
         if token in _SPACES or token.isspace():
@@ -167,12 +170,7 @@ def normalize(text: str) -> Form:
                 put(token)
             elif word := _WORD_SYNONYMS.get(token.lower(), ""):
                 put(word)
-            elif (
-                is_text
-                or len(token) >= shortest_word
-                or token in _SHORT_WORDS
-                or (tokens and tokens[-1] in DIGITS and token == _ORDINALS.get(tokens[-1], "th"))
-            ):
+            elif is_text or len(token) >= shortest_word or token in _SHORT_WORDS or is_ordinal(token):
                 put(token)
             else:
                 tokens.extend(token)
