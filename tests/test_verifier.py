@@ -215,6 +215,17 @@ GOLDEN = [  # one row per rule: answer, reference, outcome, reason
     ("11:21", "V_1:V_2 = 11:21", "correct", "string"),
     ("2:3", "3:2", "incorrect", "structure"),
     ("4:6", "2:3", "undecided", "contested form"),
+    # names before a colon, chains, ordinals
+    (r"\text{Answer: } \{1 \pm \sqrt5, -2\}", r"-2, 1 + \sqrt5, 1 - \sqrt5", "correct", "structure"),
+    ("S = 1 + 2 + 3 = 6", "6", "correct", "string"),
+    ("x = y = 2x + 1", "y = 2x + 1", "correct", "string"),
+    ("P(x) = x^2", "P(t) = t^2", "undecided", "not comparable"),
+    ("4th", "4", "correct", "string"),
+    # systems and mixed numbers that may be read otherwise
+    (r"x < 5 \text{ and } x > 2", "(2, 5)", "undecided", "not comparable"),
+    ("x = 2, y = 3; x = 3, y = 2", "(2, 3), (3, 2)", "undecided", "not comparable"),
+    ("6(3/4)", r"6\frac{3}{4}", "undecided", "not comparable"),
+    ("i + 2j", "(1, 2)", "undecided", "not comparable"),
     # words and options
     (r"\text{south}", r"\text{east}", "incorrect", "structure"),
     ("circles", "circle", "undecided", "not comparable"),

@@ -10,6 +10,7 @@ Ambiguous text is refused, never guessed: `1/2x`, `x^10`, `f(x)`, a word.
 """
 
 import cmath
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -39,6 +40,7 @@ GREEK = frozenset(
 FUNCTIONS = frozenset(
     "\\" + name for name in "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln exp".split()
 )
+_FRACTION = re.compile(r"\([0-9]+/[0-9]+\)")
 _ENDS = frozenset(["", ")", "}", "]", "+", "-", "*", "/", "\\cdot", "\\times", "\\div"])
 
 
@@ -273,6 +275,10 @@ class _Parser(_Work):
                 return result
             elif self.peek() in DIGITS or self.peek() == "." or is_after_slash:  # x2, 1/2x
                 raise AmbiguousError
+            elif self.tokens[self.position - 1] in DIGITS and _FRACTION.match(
+                "".join(self.tokens[self.position : self.position + 20])
+            ):
+                raise AmbiguousError  # 3(1/2) is a mixed number to some
             else:
                 result = self.times(result, self.factor())
 

@@ -166,12 +166,12 @@ class _Comparison:
                 Kind.BASE: self.bases,
                 Kind.WORDS: self.words,
             }[answer.kind](answer, gold)
+        if Kind.LIST in kinds:
+            return self.list_and_other(answer, gold)
         if Kind.WORDS in kinds:
             return self.words_and_other(answer, gold)
         if kinds == {Kind.SCALAR, Kind.RELATION} and (sides := _two_equations(answer, gold)):
             return self.equations(*sides)
-        if Kind.LIST in kinds:
-            return self.list_and_other(answer, gold)
         if kinds == {Kind.TUPLE, Kind.UNION}:
             return self.unions(answer, gold)
         if Kind.SCALAR in kinds:
@@ -451,6 +451,8 @@ class _Comparison:
             is_about_letters = any(_constant(side) is None for side in other.items)
             if is_about_letters and any(self.scalars(side, gold)[0] is not Outcome.INCORRECT for side in other.items):
                 return _CONTESTED  # a + b = 5 for 5
+        if other.kind is Kind.RELATION and scalar.is_chain:
+            return _UNKNOWN
         if other.kind is Kind.RELATION and other is gold and _constant(scalar) is None:
             return _UNKNOWN
         if {"i", "j"} <= set(scalar.tokens):  # unit vectors

@@ -14,7 +14,7 @@ Form = tuple[str, ...]
 """A normal form: TeX tokens, that is commands, escaped characters, words and single characters, digits included."""
 
 _TOKEN = re.compile(r"\\[A-Za-z]+|\\.|\s+|[A-Za-z]+|.", re.DOTALL)
-_EXPLICIT_SEPARATOR = re.compile(r"(?<=[0-9])(?:,\s*\\!|\{,\})\s*(?=[0-9]{3})")
+_EXPLICIT_SEPARATOR = re.compile(r"(?<=[0-9])\s*(?:,\s*\\!|\{\s*,\s*\})\s*(?=[0-9]{3})")
 _DOUBLED_BACKSLASH = re.compile(r"\\\\(?=[A-Za-z{}])")
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n\s*")
 _UNICODE_ROOT = re.compile("√\\s*([0-9]+|[a-z])")

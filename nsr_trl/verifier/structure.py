@@ -55,6 +55,8 @@ class Part:
             `("\%",)`, `("\$",)`, `("cm", "^", "2")`.
         is_inequality (`bool`):
             An interval that was written as an inequality.
+        is_chain (`bool`):
+            The end of `a = b = c`, whose names are left out.
     """
 
     kind: Kind
@@ -64,6 +66,7 @@ class Part:
     name: Form = ()
     unit: Form = ()
     is_inequality: bool = False
+    is_chain: bool = False
 
 
 _OPEN = frozenset(["(", "[", "{", "\\{", "\\begin"])
@@ -134,14 +137,19 @@ def _read_object(form: Form, depth: int) -> Part:
         return Part(Kind.SCALAR, form)
     if form and form[0] in _OPEN and _end_of_group(form) == len(form) - 1:
         return _read_brackets(form, depth)
+    if ":" in form and len(pieces := _split(form, {":"})) > 1:
+        if all(map(is_word, pieces[0])):  # Answer: 5
+            rest = form[len(pieces[0]) + 1 :]
+            return replace(read(rest, depth + 1), name=pieces[0])
+        return Part(Kind.RATIO, form, tuple(read(piece, depth + 1) for piece in pieces))
     for sign in ("\\pm", "\\mp"):
         if sign in form:
+            if "," in form:
+                return Part(Kind.SCALAR, form)
             turned = {"\\pm": "-", "\\mp": "+"}
             straight = {"\\pm": "+", "\\mp": "-"}
             both = [tuple(signs.get(token, token) for token in form) for signs in (straight, turned)]
             return _list(form, [read(_drop_plus(one), depth + 1) for one in both])
-    if ":" in form and len(pieces := _split(form, {":"})) > 1:
-        return Part(Kind.RATIO, form, tuple(read(piece, depth + 1) for piece in pieces))
     if "_" in form and (based := _read_base(form)):
         return based
     return _read_scalar(form)
@@ -193,7 +201,10 @@ def _read_relation(form: Form, sides: list[Form], operators: list[str], depth: i
         return replace(read(last, depth + 1), name=first)
     if set(operators) <= _EQUALITIES:
         if _is_name(first):
-            return replace(read(last, depth + 1), name=first)
+            value = read(last, depth + 1)
+            return replace(value, name=first) if len(sides) == 2 else replace(value, name=(), is_chain=True)
+        if operators == ["\\approx"]:  # the exact value comes first
+            return read(first, depth + 1)
         if len(sides) == 2 and _is_letter(last):
             return replace(read(first, depth + 1), name=last)
     elif interval := _read_interval(form, sides, operators):
