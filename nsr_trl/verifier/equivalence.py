@@ -471,7 +471,7 @@ def _all(decisions: Iterable[Decision]) -> Decision:
     if _UNKNOWN in found or _CONTESTED in found:
         return _UNKNOWN if _UNKNOWN in found else _CONTESTED
     undecided = [decision for decision in found if decision[0] is Outcome.UNDECIDED]
-    return undecided[0] if undecided else (Outcome.CORRECT, Reason.STRUCTURE)
+    return min(undecided, default=(Outcome.CORRECT, Reason.STRUCTURE))
 
 
 def _unless_equal(decision: Decision) -> Decision:
