@@ -218,6 +218,7 @@ GOLDEN = [  # one row per rule: answer, reference, outcome, reason
     # names before a colon, chains, ordinals
     (r"\text{Answer: } \{1 \pm \sqrt5, -2\}", r"-2, 1 + \sqrt5, 1 - \sqrt5", "correct", "structure"),
     ("S = 1 + 2 + 3 = 6", "6", "correct", "string"),
+    (r"x = \frac13 \approx 0.33", "1/3", "correct", "number"),
     ("x = y = 2x + 1", "y = 2x + 1", "correct", "string"),
     ("P(x) = x^2", "P(t) = t^2", "undecided", "not comparable"),
     ("4th", "4", "correct", "string"),

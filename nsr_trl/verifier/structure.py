@@ -194,6 +194,8 @@ def _check_number(parts: "tuple[Part, ...] | list[Part]") -> None:
 
 
 def _read_relation(form: Form, sides: list[Form], operators: list[str], depth: int) -> Part:
+    if operators[-1] == "\\approx" and len(sides) > 2:  # x = 1/3 \approx 0.33: the exact value comes first
+        sides, operators = sides[:-1], operators[:-1]
     first, last = sides[0], sides[-1]
     if not first or not last:
         return Part(Kind.SCALAR, form)
@@ -203,7 +205,7 @@ def _read_relation(form: Form, sides: list[Form], operators: list[str], depth: i
         if _is_name(first):
             value = read(last, depth + 1)
             return replace(value, name=first) if len(sides) == 2 else replace(value, name=(), is_chain=True)
-        if operators == ["\\approx"]:  # the exact value comes first
+        if operators == ["\\approx"]:
             return read(first, depth + 1)
         if len(sides) == 2 and _is_letter(last):
             return replace(read(first, depth + 1), name=last)
