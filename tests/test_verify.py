@@ -1,5 +1,6 @@
 """The two stages together: what is decided here, what by workers, and that nothing but the pair matters."""
 
+import itertools
 import random
 import subprocess
 import sys
@@ -170,7 +171,7 @@ def test_an_unknown_parser_is_an_error_and_not_a_verdict():
 def test_ten_thousand_verdicts_from_many_threads_survive_workers_that_are_killed_at_random():
     rows = []
     for i in range(5_000):
-        rows.append((rf"\boxed{{\frac{{{i}}}{{8}}}}", str(i / 8), Outcome.CORRECT))
+        rows.append((rf"\boxed{{\frac{{{8 * i + 1}}}{{8}}}}", str(i + 1 / 8), Outcome.CORRECT))
         if i % 10:
             rows.append((rf"\boxed{{{i}}}", str(i + 1), Outcome.INCORRECT))
         elif i % 20:
@@ -181,9 +182,13 @@ def test_ten_thousand_verdicts_from_many_threads_survive_workers_that_are_killed
     stop = threading.Event()
     chunks = [rows[start : start + 100] for start in range(0, len(rows), 100)]
     with ThreadPoolExecutor(9) as pool:
-        kills = pool.submit(kill_at_random, sandbox, stop, 0.05, worker_share=0.02)
+        kills = pool.submit(kill_at_random, sandbox, stop, 0.25, worker_share=0.05)
         verdicts = list(pool.map(lambda chunk: verify_batch(*list(zip(*chunk, strict=True))[:2]), chunks))
         stop.set()
-    outcomes = [verdict.outcome for chunk in verdicts for verdict in chunk]
-    assert outcomes == [outcome for _, _, outcome in rows]
-    assert kills.result() > 50
+    wrong = [
+        (row, verdict)
+        for row, verdict in zip(rows, itertools.chain.from_iterable(verdicts), strict=True)
+        if verdict.outcome != row[2]
+    ]
+    assert wrong == []
+    assert kills.result() > 20
