@@ -240,6 +240,8 @@ GOLDEN = [  # one row per rule: answer, reference, outcome, reason
     ("B", "12", "undecided", "not comparable"),
 ]
 UNDECIDED = [
+    # a sentence that may lead to the number
+    (r"\text{the positive square root of the number 144 as required here}", "12", "not comparable"),
     ("(1,000)", "1000", Reason.NOT_COMPARABLE),
     ("1 000", "1000", Reason.NOT_COMPARABLE),
     ("0,111", "0.111", Reason.CONTESTED),

@@ -44,6 +44,11 @@ _LARGE_NUMBER_WORDS = frozenset(
     "eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty "
     "seventy eighty ninety hundred thousand million billion dozen".split()
 )
+_OPERATION_WORDS = frozenset(
+    "square squared cube cubed root power factorial log logarithm sine cosine tangent percent times sum product "
+    "difference quotient ratio plus minus divided multiplied double twice triple half less more than over negative "
+    "inverse reciprocal number value total pi".split()
+)
 _NUMBER_WORDS = _LARGE_NUMBER_WORDS | frozenset(
     "zero one two three four five six seven eight nine ten half third quarter once twice both pair single first "
     "second fourth fifth sixth".split()
@@ -657,10 +662,16 @@ def _letter(form: Form) -> str:
 
 
 def _is_sentence_without(sentence: Form, gold: Form) -> bool:
-    """Whether a sentence names no decimal and none of the numerals of a reference that has a distinctive one."""
+    """
+    Whether a sentence says something else than a reference with a distinctive numeral.
+
+    It names none of the reference's numerals, no decimal, no number in words, and no operation that might lead there:
+    "the square root of 144" may be 12.
+    """
     numerals = [set(_NUMERAL.findall("".join(form))) for form in (sentence, gold)]
     is_distinctive = any(len(numeral) > 1 for numeral in numerals[1])
-    is_long = sum(map(is_word, sentence)) >= 8 and _LARGE_NUMBER_WORDS.isdisjoint(map(str.lower, sentence))
+    words = {token.lower() for token in sentence if is_word(token)}
+    is_long = sum(map(is_word, sentence)) >= 8 and words.isdisjoint(_LARGE_NUMBER_WORDS | _OPERATION_WORDS)
     is_plain = not any("." in numeral for numeral in numerals[0])
     return is_long and is_plain and is_distinctive and numerals[0].isdisjoint(numerals[1])
 
