@@ -1,12 +1,15 @@
 """The `nsr-trl` command: parse, resolve, call one function. Nothing heavy is imported before a command is chosen."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 from . import __version__
 
 
 OBJECTIVES = ("psr", "nsr", "w_reinforce", "reinforce", "grpo")  # a copy: the table itself stands behind torch
+GRADERS = ("default", "paper", "paper-competition")  # copies as well, for a quick --help
+FALLBACKS = ("answer is", "last number")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -28,6 +31,31 @@ def build_parser() -> argparse.ArgumentParser:
     quickstart.add_argument("--seed", type=int, default=0, help="of the problems, the samples and the training")
     quickstart.add_argument("--output-dir", default="quickstart-run", help="folder to write; must be new or empty")
     quickstart.set_defaults(run=_quickstart)
+
+    verify = commands.add_parser(
+        "verify",
+        help="grade a file of responses, or check the references of a dataset",
+        description="Grades the responses in a JSONL or parquet file and prints counts by outcome and reason, the "
+        "throughput and the slowest rows. With --gold it takes each reference of a dataset as the answer instead, and "
+        "lists those that are not correct even so: they would leave every response undecided.",
+    )
+    source = verify.add_mutually_exclusive_group(required=True)
+    source.add_argument("file", nargs="?", metavar="FILE", help="JSONL or parquet file with one response per row")
+    source.add_argument("--gold", metavar="DATASET", help="dataset id on the Hub, or a parquet, JSON or CSV file")
+    verify.add_argument("--split", help="split of the dataset, where it has several")
+    verify.add_argument("--response-column", help="column of the responses (default: response, completion, ...)")
+    verify.add_argument("--gold-column", help="column of the references (default: gold, answer, solution, ...)")
+    verify.add_argument("--grader", choices=GRADERS, default="default", help="the rules (default: %(default)s)")
+    verify.add_argument(
+        "--fallback",
+        choices=FALLBACKS,
+        action="append",
+        default=[],
+        help="what to read where there is no box; may be repeated",
+    )
+    verify.add_argument("--num-workers", type=int, help="worker processes (default: the cores, 8 at most)")
+    verify.add_argument("--num-slowest", type=int, default=5, help="slowest rows to show (default: %(default)s)")
+    verify.set_defaults(run=_verify)
     return parser
 
 
@@ -45,3 +73,34 @@ def _quickstart(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
         run_quickstart(objective=args.objective, seed=args.seed, output_dir=args.output_dir)
     except OutputExistsError as error:
         parser.error(str(error))
+
+
+def _verify(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    from .grading import format_grades, grade, read_rows
+    from .verifier.sandbox import WorkerStartError
+
+    if args.gold is not None:
+        _check_golds(parser, args)
+        return
+    try:
+        rows = read_rows(args.file, args.response_column, args.gold_column)
+        grades, seconds = grade(rows, args.grader, args.fallback, args.num_workers)
+    except (FileNotFoundError, ValueError, WorkerStartError) as error:
+        parser.error(str(error))
+    print(format_grades(grades, seconds, args.num_slowest))
+
+
+def _check_golds(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    from .data import load_problems
+    from .grading import unusable_golds
+
+    try:
+        problems = load_problems(args.gold, split=args.split, answer_column=args.gold_column)
+    except (FileNotFoundError, ValueError) as error:
+        parser.error(str(error))
+    unusable = unusable_golds([problem.answer for problem in problems])
+    print(f"{len(problems) - len(unusable):,} of {len(problems):,} references are correct against themselves")
+    for row, verdict in unusable:
+        problem = problems[row]
+        print(f"  row {row}: {verdict.reason}, reference {problem.answer!r:.60}, problem {problem.question!r:.60}")
+    sys.exit(1 if unusable else 0)

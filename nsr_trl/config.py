@@ -33,6 +33,10 @@ class SignedRewardConfig(GRPOConfig):
         correct_threshold (`float`, *optional*, defaults to `0.5`):
             A completion is correct when its outcome reward is above this value. The default serves rewards in {0, 1}
             and in {-1, 1}; a graded reward needs the grade from which an answer counts as right.
+        undecided_as_incorrect (`bool`, *optional*, defaults to `False`):
+            Whether to train on undecided completions, those whose outcome reward is `None`, as if they were incorrect.
+            So does the paper's code, where a verifier that fails penalises answers that may be right: for parity with
+            its numbers only.
         outcome_reward (`str`, *optional*):
             Name of the reward function that decides the sign. Needed only with several reward functions; the others
             are logged and do not train.
@@ -71,6 +75,13 @@ class SignedRewardConfig(GRPOConfig):
     correct_threshold: float = field(
         default=0.5,
         metadata={"help": "A completion is correct when its outcome reward is above this value."},
+    )
+    undecided_as_incorrect: bool = field(
+        default=False,
+        metadata={
+            "help": "Train on completions whose outcome reward is None as if they were incorrect, as the paper's code "
+            "does, rather than not at all."
+        },
     )
     outcome_reward: str | None = field(
         default=None,

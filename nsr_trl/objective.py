@@ -19,7 +19,9 @@ CORRECT, UNDECIDED, INCORRECT = 1, 0, -1
 """Outcome codes: the paper's r in {-1, +1}, and 0 where the verifier does not know."""
 
 
-def outcomes_from_rewards(rewards: Tensor, correct_threshold: float = 0.5) -> Tensor:
+def outcomes_from_rewards(
+    rewards: Tensor, correct_threshold: float = 0.5, undecided_as_incorrect: bool = False
+) -> Tensor:
     """
     Reads the sign of each completion off its outcome reward.
 
@@ -28,13 +30,16 @@ def outcomes_from_rewards(rewards: Tensor, correct_threshold: float = 0.5) -> Te
             Outcome rewards in any scale; NaN where the reward function returned `None`.
         correct_threshold (`float`, *optional*, defaults to `0.5`):
             A completion is correct when its reward is *above* this value.
+        undecided_as_incorrect (`bool`, *optional*, defaults to `False`):
+            Whether NaN is read as incorrect.
 
     Returns:
         `torch.Tensor` of shape `(B,)` and dtype `int8`:
             `CORRECT`, `INCORRECT`, or `UNDECIDED` where the reward is NaN.
     """
     outcomes = torch.where(rewards > correct_threshold, CORRECT, INCORRECT)
-    return outcomes.masked_fill(rewards.isnan(), UNDECIDED).to(torch.int8)
+    undecided = INCORRECT if undecided_as_incorrect else UNDECIDED
+    return outcomes.masked_fill(rewards.isnan(), undecided).to(torch.int8)
 
 
 def check_outcome_rewards(rewards: Tensor, correct_threshold: float) -> None:

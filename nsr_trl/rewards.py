@@ -1,14 +1,22 @@
 """The verifier in the shape TRL calls: completions and references go in, one reward per completion comes out."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .verifier import Outcome, verify_batch
+from .verifier import Outcome, Reason, verify_batch
 
+
+UNDECIDED_METRICS: dict[Reason, str] = {
+    reason: f"verifier/undecided/{reason.name.lower()}"
+    for reason in Reason
+    if reason not in (Reason.STRING, Reason.NUMBER, Reason.STRUCTURE, Reason.SYMBOLIC, Reason.NO_ANSWER)
+}
+"""Reasons for which a verdict may be undecided, and the metric that says how often it is."""
 
 _REWARD_OF = {Outcome.CORRECT: 1.0, Outcome.INCORRECT: 0.0, Outcome.UNDECIDED: None}
 # what `GRPOTrainer` passes besides the columns of the dataset
-_TRL_ARGUMENTS = {"prompts", "completion_ids", "trainer_state", "log_metric", "environments"}
+_TRL_ARGUMENTS = {"prompts", "completion_ids", "trainer_state", "environments"}
 
 
 def math_reward(
@@ -16,6 +24,8 @@ def math_reward(
     solution: Sequence[str] | None = None,
     answer: Sequence[str] | None = None,
     log_extra: Callable[[str, list], None] | None = None,
+    log_metric: Callable[[str, float], None] | None = None,
+    grader: str = "default",
     **kwargs: Any,
 ) -> list[float | None]:
     r"""
@@ -33,6 +43,11 @@ def math_reward(
             Column of reference answers. Used rather than `solution` where the dataset has both.
         log_extra (`Callable`, *optional*):
             Provided by the trainer. The columns `extracted_answer` and `reason` are added to its completions table.
+        log_metric (`Callable`, *optional*):
+            Provided by the trainer. The share of completions that are undecided is logged by reason, under the names
+            in `UNDECIDED_METRICS`.
+        grader (`str`, *optional*, defaults to `"default"`):
+            As in [`verify`]: `functools.partial(math_reward, grader="paper")` rewards as the paper's code does.
         **kwargs (`Any`):
             The trainer's other arguments and the other columns of the dataset; not used.
 
@@ -58,10 +73,14 @@ def math_reward(
             "math_reward needs a dataset column named 'answer' or 'solution'; "
             f"the columns besides 'prompt' are {columns}. Rename the column that holds the reference."
         )
-    verdicts = verify_batch([_text(completion) for completion in completions], golds)
+    verdicts = verify_batch([_text(completion) for completion in completions], golds, grader=grader)
     if log_extra is not None:
         log_extra("extracted_answer", [verdict.answer or "" for verdict in verdicts])
         log_extra("reason", [str(verdict.reason) for verdict in verdicts])
+    if log_metric is not None and verdicts:
+        undecided = Counter(verdict.reason for verdict in verdicts if verdict.outcome is Outcome.UNDECIDED)
+        for reason, name in UNDECIDED_METRICS.items():  # all of them: ranks and batches without any count in the mean
+            log_metric(name, undecided[reason] / len(verdicts))
     return [_REWARD_OF[verdict.outcome] for verdict in verdicts]
 
 

@@ -218,10 +218,12 @@ class SignedRewardTrainer(GRPOTrainer):
         if self._outcome_index is None:
             return rewards
         outcome_rewards = rewards[:, self._outcome_index]  # (B,)
-        outcomes = outcomes_from_rewards(outcome_rewards, self.args.correct_threshold)
-        if not outcomes.any():
+        outcomes = outcomes_from_rewards(
+            outcome_rewards, self.args.correct_threshold, self.args.undecided_as_incorrect
+        )
+        if outcome_rewards.isnan().all():
             logger.warning(
-                f"The outcome reward decided none of {len(outcomes)} completions, so they train nothing. "
+                f"The outcome reward decided none of {len(outcomes)} completions. "
                 "If this goes on, check that the dataset's column of references is the one it reads."
             )
         weights = None
@@ -456,6 +458,7 @@ class SignedRewardTrainer(GRPOTrainer):
                 "completion tokens at most": self.max_completion_length,
                 "outcome reward": None if self._outcome_index is None else self.reward_func_names[self._outcome_index],
                 "correct above": args.correct_threshold,
+                "undecided trained as": "incorrect" if args.undecided_as_incorrect else None,
                 "seed": args.seed,
             },
             base_model=None if is_local else base,

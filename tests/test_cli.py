@@ -1,14 +1,18 @@
 """The command, run as a user runs it."""
 
+import json
 import subprocess
 import sys
 import time
 
 import pytest
+from datasets import Dataset
 
 import nsr_trl
-from nsr_trl.cli import OBJECTIVES, main
+from nsr_trl.cli import FALLBACKS, GRADERS, OBJECTIVES, main
 from nsr_trl.objective import OBJECTIVE_NAMES
+from nsr_trl.verifier.extract import FALLBACKS as verifier_fallbacks
+from nsr_trl.verifier.verify import GRADERS as verifier_graders
 
 
 def run(*arguments):
@@ -39,6 +43,11 @@ def test_the_objectives_offered_are_those_of_the_table():
     assert OBJECTIVES == OBJECTIVE_NAMES
 
 
+def test_the_rules_offered_are_those_of_the_verifier():
+    assert verifier_graders == GRADERS
+    assert verifier_fallbacks == FALLBACKS
+
+
 @pytest.mark.parametrize("arguments", [[], ["quickstrat"], ["quickstart", "--objective", "nrs"]])
 def test_a_wrong_command_ends_with_its_sentence_and_status_2(arguments, capsys):
     with pytest.raises(SystemExit) as ended:
@@ -54,3 +63,76 @@ def test_quickstart_never_overwrites_a_folder(tmp_path, capsys):
     assert ended.value.code == 2
     assert "must be new or empty" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+# --- verify ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def responses(tmp_path):
+    """Builds a file of four responses: two correct, one incorrect, one undecided."""
+
+    def write(name, response="response", gold="gold"):
+        rows = [(r"\boxed{5}", "5"), (r"\boxed{0.5}", r"\frac12"), ("no box", "5"), (r"\boxed{0.333}", r"\frac13")]
+        dataset = Dataset.from_list([{response: text, gold: answer} for text, answer in rows])
+        path = str(tmp_path / name)
+        dataset.to_parquet(path) if name.endswith("parquet") else dataset.to_json(path)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.parquet"])
+def test_verify_counts_outcomes_and_reasons_and_shows_the_slowest(responses, name, capsys):
+    main(["verify", responses(name)])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0][:3] == ["4", "rows", "in"]
+    assert ["correct", "2", "50.00%"] in lines
+    assert ["incorrect", "1", "25.00%"] in lines
+    assert ["undecided:", "contested", "form", "1", "25.00%"] in lines
+    assert sum(line[:1] == ["row"] for line in lines) == 4
+
+
+def test_verify_reads_the_columns_it_is_told_to(responses, capsys):
+    path = responses("rows.jsonl", response="text", gold="reference")
+    main(["verify", path, "--response-column", "text", "--gold-column", "reference"])
+    assert "4 rows" in capsys.readouterr().out
+
+
+def test_verify_grades_by_the_rules_it_is_told_to(responses, capsys):
+    path = responses("rows.jsonl")
+    main(["verify", path, "--grader", "paper"])
+    assert "undecided: contested form" not in capsys.readouterr().out
+    main(["verify", path, "--fallback", "answer is", "--fallback", "last number"])
+    assert "no answer" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ('{"text": "a", "gold": "5"}', "must be in a column named one of response, completion"),
+        ('{"response": "a", "gold": "5"}\n[]', r"must be a JSON object; line 2 is '[]'"),
+        ('{"response": ', "must be a JSON object; line 1"),
+        (None, "The file must exist"),
+    ],
+)
+def test_verify_refuses_what_it_cannot_read_with_a_sentence(tmp_path, capsys, content, sentence):
+    path = tmp_path / "rows.jsonl"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(SystemExit) as ended:
+        main(["verify", str(path)])
+    assert ended.value.code == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_verify_finds_the_references_that_are_not_even_correct_against_themselves(tmp_path, capsys):
+    path = tmp_path / "problems.jsonl"
+    golds = [r"\boxed{\frac12}", r"so \boxed{}", "x^2", "7"]
+    path.write_text("\n".join(json.dumps({"problem": f"p{i}", "solution": gold}) for i, gold in enumerate(golds)))
+    with pytest.raises(SystemExit) as ended:
+        main(["verify", "--gold", str(path)])
+    assert ended.value.code == 1
+    out = capsys.readouterr().out
+    assert "3 of 4 references are correct" in out
+    assert "row 1: gold unparsable" in out

@@ -6,6 +6,7 @@ from pathlib import Path
 from nsr_trl.config import SIGNED_FIELDS
 from nsr_trl.metrics import METRICS
 from nsr_trl.objective import OBJECTIVE_NAMES
+from nsr_trl.rewards import UNDECIDED_METRICS
 from nsr_trl.verifier import Reason
 
 
@@ -21,6 +22,11 @@ def first_column(path: Path) -> dict[str, str]:
 def test_every_metric_is_documented_and_none_is_made_up():
     documented = {k: v for k, v in first_column(DOCS / "trainer.md").items() if k.startswith(("signed/", "cost/"))}
     assert documented == METRICS
+
+
+def test_every_reason_to_be_undecided_is_documented_as_a_metric():
+    documented = [name for name in first_column(DOCS / "trainer.md") if name.startswith("verifier/")]
+    assert documented == list(UNDECIDED_METRICS.values())
 
 
 def test_every_objective_is_documented():

@@ -12,7 +12,7 @@ import nsr_trl
 ROOT = Path(nsr_trl.__file__).parent
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    # 0: plain Python (numpy in pass_at_k and results)
+    # 0: plain Python (numpy in pass_at_k and results, sympy and its parsers in the verifier's workers)
     (
         "verifier.*",
         "evaluation.pass_at_k",
@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # 2: adapters, one foreign library each
     ("config", "data", "rewards", "card", "evaluation.samplers", "evaluation.plots", "quickstart.model"),
     # 3: assemblies
-    ("trainer", "evaluation.runner"),
+    ("trainer", "evaluation.runner", "grading"),
     # 4: doors
     ("quickstart.run",),
     # 5 and 6: the command, which imports inside the chosen command
@@ -34,7 +34,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
 )
 
-FOREIGN = {0: {"numpy"}, 1: {"torch"}}
+FOREIGN = {0: {"numpy", "tqdm", "sympy", "latex2sympy2", "latex2sympy2_extended"}, 1: {"torch"}}
 
 
 def modules() -> dict[str, Path]:

@@ -2,7 +2,8 @@ from collections import defaultdict
 
 import pytest
 
-from nsr_trl.rewards import math_reward
+from nsr_trl.rewards import UNDECIDED_METRICS, math_reward
+from nsr_trl.verifier import Reason
 
 
 def test_correct_is_one_incorrect_zero_and_undecided_none():
@@ -40,3 +41,22 @@ def test_the_answer_and_the_reason_reach_the_completions_table():
         [r"\boxed{5}", "none"], answer=["5", "5"], log_extra=lambda column, values: table[column].extend(values)
     )
     assert table == {"extracted_answer": ["5", ""], "reason": ["string", "no answer"]}
+
+
+def test_the_undecided_completions_are_counted_by_reason():
+    logged = {}
+    math_reward(
+        [r"\boxed{5}", r"\boxed{0.333}", "none", r"\boxed{5}"],
+        answer=["5", r"\frac13", "5", None],
+        log_metric=logged.__setitem__,
+    )
+    assert logged == {
+        **dict.fromkeys(UNDECIDED_METRICS.values(), 0.0),
+        "verifier/undecided/contested": 1 / 4,
+        "verifier/undecided/gold_unparsable": 1 / 4,
+    }
+
+
+def test_a_reason_is_undecided_or_it_decides():
+    deciding = {Reason.STRING, Reason.NUMBER, Reason.STRUCTURE, Reason.SYMBOLIC, Reason.NO_ANSWER}
+    assert deciding | set(UNDECIDED_METRICS) == set(Reason)

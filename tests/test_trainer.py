@@ -219,6 +219,16 @@ def test_undecided_completions_carry_no_gradient(make_trainer):
     assert batch["advantages"].tolist() == [0, 1, -1, 1] * 2
 
 
+def test_undecided_completions_count_as_incorrect_only_where_the_config_says_so(make_trainer, caplog):
+    def reward(completions, **kwargs):
+        return [None, 1.0, 0.0, 1.0] * 2
+
+    trainer = make_trainer(objective="nsr", reward_funcs=reward, undecided_as_incorrect=True)
+    assert rollout(trainer)["outcomes"].tolist() == [-1, 1, -1, 1] * 2
+    rollout(make_trainer(reward_funcs=all_undecided, undecided_as_incorrect=True))
+    assert "decided none of 8 completions" in caplog.text
+
+
 # --- The sign --------------------------------------------------------------------------------------------------------
 
 
@@ -317,6 +327,7 @@ def test_every_signed_field_is_documented(make_config):
         "positive_weight",
         "negative_weight",
         "correct_threshold",
+        "undecided_as_incorrect",
         "outcome_reward",
         "compact",
         "max_tokens_per_microbatch",

@@ -255,14 +255,14 @@ def test_the_completions_table_shows_outcome_weight_answer_and_reason(make_train
     from nsr_trl import math_reward
 
     def boxed(prompts, trainer):
-        texts = ["\\boxed{0}", "\\boxed{1}", "no box", "\\boxed{x+y}"]
+        texts = ["\\boxed{50}", "\\boxed{1}", "no box", "\\boxed{50\\%}"]  # a percentage is contested
         ids = [trainer.processing_class(texts[i % 4])["input_ids"] for i in range(len(prompts))]
         return {"prompt_ids": [[5]] * len(prompts), "completion_ids": ids, "logprobs": [[0.0] * len(i) for i in ids]}
 
     trainer = make_trainer(
         rollout_func=boxed,
         reward_funcs=math_reward,
-        train_dataset=Dataset.from_dict({"prompt": ["0+0="] * 4, "answer": ["0"] * 4}),
+        train_dataset=Dataset.from_dict({"prompt": ["25+25="] * 4, "answer": ["50"] * 4}),
         max_completion_length=32,
         log_completions=True,
         max_steps=1,
@@ -272,7 +272,7 @@ def test_the_completions_table_shows_outcome_weight_answer_and_reason(make_train
     assert table["outcome"].tolist() == ["correct", "incorrect", "incorrect", "undecided"] * 2
     torch.testing.assert_close(torch.tensor(table["weight"].tolist()), torch.tensor([0.1, -1.0, -1.0, 0.0] * 2))
     assert table["advantage"].tolist() == table["weight"].tolist()
-    assert table["extracted_answer"].tolist() == ["0", "1", "", "x+y"] * 2
+    assert table["extracted_answer"].tolist() == ["50", "1", "", "50\\%"] * 2
     assert table["reason"].notna().all()
 
 

@@ -1,7 +1,12 @@
-"""An evaluation in reading order: problems -> prompts -> completions -> verdicts -> records -> Pass@k."""
+"""An evaluation in reading order: problems -> prompts -> completions -> verdicts -> records -> Pass@k.
+
+Each batch of completions is verified while the next one is generated.
+"""
 
 import hashlib
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -25,6 +30,7 @@ def evaluate(
     template: str | None = None,
     output_dir: str | Path | None = None,
     seed: int = 0,
+    grader: str = "default",
     show_progress: bool = True,
 ) -> Evaluation:
     """
@@ -46,6 +52,8 @@ def evaluate(
             missing ones are drawn, so that a stopped evaluation is resumed and a finished one can be enlarged.
         seed (`int`, *optional*, defaults to `0`):
             Seed of the sampling.
+        grader (`str`, *optional*, defaults to `"default"`):
+            As in [`~verifier.verify`]; `"paper"` for parity with the paper's numbers.
         show_progress (`bool`, *optional*, defaults to `True`):
             Show a progress line with rate and remaining time.
 
@@ -72,6 +80,8 @@ def evaluate(
     if output_dir is not None:
         fingerprint = hashlib.sha256("".join(sorted(by_id)).encode()).hexdigest()[:16]
         config = {"sampler": sampler.settings, "problems": fingerprint, "template": template, "seed": seed}
+        if grader != "default":
+            config["grader"] = grader
         folder = RunFolder(output_dir, config)
         for sample in folder.samples():
             tally.add(sample)
@@ -83,13 +93,25 @@ def evaluate(
         requests += [Request(problem_id, index, prompt) for index in indices]
     total = len(by_id) * num_samples
     with tqdm(total=total, initial=total - len(requests), unit="sample", disable=not show_progress) as progress:
-        for completions in sampler.sample(requests, seed):
-            samples = _verify(completions, by_id)
+
+        def record(verifying: Future[list[Sample]]) -> None:
+            samples = verifying.result()
             if folder:
                 folder.append(samples)
             for sample in samples:
                 tally.add(sample)
             progress.update(len(samples))
+
+        with ThreadPoolExecutor(1) as verifier:
+            under_way: deque[Future[list[Sample]]] = deque()
+            try:
+                for completions in sampler.sample(requests, seed):
+                    under_way.append(verifier.submit(_verify, completions, by_id, grader))
+                    if len(under_way) > 1:
+                        record(under_way.popleft())
+            finally:  # what was generated before a failure is not lost
+                while under_way:
+                    record(under_way.popleft())
 
     evaluation = tally.evaluation(ks)
     if folder:
@@ -97,9 +119,9 @@ def evaluate(
     return evaluation
 
 
-def _verify(completions: Sequence[Completion], problems: Mapping[str, Problem]) -> list[Sample]:
+def _verify(completions: Sequence[Completion], problems: Mapping[str, Problem], grader: str) -> list[Sample]:
     golds = [problems[completion.request.problem_id].answer for completion in completions]
-    verdicts = verify_batch([completion.text for completion in completions], golds)
+    verdicts = verify_batch([completion.text for completion in completions], golds, grader=grader)
     return [
         Sample(
             problem_id=completion.request.problem_id,

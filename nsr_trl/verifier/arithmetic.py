@@ -28,6 +28,10 @@ class NotArithmeticError(ValueError):
     """The tokens are not arithmetic that is understood."""
 
 
+class AmbiguousError(NotArithmeticError):
+    """The tokens can be read in two ways."""
+
+
 class TooLargeError(ValueError):
     """The arithmetic needs numbers too large or brackets too deep."""
 
@@ -186,7 +190,8 @@ def _divide(number: Number, divisor: Number) -> Number:
     if divisor.value == 0:
         raise NotArithmeticError
     value = number.value / divisor.value
-    is_ratio = number.value.denominator == divisor.value.denominator == 1 and value.denominator > 1
+    is_whole = number.value.denominator == divisor.value.denominator == 1
+    is_ratio = is_whole and (value.denominator > 1 or divisor.value == 1)
     is_literal = number.is_literal and divisor.is_literal and is_ratio
     return Number(value, is_literal, max(number.resolution, divisor.resolution))
 

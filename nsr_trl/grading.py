@@ -1,0 +1,173 @@
+"""Grading a file: rows of responses and references go in, counts, throughput and the slowest rows come out."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from .verifier import Outcome, Verdict, verify
+from .verifier.sandbox import default_num_workers
+
+
+RESPONSE_COLUMNS = ("response", "completion", "completions", "output")
+"""Names under which a response is looked for, in this order."""
+GOLD_COLUMNS = ("gold", "answer", "final_answer", "solution", "target")
+"""Names under which a reference is looked for, in this order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """
+    The verdict on a row.
+
+    Attributes:
+        row (`int`):
+            Number of the row in the file, from 0.
+        verdict ([`Verdict`]):
+            The verdict.
+        seconds (`float`):
+            How long it took.
+    """
+
+    row: int
+    verdict: Verdict
+    seconds: float
+
+
+def read_rows(
+    path: str | Path, response_column: str | None = None, gold_column: str | None = None
+) -> list[tuple[Any, Any]]:
+    """
+    Reads responses and references from a file.
+
+    Args:
+        path (`str` or `Path`):
+            A `.jsonl` or `.parquet` file.
+        response_column (`str`, *optional*):
+            Column of the responses. Defaults to the first of `RESPONSE_COLUMNS` present.
+        gold_column (`str`, *optional*):
+            Column of the references. Defaults to the first of `GOLD_COLUMNS` present.
+
+    Returns:
+        `list[tuple[Any, Any]]`: response and reference of each row.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is of another kind, a line is not a JSON object, or a column cannot be told.
+    """
+    path = Path(path)
+    if path.suffix not in (".jsonl", ".parquet"):
+        raise ValueError(f"The file must end in .jsonl or .parquet; got {path.name!r}. Convert it, or rename it.")
+    if not path.is_file():
+        raise FileNotFoundError(f"The file must exist; there is none at {str(path)!r}. Correct the path.")
+    rows = list(_json_rows(path) if path.suffix == ".jsonl" else _parquet_rows(path))
+    if not rows:
+        return []
+    response_column = _find_column(rows[0], "response", response_column, RESPONSE_COLUMNS)
+    gold_column = _find_column(rows[0], "gold", gold_column, GOLD_COLUMNS)
+    return [(row.get(response_column), row.get(gold_column)) for row in rows]
+
+
+def grade(
+    rows: Sequence[tuple[Any, Any]],
+    grader: str = "default",
+    fallbacks: Sequence[str] = (),
+    num_workers: int | None = None,
+    show_progress: bool = True,
+) -> tuple[list[Grade], float]:
+    """
+    Verifies each response against its reference, as many at a time as there are workers.
+
+    Args:
+        rows (`Sequence[tuple[Any, Any]]`):
+            Responses and references.
+        grader (`str`, *optional*, defaults to `"default"`):
+            As in [`verify`].
+        fallbacks (`Sequence[str]`, *optional*, defaults to `()`):
+            As in [`verify`].
+        num_workers (`int`, *optional*):
+            As in [`verify_batch`].
+        show_progress (`bool`, *optional*, defaults to `True`):
+            Show a progress line.
+
+    Returns:
+        `tuple[list[Grade], float]`: one grade per row, and the seconds that all took.
+    """
+
+    def grade_row(number: int) -> Grade:
+        began = time.perf_counter()
+        verdict = verify(*rows[number], grader=grader, fallbacks=fallbacks)
+        return Grade(number, verdict, time.perf_counter() - began)
+
+    began = time.perf_counter()
+    # threads rather than one batch, so that every row has a time of its own
+    with ThreadPoolExecutor(num_workers or default_num_workers()) as pool:
+        results = pool.map(grade_row, range(len(rows)))
+        grades = list(tqdm(results, total=len(rows), unit="row", desc="verify", disable=not show_progress))
+    return grades, time.perf_counter() - began
+
+
+def format_grades(grades: Sequence[Grade], seconds: float, num_slowest: int = 5) -> str:
+    """Returns the report: outcomes, reasons, throughput and the slowest rows."""
+    lines = [f"{len(grades)} rows in {seconds:.1f} s, {len(grades) / max(seconds, 1e-9):,.0f} per second", ""]
+    outcomes = Counter(grade.verdict.outcome for grade in grades)
+    lines += [_count(str(outcome), outcomes[outcome], len(grades)) for outcome in Outcome]
+    lines.append("")
+    reasons = Counter((str(grade.verdict.outcome), str(grade.verdict.reason)) for grade in grades)
+    lines += [_count(f"{outcome}: {reason}", count, len(grades)) for (outcome, reason), count in reasons.most_common()]
+    lines += ["", "slowest rows"]
+    for grade in sorted(grades, key=lambda grade: grade.seconds, reverse=True)[:num_slowest]:
+        answer = "" if grade.verdict.answer is None else f" {grade.verdict.answer!r:.60}"
+        lines.append(f"  row {grade.row}: {grade.seconds * 1000:,.1f} ms, {grade.verdict.reason}{answer}")
+    return "\n".join(lines)
+
+
+def unusable_golds(golds: Sequence[Any]) -> list[tuple[int, Verdict]]:
+    """Returns the references that are not correct when they are the answer, with what the verifier says of them."""
+    verdicts = [verify(f"\\boxed{{{gold}}}", gold) for gold in golds]
+    return [(row, verdict) for row, verdict in enumerate(verdicts) if verdict.outcome != Outcome.CORRECT]
+
+
+def _count(label: str, count: int, total: int) -> str:
+    return f"  {label:<32}{count:>10,}{count / max(total, 1):>9.2%}"
+
+
+def _json_rows(path: Path) -> Iterator[Mapping[str, Any]]:
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                row = error
+            if not isinstance(row, dict):
+                raise ValueError(
+                    f"Each line of {path.name} must be a JSON object; line {number} is {line.strip()!r:.80}. "
+                    "Mend or remove it."
+                )
+            yield row
+
+
+def _parquet_rows(path: Path) -> Iterator[Mapping[str, Any]]:
+    import pyarrow.parquet
+
+    for batch in pyarrow.parquet.ParquetFile(path).iter_batches():
+        yield from batch.to_pylist()
+
+
+def _find_column(row: Mapping[str, Any], role: str, name: str | None, candidates: Sequence[str]) -> str:
+    for candidate in candidates if name is None else (name,):
+        if candidate in row:
+            return candidate
+    expected = f"one of {', '.join(candidates)}" if name is None else repr(name)
+    raise ValueError(
+        f"The {role} must be in a column named {expected}; the columns are {', '.join(row)}. "
+        f"Name the right one with --{role}-column."
+    )
