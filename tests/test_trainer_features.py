@@ -255,7 +255,7 @@ def test_the_completions_table_shows_outcome_weight_answer_and_reason(make_train
     from nsr_trl import math_reward
 
     def boxed(prompts, trainer):
-        texts = ["\\boxed{50}", "\\boxed{1}", "no box", "\\boxed{50\\%}"]  # a percentage is contested
+        texts = ["\\boxed{50}", "\\boxed{1}", "no box", "\\boxed{B}"]  # a letter is no number
         ids = [trainer.processing_class(texts[i % 4])["input_ids"] for i in range(len(prompts))]
         return {"prompt_ids": [[5]] * len(prompts), "completion_ids": ids, "logprobs": [[0.0] * len(i) for i in ids]}
 
@@ -272,7 +272,7 @@ def test_the_completions_table_shows_outcome_weight_answer_and_reason(make_train
     assert table["outcome"].tolist() == ["correct", "incorrect", "incorrect", "undecided"] * 2
     torch.testing.assert_close(torch.tensor(table["weight"].tolist()), torch.tensor([0.1, -1.0, -1.0, 0.0] * 2))
     assert table["advantage"].tolist() == table["weight"].tolist()
-    assert table["extracted_answer"].tolist() == ["50", "1", "", "50\\%"] * 2
+    assert table["extracted_answer"].tolist() == ["50", "1", "", "B"] * 2
     assert table["reason"].notna().all()
 
 
