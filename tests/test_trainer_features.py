@@ -213,7 +213,7 @@ def test_the_completions_table_shows_outcome_weight_answer_and_reason(make_train
     from nsr_trl import math_reward
 
     def boxed(prompts, trainer):
-        texts = ["\\boxed{0}", "\\boxed{1}", "no box", "\\boxed{x+y}"]
+        texts = ["\\boxed{0}", "\\boxed{1}", "no box", "\\boxed{0+0}"]
         ids = [trainer.processing_class(texts[i % 4])["input_ids"] for i in range(len(prompts))]
         return {"prompt_ids": [[5]] * len(prompts), "completion_ids": ids, "logprobs": [[0.0] * len(i) for i in ids]}
 
@@ -230,8 +230,11 @@ def test_the_completions_table_shows_outcome_weight_answer_and_reason(make_train
     assert table["outcome"].tolist() == ["correct", "incorrect", "incorrect", "undecided"] * 2
     torch.testing.assert_close(torch.tensor(table["weight"].tolist()), torch.tensor([0.1, -1.0, -1.0, 0.0] * 2))
     assert table["advantage"].tolist() == table["weight"].tolist()
-    assert table["extracted_answer"].tolist() == ["0", "1", "", "x+y"] * 2
-    assert table["reason"].notna().all()
+    assert table["extracted_answer"].tolist() == ["0", "1", "", "0+0"] * 2
+    assert table["reason"].tolist() == ["string", "number", "no answer", "contested form"] * 2
+    logged = {name: value for row in trainer.state.log_history for name, value in row.items()}
+    assert logged["verifier/undecided/contested"] == 1 / 4
+    assert logged["verifier/undecided/time_out"] == 0
 
 
 # --- Saving and resuming ---------------------------------------------------------------------------------------------
