@@ -255,14 +255,14 @@ def test_the_completions_table_shows_outcome_weight_answer_and_reason(make_train
     from nsr_trl import math_reward
 
     def boxed(prompts, trainer):
-        texts = ["\\boxed{50}", "\\boxed{1}", "no box", "\\boxed{B}"]  # a letter is no number
+        texts = ["\\boxed{0}", "\\boxed{1}", "no box", "\\boxed{0+0}"]
         ids = [trainer.processing_class(texts[i % 4])["input_ids"] for i in range(len(prompts))]
         return {"prompt_ids": [[5]] * len(prompts), "completion_ids": ids, "logprobs": [[0.0] * len(i) for i in ids]}
 
     trainer = make_trainer(
         rollout_func=boxed,
         reward_funcs=math_reward,
-        train_dataset=Dataset.from_dict({"prompt": ["25+25="] * 4, "answer": ["50"] * 4}),
+        train_dataset=Dataset.from_dict({"prompt": ["0+0="] * 4, "answer": ["0"] * 4}),
         max_completion_length=32,
         log_completions=True,
         max_steps=1,
@@ -272,8 +272,11 @@ def test_the_completions_table_shows_outcome_weight_answer_and_reason(make_train
     assert table["outcome"].tolist() == ["correct", "incorrect", "incorrect", "undecided"] * 2
     torch.testing.assert_close(torch.tensor(table["weight"].tolist()), torch.tensor([0.1, -1.0, -1.0, 0.0] * 2))
     assert table["advantage"].tolist() == table["weight"].tolist()
-    assert table["extracted_answer"].tolist() == ["50", "1", "", "B"] * 2
-    assert table["reason"].notna().all()
+    assert table["extracted_answer"].tolist() == ["0", "1", "", "0+0"] * 2
+    assert table["reason"].tolist() == ["string", "number", "no answer", "contested form"] * 2
+    logged = {name: value for row in trainer.state.log_history for name, value in row.items()}
+    assert logged["verifier/undecided/contested"] == 1 / 4
+    assert logged["verifier/undecided/time_out"] == 0
 
 
 # --- Saving and resuming ---------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 import sympy
+from sympy.core.random import seed
 
 from . import algebra
 from .arithmetic import NotArithmeticError, TooLargeError
@@ -39,6 +40,9 @@ POINTS = ("0.37", "1.83", "4.91", "13.7", "57.3")
 PARSERS = ("latex2sympy2_extended", "latex2sympy2")
 
 _UNDECIDED: Decision = (Outcome.UNDECIDED, Reason.NOT_COMPARABLE)
+
+
+seed(0)  # sympy tries random numbers: the same in every worker
 
 
 class _RefusedError(ValueError):
