@@ -240,6 +240,11 @@ GOLDEN = [  # one row per rule: answer, reference, outcome, reason
     ("B", "12", "undecided", "not comparable"),
 ]
 UNDECIDED = [
+    # a number word is no product of its letters
+    ("six", "6", "not comparable"),
+    ("Two", "2", "not comparable"),
+    # either side of an approximation may be meant
+    (r"9.99 \approx 10", "10", "contested form"),
     # a sentence that may lead to the number
     (r"\text{the positive square root of the number 144 as required here}", "12", "not comparable"),
     ("(1,000)", "1000", Reason.NOT_COMPARABLE),

@@ -38,6 +38,7 @@ _WITH_COMMAS = re.compile(r"[^0-9,()\[\]]*[1-9][0-9]{0,2}(?:,[0-9]{3})+(?![0-9])
 _DECIMAL_COMMA = re.compile(r"-?[0-9]+,[0-9]+")
 _OPTION = re.compile(r"\(?([A-Z])[).:]")
 _IDENTIFIER = re.compile(r"[A-Z]+[0-9]+[A-Z][A-Z0-9]*")
+_APPROXIMATELY = re.compile(r"\\approx(?![A-Za-z])|\\simeq|\\sim(?![A-Za-z])|≈")
 _NUMERAL = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _NEGATIONS = frozenset("no not none undefined impossible cannot empty nonexistent dne apologize unable".split())
 _LARGE_NUMBER_WORDS = frozenset(
@@ -104,9 +105,15 @@ def compare(answer: str, gold: str, compare_leaf: CompareLeaf | None = None) -> 
     if not answer_form:
         return Outcome.INCORRECT, Reason.NO_ANSWER
     try:
-        return _Comparison(compare_leaf).texts((answer, answer_form), (gold, gold_form))
+        decision = _Comparison(compare_leaf).texts((answer, answer_form), (gold, gold_form))
     except TooLargeError:
         return Outcome.UNDECIDED, Reason.TOO_LARGE
+    if decision[0] is Outcome.INCORRECT and "\\approx" in answer_form:
+        # the exact value comes first and decided; but who writes 9.99 \approx 10 may mean 10
+        rounded = _APPROXIMATELY.split(answer)[-1]
+        if rounded == answer or compare(rounded, gold, compare_leaf)[0] is not Outcome.INCORRECT:
+            return _CONTESTED
+    return decision
 
 
 class _Comparison:

@@ -93,7 +93,7 @@ _WORD_SYNONYMS = {
     **dict.fromkeys(["degree", "degrees", "deg"], "\\degree"),
 }
 _SHORT_WORDS = frozenset(
-    "and or cm mm km dm kg mg gm ml ft lb lbs oz mph kph hr hrs min mins sec am pm yd mi yes no odd".split()
+    "and or cm mm km dm kg mg gm ml ft lb lbs oz mph kph hr hrs min mins sec am pm yd mi yes no odd one two six ten".split()
 )
 _ORDINALS = {"1": "st", "2": "nd", "3": "rd"}
 _SHORTEST_WORD = 4
@@ -170,7 +170,7 @@ def normalize(text: str) -> Form:
                 put(token)
             elif word := _WORD_SYNONYMS.get(token.lower(), ""):
                 put(word)
-            elif is_text or len(token) >= shortest_word or token in _SHORT_WORDS or is_ordinal(token):
+            elif is_text or len(token) >= shortest_word or token.lower() in _SHORT_WORDS or is_ordinal(token):
                 put(token)
             else:
                 tokens.extend(token)
