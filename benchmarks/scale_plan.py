@@ -33,6 +33,7 @@ def main() -> None:
             plan = make_plan(
                 prompts,
                 lengths,
+                torch.randperm(num_rows) // (num_rows // num_windows),
                 torch.rand(num_rows) < 0.4,
                 num_ranks=num_ranks,
                 num_micro_steps=num_micro_steps,
@@ -40,7 +41,6 @@ def main() -> None:
                 rows_per_micro_batch=ROWS_PER_MICRO_BATCH,
                 max_tokens=ROWS_PER_MICRO_BATCH * (PROMPT + LIMIT),
                 fill_in_order=False,
-                seed=0,
             )
             seconds = time.perf_counter() - start
             tokens, places = torch.tensor(0), torch.zeros(num_windows, num_ranks)

@@ -51,6 +51,7 @@ class Plan:
 def make_plan(
     prompt_lengths: Tensor,
     completion_lengths: Tensor,
+    windows: Tensor,
     is_kept: Tensor,
     *,
     num_ranks: int,
@@ -59,10 +60,9 @@ def make_plan(
     rows_per_micro_batch: int,
     max_tokens: int | None,
     fill_in_order: bool,
-    seed: int,
 ) -> Plan:
     """
-    Deals the rows that train to optimizer windows, and each window's rows to as few micro-batches as possible.
+    Deals the rows of each optimizer window that train to as few micro-batches as possible.
 
     Within a window rows are sorted by length, so that a micro-batch holds rows of like length. The ranks take turns at
     the long ones: their sums are alike where they meet at the end of the window, and where they meet at every
@@ -73,6 +73,8 @@ def make_plan(
             Prompt lengths in tokens.
         completion_lengths (`torch.Tensor` of shape `(N,)`):
             Completion lengths in tokens.
+        windows (`torch.Tensor` of shape `(N,)`):
+            Optimizer window of each row, 0 to W - 1, the same number of rows in each.
         is_kept (`torch.Tensor` of shape `(N,)`):
             Whether a row trains.
         num_ranks (`int`):
@@ -86,28 +88,24 @@ def make_plan(
         max_tokens (`int`, *optional*):
             Tokens of a rank's micro-batch, padding included. `None` keeps B rows in every micro-batch.
         fill_in_order (`bool`):
-            Fill the windows one after the other, so that nothing runs in the last ones and no optimizer step is taken
-            there. Otherwise all windows are filled alike, and one without rows runs dummies: the optimizer steps on a
-            gradient of zero there, as it does without compaction.
-        seed (`int`):
-            Seed of the dealing.
+            Move the rows that train up to the first windows, so that nothing runs in the last ones and no optimizer
+            step is taken there. Otherwise every row stays in its window, and a window without rows runs dummies: the
+            optimizer steps on a gradient of zero there, as it does without compaction.
 
     Returns:
         [`Plan`]
     """
     assert num_micro_steps % num_windows == 0, (num_micro_steps, num_windows)
-    capacity = num_micro_steps * rows_per_micro_batch * num_ranks
-    kept = is_kept.nonzero().flatten()
-    assert len(kept) <= capacity, (len(kept), capacity)
-    dealt = kept[torch.randperm(len(kept), generator=torch.Generator().manual_seed(seed))]
-
     slots = num_micro_steps // num_windows
-    window_size = capacity // num_windows
+    window_size = slots * rows_per_micro_batch * num_ranks
+    kept = is_kept.nonzero().flatten()
+    kept = kept[windows[kept].argsort(stable=True)]
+    window_of_kept = torch.arange(len(kept)) // window_size if fill_in_order else windows[kept]
+
     micro_steps: list[Tensor | None] = []
     for window in range(num_windows):
-        rows = (
-            dealt[window * window_size : (window + 1) * window_size] if fill_in_order else dealt[window::num_windows]
-        )
+        rows = kept[window_of_kept == window]
+        assert len(rows) <= window_size, (len(rows), window_size)
         order = (prompt_lengths[rows] + completion_lengths[rows]).argsort(descending=True, stable=True)
         rows = rows[order]
         batches: list[Tensor | None] = []

@@ -296,27 +296,30 @@ class SignedRewardTrainer(GRPOTrainer):
         """Deals a generation batch over ranks and micro-steps: one entry per micro-step, `None` where nothing runs."""
         args, accelerator = self.args, self.accelerator
         rows = {key: value for key, value in batch.items() if isinstance(value, Tensor) and value.ndim > 0}
-        torch.randperm(len(rows["advantages"]))  # what TRL draws to shuffle: rollouts do not depend on compaction
+        num_windows = max(args.steps_per_generation // args.gradient_accumulation_steps, 1)
+        # the draw with which TRL shuffles: a row trains in the window where it would without compaction
+        place = torch.randperm(len(rows["advantages"])).argsort()
+        windows = (place // (len(place) // num_windows)).to(accelerator.device)
         scalars = {key: value for key, value in batch.items() if key not in rows}
         loss_mask = rows["completion_mask"] * rows.get("tool_mask", 1)
         is_kept = (rows["advantages"] != 0) & (loss_mask.sum(1) > 0)
         lengths = [rows["prompt_mask"].sum(1), rows["completion_mask"].sum(1), loss_mask.sum(1)]
-        table = accelerator.gather(torch.stack([*lengths, is_kept.long()], dim=1)).cpu()  # (N, 4)
-        prompt_lengths, completion_lengths, loss_lengths, kept = table.unbind(1)
+        table = accelerator.gather(torch.stack([*lengths, windows, is_kept.long()], dim=1)).cpu()  # (N, 5)
+        prompt_lengths, completion_lengths, loss_lengths, windows, kept = table.unbind(1)
         full_length = int(prompt_lengths.max()) + self.max_completion_length
         plan = make_plan(
             prompt_lengths,
             completion_lengths,
+            windows,
             kept.bool(),
             num_ranks=accelerator.num_processes,
             num_micro_steps=args.steps_per_generation,
-            num_windows=max(args.steps_per_generation // args.gradient_accumulation_steps, 1),
+            num_windows=num_windows,
             rows_per_micro_batch=args.per_device_train_batch_size,
             max_tokens=(args.max_tokens_per_microbatch or args.per_device_train_batch_size * full_length)
             if self.loss_type in TOKEN_SUM_LOSSES
             else None,
             fill_in_order=args.dropped_rows == "reference",
-            seed=args.seed + self._step,
         )
         if args.dropped_rows == "reference" and plan.num_kept:
             mean_kept_length = loss_lengths[kept.bool()].float().mean()

@@ -61,6 +61,8 @@ SETTINGS = [
     {"objective": "nsr", "loss_type": "sapo"},
     {"objective": "nsr", "optim": "adamw_torch", "learning_rate": 1e-3},
     {"objective": "nsr", "steps_per_generation": 2},  # a window of two generations
+    *({"objective": o, "steps_per_generation": 8, "max_steps": 4} for o in OBJECTIVES),  # two windows a generation
+    {"objective": "nsr", "steps_per_generation": 8, "num_iterations": 2, "loss_type": "grpo", "max_steps": 5},
     {"objective": "nsr", "mask_truncated_completions": True},
     {"objective": "w_reinforce", "max_tokens_per_microbatch": 40},
 ]
@@ -75,6 +77,17 @@ def test_compaction_leaves_loss_gradient_and_parameters_unchanged(make_trainer, 
     for ours, theirs in zip(our_logs, their_logs, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
     assert sum(rows * width for _, rows, width in kept_rows) < sum(rows * width for _, rows, width in all_rows)
+
+
+def test_compaction_is_exact_with_lora(make_trainer):
+    peft = pytest.importorskip("peft")
+    changes = []
+    for compact in ("off", "on"):
+        lora = peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+        changes.append(run(make_trainer, compact=compact, objective="nsr", peft_config=lora)[0])
+    plain, compact = changes
+    assert plain.norm() > 0
+    assert (compact - plain).norm() <= 1e-5 * plain.norm()
 
 
 def test_old_log_probs_are_computed_for_rows_with_a_weight_alone(make_trainer):

@@ -20,9 +20,11 @@ def situations(draw):
     numbers = st.lists(st.integers(1, 50), min_size=num_rows, max_size=num_rows)
     share = draw(st.sampled_from([0.0, 0.1, 0.5, 1.0]))
     kept = torch.rand(num_rows, generator=torch.Generator().manual_seed(draw(st.integers(0, 99)))) < share
+    shuffled = torch.randperm(num_rows, generator=torch.Generator().manual_seed(draw(st.integers(0, 99))))
     arguments = {
         "prompt_lengths": torch.tensor(draw(numbers)),
         "completion_lengths": torch.tensor(draw(numbers)),
+        "windows": shuffled // (num_rows // num_windows),
         "is_kept": kept,
         "num_ranks": num_ranks,
         "num_micro_steps": num_micro_steps,
@@ -30,7 +32,6 @@ def situations(draw):
         "rows_per_micro_batch": rows_per_micro_batch,
         "max_tokens": draw(st.sampled_from([None, 1, 100, 100 * rows_per_micro_batch])),
         "fill_in_order": draw(st.booleans()),
-        "seed": draw(st.integers(0, 9)),
     }
     return arguments
 
@@ -76,24 +77,26 @@ def test_no_micro_batch_exceeds_its_tokens_unless_the_slots_force_it(arguments):
 
 @given(situations())
 @settings(max_examples=200, deadline=None)
-def test_kept_rows_are_shared_alike_or_fill_the_windows_in_order(arguments):
+def test_kept_rows_stay_in_their_window_or_fill_the_windows_in_order(arguments):
     plan = make_plan(**arguments)
-    counts = [
-        sum(int((rows != DUMMY).sum()) for rows in window if rows is not None)
+    ran = [
+        torch.cat([rows.flatten() for rows in window if rows is not None] or [torch.tensor([], dtype=int)])
         for window in windows_of(plan, arguments)
     ]
+    ran = [rows[rows != DUMMY] for rows in ran]
     if not arguments["fill_in_order"]:
-        assert max(counts) - min(counts) <= 1
+        assert all((arguments["windows"][rows] == window).all() for window, rows in enumerate(ran))
     else:
         size = len(arguments["is_kept"]) // arguments["num_windows"]
         full, rest = divmod(plan.num_kept, size)
-        assert counts == ([size] * full + [rest] + [0] * len(counts))[: len(counts)]
+        assert [len(rows) for rows in ran] == ([size] * full + [rest] + [0] * len(ran))[: len(ran)]
 
 
 def plan_of(lengths, **overrides):
     arguments = {
         "prompt_lengths": torch.zeros(len(lengths), dtype=int),
         "completion_lengths": torch.tensor(lengths),
+        "windows": torch.zeros(len(lengths), dtype=int),
         "is_kept": torch.tensor(lengths) > 0,
         "num_ranks": 2,
         "num_micro_steps": 2,
@@ -101,7 +104,6 @@ def plan_of(lengths, **overrides):
         "rows_per_micro_batch": 2,
         "max_tokens": None,
         "fill_in_order": False,
-        "seed": 0,
     }
     return make_plan(**(arguments | overrides))
 

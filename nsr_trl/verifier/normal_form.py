@@ -93,7 +93,8 @@ _WORD_SYNONYMS = {
     **dict.fromkeys(["degree", "degrees", "deg"], "\\degree"),
 }
 _SHORT_WORDS = frozenset(
-    "and or cm mm km dm kg mg gm ml ft lb lbs oz mph kph hr hrs min mins sec am pm yd mi yes no odd one two six ten".split()
+    "and or cm mm km dm kg mg gm ml ft lb lbs oz mph kph hr hrs min mins sec am pm yd mi yes no odd one two six "
+    "ten".split()
 )
 _ORDINALS = {"1": "st", "2": "nd", "3": "rd"}
 _SHORTEST_WORD = 4
