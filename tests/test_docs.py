@@ -1,7 +1,10 @@
 """The documentation's lists are the code's, and its code runs."""
 
+import doctest
 import re
 from pathlib import Path
+
+import pytest
 
 from nsr_trl.config import SIGNED_FIELDS
 from nsr_trl.metrics import METRICS
@@ -41,6 +44,14 @@ def test_every_signed_field_is_mentioned():
 def test_every_reason_is_documented():
     text = (DOCS / "verifier.md").read_text()
     assert all(f"`{reason}`" in text for reason in Reason)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/verifier.md"])
+def test_the_sessions_shown_are_what_one_sees(page):
+    blocks = re.findall(r"```(?:pycon|python)\n(>>> .*?)```", (ROOT / page).read_text(), re.DOTALL)
+    test = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, page, page, 0)
+    assert len(test.examples) >= 2
+    assert doctest.DocTestRunner().run(test).failed == 0
 
 
 def test_links_between_documents_lead_somewhere():
