@@ -1,4 +1,4 @@
-"""The wheel holds what the repository does."""
+"""The wheel, built from the sdist, holds what the repository does."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 def test_the_wheel_holds_every_file_of_the_package(tmp_path):
     pytest.importorskip("build")
     subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(ROOT)],
+        [sys.executable, "-m", "build", "--outdir", str(tmp_path), str(ROOT)],  # the wheel from the sdist, as released
         check=True,
         capture_output=True,
         timeout=240,
