@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
 
-from .arithmetic import DIGITS, MAX_BITS, MAX_DEPTH, AmbiguousError, NotArithmeticError, TooLargeError
+from .arithmetic import DIGITS, MAX_BITS, MAX_DEPTH, AmbiguousError, NotArithmeticError, TokenReader, TooLargeError
 
 
 MAX_WORK = 4_000
@@ -215,9 +215,9 @@ def _approximate(polynomial: Polynomial) -> complex:
     return total
 
 
-class _Parser(_Work):
+class _Parser(_Work, TokenReader):
     """
-    Recursive descent; one method per rule, each consuming its tokens.
+    One method per rule, each consuming its tokens.
 
     sum = product (("+" | "-") product)*
     product = signed (operator signed | factor)*
@@ -226,10 +226,8 @@ class _Parser(_Work):
     """
 
     def __init__(self, tokens: Sequence[str]) -> None:
-        super().__init__()
-        self.tokens = tokens
-        self.position = 0
-        self.depth = 0
+        _Work.__init__(self)
+        TokenReader.__init__(self, tokens)
         self.has_decimals = self.has_degrees = self.has_atoms = False
 
     def parse(self) -> Expression:
@@ -237,17 +235,6 @@ class _Parser(_Work):
         if self.position < len(self.tokens):
             raise NotArithmeticError
         return Expression(result.numerator, result.denominator, self.has_atoms, self.has_decimals, self.has_degrees)
-
-    def peek(self, ahead: int = 0) -> str:
-        position = self.position + ahead
-        return self.tokens[position] if position < len(self.tokens) else ""
-
-    def accept(self, *choices: str) -> str:
-        token = self.peek()
-        if token not in choices:
-            return ""
-        self.position += 1
-        return token
 
     def sum(self) -> Expression:
         total = self.product()

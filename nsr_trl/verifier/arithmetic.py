@@ -78,29 +78,36 @@ def evaluate(tokens: Sequence[str]) -> Number:
     return _Parser(tokens).parse()
 
 
-class _Parser:
-    """Recursive descent; one method per rule of the grammar, each consuming its tokens."""
+class TokenReader:
+    """Where a parser by recursive descent stands in its tokens."""
 
     def __init__(self, tokens: Sequence[str]) -> None:
         self.tokens = tokens
         self.position = 0
         self.depth = 0
 
-    def parse(self) -> Number:
-        number = self.sum()
-        if self.position < len(self.tokens):
-            raise NotArithmeticError
-        return number
-
-    def peek(self) -> str:
-        return self.tokens[self.position] if self.position < len(self.tokens) else ""
+    def peek(self, ahead: int = 0) -> str:
+        """The next token, or one further ahead; empty after the last."""
+        position = self.position + ahead
+        return self.tokens[position] if position < len(self.tokens) else ""
 
     def accept(self, *choices: str) -> str:
+        """Consumes and returns the next token if it is one of the choices; else returns an empty text."""
         token = self.peek()
         if token not in choices:
             return ""
         self.position += 1
         return token
+
+
+class _Parser(TokenReader):
+    """One method per rule of the grammar, each consuming its tokens."""
+
+    def parse(self) -> Number:
+        number = self.sum()
+        if self.position < len(self.tokens):
+            raise NotArithmeticError
+        return number
 
     def sum(self) -> Number:
         number = self.product()
