@@ -17,10 +17,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 
 from datasets import Dataset
-from transformers import PrinterCallback, TrainerCallback
+from step_time import StepTimes
+from transformers import PrinterCallback
 from transformers.utils import logging
 from trl import GRPOConfig, GRPOTrainer
 
@@ -30,17 +30,6 @@ from nsr_trl.quickstart.model import model_path
 
 OBJECTIVES = ("nsr", "psr", "w_reinforce", "grpo")
 ACCUMULATION = 4
-
-
-class StepTimes(TrainerCallback):
-    def __init__(self):
-        self.seconds = []
-
-    def on_step_begin(self, args, state, control, **kwargs):
-        self.start = time.perf_counter()
-
-    def on_step_end(self, args, state, control, **kwargs):
-        self.seconds.append(time.perf_counter() - self.start)
 
 
 def run(job: dict) -> dict:

@@ -142,12 +142,11 @@ class SignedRewardTrainer(GRPOTrainer):
             mode: defaultdict(lambda: [0.0, 0.0]) for mode in ("train", "eval")
         }
         self._token_totals: Tensor | None = None  # (metrics, 2), this rank's part of an optimizer step
-
-        self._buffered_inputs: list[dict[str, Any] | None] | None = None
         self._inner_seconds = 0.0  # of the phases inside the one that is being timed
-        self._scored_inputs: list[dict] = []
-        self._buffered_step: int | None = None  # the micro-step at which the buffered rows were generated
+        self._scored_inputs: list[dict] = []  # the examples of the rollout under way
         self._rewards: Tensor | None = None  # of the rollout under way, where they were computed ahead of TRL's call
+        self._buffered_inputs: list[dict[str, Any] | None] | None = None
+        self._buffered_step: int | None = None  # the micro-step at which the buffered rows were generated
 
         super().__init__(model, reward_funcs, args, *rest, **kwargs)
 
@@ -306,12 +305,13 @@ class SignedRewardTrainer(GRPOTrainer):
         lengths = [rows["prompt_mask"].sum(1), rows["completion_mask"].sum(1), loss_mask.sum(1)]
         table = accelerator.gather(torch.stack([*lengths, windows, is_kept.long()], dim=1)).cpu()  # (N, 5)
         prompt_lengths, completion_lengths, loss_lengths, windows, kept = table.unbind(1)
+        kept = kept.bool()
         full_length = int(prompt_lengths.max()) + self.max_completion_length
         plan = make_plan(
             prompt_lengths,
             completion_lengths,
             windows,
-            kept.bool(),
+            kept,
             num_ranks=accelerator.num_processes,
             num_micro_steps=args.steps_per_generation,
             num_windows=num_windows,
@@ -322,7 +322,7 @@ class SignedRewardTrainer(GRPOTrainer):
             fill_in_order=args.dropped_rows == "reference",
         )
         if args.dropped_rows == "reference" and plan.num_kept:
-            mean_kept_length = loss_lengths[kept.bool()].float().mean()
+            mean_kept_length = loss_lengths[kept].float().mean()
             scalars["num_items_in_batch"] = (mean_kept_length * len(table)).to(accelerator.device)
         self._add(cost_metrics(plan.micro_steps, prompt_lengths, completion_lengths))
         # the rows that this rank runs, numbered among the kept rows of all ranks
@@ -331,7 +331,7 @@ class SignedRewardTrainer(GRPOTrainer):
         mine = [None if step is None else renumber(step[rank], number) for step in plan.micro_steps]
         taken = torch.cat([numbers for numbers in mine if numbers is not None] or [number[:0]])
         # sorted, so that every rank exchanges the keys in the same order
-        rows = {key: self._exchange(key, rows[key][is_kept], kept.bool(), taken) for key in sorted(rows)}
+        rows = {key: self._exchange(key, rows[key][is_kept], kept, taken) for key in sorted(rows)}
         micro_batches = cut_micro_batches(rows, mine)
         for step, micro_batch in zip(plan.micro_steps, micro_batches, strict=True):
             if step is not None and micro_batch is not None:
