@@ -24,7 +24,16 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # 1: torch only, not each other
     ("objective", "metrics", "compaction"),
     # 2: adapters, one foreign library each
-    ("config", "data", "rewards", "card", "evaluation.samplers", "evaluation.plots", "quickstart.model"),
+    (
+        "config",
+        "data",
+        "rewards",
+        "card",
+        "checkpoints",
+        "evaluation.samplers",
+        "evaluation.plots",
+        "quickstart.model",
+    ),
     # 3: assemblies
     ("trainer", "evaluation.runner", "grading"),
     # 4: doors
