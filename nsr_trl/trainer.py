@@ -61,7 +61,7 @@ HOOKS: dict[str, tuple[str, ...]] = {
     "_generate": ("prompts",),
     "_prepare_inputs": ("generation_batch",),
     "training_step": ("model", "inputs", "num_items_in_batch"),
-    "train": ("resume_from_checkpoint",),
+    "train": ("resume_from_checkpoint", "trial", "ignore_keys_for_eval"),
     "_save_rng_state": ("output_dir",),
     "_load_rng_state": ("checkpoint",),
     "_get_train_sampler": ("dataset",),
@@ -209,7 +209,12 @@ class SignedRewardTrainer(GRPOTrainer):
         logger.warning(f"Updates run every row: compaction would change the loss under {obstacle}.")
         return False
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: Any = None,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> Any:
         """
         Trains as `GRPOTrainer` does, and survives being stopped.
 
@@ -220,7 +225,9 @@ class SignedRewardTrainer(GRPOTrainer):
         Args:
             resume_from_checkpoint (`str` or `bool`, *optional*):
                 A checkpoint folder, or `True` for the last complete one of `args.output_dir`.
-            *args, **kwargs:
+            trial (`optuna.Trial` or `dict[str, Any]`, *optional*):
+                As in [`~transformers.Trainer.train`].
+            ignore_keys_for_eval (`list[str]`, *optional*):
                 As in [`~transformers.Trainer.train`].
 
         Raises:
@@ -240,7 +247,7 @@ class SignedRewardTrainer(GRPOTrainer):
             self._num_epochs_done = int(state.epoch or 0)
         try:
             with self._sigterm:
-                return super().train(checkpoint, *args, **kwargs)
+                return super().train(checkpoint, trial, ignore_keys_for_eval)
         finally:
             self._num_epochs_done = 0
 

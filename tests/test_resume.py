@@ -1,4 +1,4 @@
-"""A run that is stopped, whenever and however, and resumed ends as one that was not: the same parameters to the bit."""
+"""A run that is stopped, whenever and however, and resumed ends as one that was not: with the same parameters."""
 
 import json
 import os
