@@ -12,7 +12,7 @@ import nsr_trl  # noqa: E402 (of this checkout)
 
 project = "nsr-trl"
 author = "The nsr-trl authors"
-copyright = author  # noqa: A001 (Sphinx's name)
+copyright = author
 version = release = nsr_trl.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "command_reference", "docstrings", "mathml"]
@@ -24,6 +24,8 @@ myst_heading_anchors = 3
 autodoc_typehints = "none"  # the docstrings tell the types, with their defaults
 autodoc_preserve_defaults = True
 napoleon_use_ivar = True
+
+smartquotes = False  # "--gold" is a flag, not a dash
 
 html_theme = "furo"
 html_title = f"nsr-trl {release}"

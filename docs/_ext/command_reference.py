@@ -1,6 +1,7 @@
 """The parser of the command goes in; its reference, in Markdown, comes out where a page says `<!-- commands -->`."""
 
 import argparse
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,14 +24,19 @@ def commands(parser: argparse.ArgumentParser) -> Iterator[tuple[argparse.Argumen
                 yield from commands(command)
 
 
+def arguments(command: argparse.ArgumentParser) -> list[argparse.Action]:
+    """What a command takes, without `--help`, its own commands, and what its help hides."""
+    others = (argparse._HelpAction, argparse._SubParsersAction)
+    return [a for a in command._actions if not isinstance(a, others) and a.help != argparse.SUPPRESS]
+
+
 def _section(command: argparse.ArgumentParser, summary: str) -> Iterator[str]:
     yield f"\n## {command.prog}\n"
     yield (command.description or f"{summary[:1].upper()}{summary[1:]}.") + "\n"
-    yield f"```text\n{command.format_usage().removeprefix('usage: ').rstrip()}\n```\n"
+    usage = re.sub(r"\n\s+", "\n    ", command.format_usage().removeprefix("usage: ").rstrip())
+    yield f"```text\n{usage}\n```\n"
     formatter = command._get_formatter()
-    for action in command._actions:
-        if isinstance(action, argparse._HelpAction | argparse._SubParsersAction):
-            continue
+    for action in arguments(command):
         yield f"`{formatter._format_action_invocation(action)}`"
         yield f": {formatter._expand_help(action) if action.help else ''}\n"
     if command.epilog:

@@ -1,6 +1,7 @@
 """Docstrings in Hugging Face's form go in; the reStructuredText that Sphinx reads comes out."""
 
 import re
+import sys
 from typing import Any
 
 
@@ -25,9 +26,15 @@ def to_rst(lines: list[str]) -> list[str]:
 
 
 def _inline(line: str) -> str:
-    # [`verify`] and [`~verifier.verify`] lead to what this site documents under that name, or stand as code
-    line = re.sub(r"\[`~?(?:[\w.]+\.)?(\w+)`\]", r":py:obj:`~.\1`", line)
+    line = re.sub(r"\[`~?([\w.]+)`\]", _reference, line)
     return re.sub(r"(?<![:`\w])`([^`]+)`(?!`)", r"``\1``", line)
+
+
+def _reference(match: re.Match[str]) -> str:
+    """[`verify`] and [`~verifier.verify`] lead to what is documented under that name; names of others are code."""
+    root, _, rest = match[1].partition(".")
+    is_foreign = rest and root in sys.modules and root != "nsr_trl"
+    return f"`{match[1]}`" if is_foreign else f":py:obj:`~.{match[1].rpartition('.')[2]}`"
 
 
 def _google_heading(lines: list[str]) -> list[str]:
