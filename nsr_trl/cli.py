@@ -56,6 +56,31 @@ def build_parser() -> argparse.ArgumentParser:
     verify.add_argument("--num-workers", type=int, help="worker processes (default: the cores, 8 at most)")
     verify.add_argument("--num-slowest", type=int, default=5, help="slowest rows to show (default: %(default)s)")
     verify.set_defaults(run=_verify)
+
+    compare = commands.add_parser(
+        "compare",
+        help="compare evaluations: differences of Pass@k with intervals and a verdict per k",
+        description="Compares evaluations with a base, on the problems that both have: Pass@k of both, the paired "
+        "difference with its 95%% bootstrap interval, a verdict per k, and where the curves cross.",
+    )
+    compare.add_argument("base", metavar="BASE", help="output folder of the evaluation to compare with")
+    compare.add_argument("runs", nargs="+", metavar="RUN", help="output folders of the evaluations to compare")
+    compare.add_argument("--names", nargs="+", metavar="NAME", help="names to show, the base's first")
+    compare.add_argument("--json", metavar="FILE", help="write the comparisons to a JSON file as well")
+    compare.add_argument("--markdown", action="store_true", help="print Markdown tables")
+    compare.set_defaults(run=_compare)
+
+    plot = commands.add_parser(
+        "plot",
+        help="draw Pass@k curves, or what training runs logged",
+        description="Draws the Pass@k curves of evaluations with 95%% intervals as bands, one panel per dataset; or, "
+        "with --dynamics, what training runs logged by step: entropy, correct and fully solved share, lengths by sign.",
+    )
+    plot.add_argument("runs", nargs="+", metavar="RUN", help="output folders of evaluations, or of training runs")
+    plot.add_argument("--dynamics", action="store_true", help="the folders are of training runs")
+    plot.add_argument("--output", required=True, metavar="FILE", help="figure to write: .png, .svg or .pdf")
+    plot.add_argument("--names", nargs="+", metavar="NAME", help="names to show, one per folder")
+    plot.set_defaults(run=_plot)
     return parser
 
 
@@ -104,3 +129,53 @@ def _check_golds(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
         problem = problems[row]
         print(f"  row {row}: {verdict.reason}, reference {problem.answer!r:.60}, problem {problem.question!r:.60}")
     sys.exit(1 if unusable else 0)
+
+
+def _compare(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    import json
+    from pathlib import Path
+
+    from .evaluation.comparison import compare
+    from .evaluation.runs import name_runs, read_evaluations
+
+    try:
+        runs = name_runs([args.base, *args.runs], args.names)
+        evaluations = read_evaluations(runs)
+        shared = {dataset: by_run for dataset, by_run in evaluations.items() if len(by_run) == len(runs)}
+        if not shared:
+            held = "; ".join(f"{name}: {', '.join(d for d in evaluations if name in evaluations[d])}" for name in runs)
+            parser.error(f"the runs must share a dataset; they have {held}. Evaluate them on one dataset.")
+        base_name, *names = runs
+        comparisons = [
+            compare(by_run[base_name], by_run[name], base_name=base_name, run_name=name, dataset=dataset)
+            for dataset, by_run in shared.items()
+            for name in names
+        ]
+        if args.json:
+            content = json.dumps([comparison.to_dict() for comparison in comparisons], indent=2, ensure_ascii=False)
+            Path(args.json).write_text(content + "\n", encoding="utf-8")
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    texts = []
+    for comparison in comparisons:
+        title = f"## {comparison.dataset}\n\n" if args.markdown else f"{comparison.dataset}\n"
+        body = comparison.markdown() if args.markdown else comparison.table()
+        texts.append((title if comparison.dataset else "") + body)
+    print("\n\n".join(texts))
+
+
+def _plot(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    from .dynamics import read_log
+    from .evaluation.runs import name_runs, read_evaluations
+
+    try:
+        from .evaluation.plots import plot_dynamics, plot_panels
+
+        runs = name_runs(args.runs, args.names)
+        if args.dynamics:
+            plot_dynamics({name: read_log(folder) for name, folder in runs.items()}, args.output)
+        else:
+            plot_panels(read_evaluations(runs), args.output)
+    except (ImportError, OSError, ValueError) as error:
+        parser.error(str(error))
+    print(args.output)

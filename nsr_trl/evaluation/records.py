@@ -125,3 +125,46 @@ class RunFolder:
         temporary = self.path / f"{name}.tmp"
         temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         temporary.replace(self.path / name)
+
+
+def find_runs(path: str | Path) -> dict[str, Path]:
+    """
+    Finds the run folders of an evaluation: one per dataset, or the folder itself.
+
+    Args:
+        path (`str` or `Path`):
+            Output folder of an evaluation.
+
+    Returns:
+        `dict[str, Path]`: folder by name of the dataset
+
+    Raises:
+        ValueError: If there is none.
+    """
+    path = Path(path)
+    if (path / "config.json").exists() and (path / "samples.jsonl").exists():
+        return {path.resolve().name: path}
+    folders = {file.parent.name: file.parent for file in sorted(path.glob("*/samples.jsonl"))}
+    if not folders:
+        raise ValueError(
+            f"A run folder must hold the samples.jsonl of an evaluation, or folders that do; {str(path)!r} "
+            f"{'holds none' if path.is_dir() else 'is not a folder'}. Name the --output-dir of an evaluation."
+        )
+    return folders
+
+
+def read_problems(folder: str | Path) -> dict[str, dict[str, Any]]:
+    """Reads the problems of a run folder by id; empty where they were not recorded."""
+    path = Path(folder) / "problems.jsonl"
+    if not path.exists():
+        return {}
+    with path.open(encoding="utf-8") as lines:
+        return {problem["id"]: problem for problem in map(json.loads, lines)}
+
+
+def read_samples(folder: str | Path) -> Iterator[Sample]:
+    """Yields the samples of a run folder, one by one, without a last line that is still being written."""
+    with (Path(folder) / "samples.jsonl").open(encoding="utf-8") as lines:
+        for line in lines:
+            if line.endswith("\n"):
+                yield Sample(**json.loads(line))

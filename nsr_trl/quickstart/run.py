@@ -20,7 +20,8 @@ from transformers.utils import logging
 from ..card import build_card
 from ..config import SignedRewardConfig
 from ..data import Problem, to_dataset
-from ..evaluation.runner import Evaluation, evaluate, format_table
+from ..evaluation.comparison import compare
+from ..evaluation.runner import Evaluation, evaluate
 from ..evaluation.samplers import TransformersSampler
 from ..rewards import math_reward
 from ..trainer import SignedRewardTrainer
@@ -102,9 +103,10 @@ def run_quickstart(
     print(f"Training with objective={objective!r}: {trainer.signed_objective.formula}.")
     trainer.train()
     trainer.save_model()
+    trainer.save_state()
     evaluations["after"] = evaluate_now("after")
 
-    table = format_table(evaluations)
+    table = compare(*evaluations.values(), base_name="before", run_name="after").table()
     facts = replace(
         trainer.card_facts(f"quickstart-{objective}", "procedural arithmetic"),
         local_base="nsr-trl quickstart",
