@@ -1,8 +1,9 @@
 """The `nsr-trl` command: parse, resolve, call one function. Nothing heavy is imported before a command is chosen."""
 
 import argparse
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from . import __version__
 
@@ -10,6 +11,7 @@ from . import __version__
 OBJECTIVES = ("psr", "nsr", "w_reinforce", "reinforce", "grpo")  # a copy: the table itself stands behind torch
 GRADERS = ("default", "paper", "paper-competition")  # copies as well, for a quick --help
 FALLBACKS = ("answer is", "last number")
+OUTCOMES = ("correct", "incorrect", "undecided")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -74,14 +76,52 @@ def build_parser() -> argparse.ArgumentParser:
         "plot",
         help="draw Pass@k curves, or what training runs logged",
         description="Draws the Pass@k curves of evaluations with 95%% intervals as bands, one panel per dataset; or, "
-        "with --dynamics, what training runs logged by step: entropy, correct and fully solved share, lengths by sign.",
+        "with --dynamics, what training runs logged by step: entropy, correct and solved share, lengths by sign.",
     )
     plot.add_argument("runs", nargs="+", metavar="RUN", help="output folders of evaluations, or of training runs")
     plot.add_argument("--dynamics", action="store_true", help="the folders are of training runs")
     plot.add_argument("--output", required=True, metavar="FILE", help="figure to write: .png, .svg or .pdf")
     plot.add_argument("--names", nargs="+", metavar="NAME", help="names to show, one per folder")
     plot.set_defaults(run=_plot)
+
+    show = commands.add_parser(
+        "show",
+        help="read the samples of an evaluation, in the terminal or as one HTML page",
+        description="Shows the samples of an evaluation: question, extracted and reference answer, outcome, reason, "
+        "length and text. With --html it writes one page that needs no network and runs nothing a model wrote.",
+    )
+    show.add_argument("folder", metavar="RUN", help="output folder of an evaluation")
+    show.add_argument("--outcome", choices=OUTCOMES, help="only samples of this outcome")
+    show.add_argument("--reason", metavar="REASON", help="only samples of this reason, such as 'no answer'")
+    show.add_argument("--dataset", metavar="NAME", help="only this dataset")
+    show.add_argument("--problem", metavar="ID", help="only problems whose id begins so")
+    show.add_argument("--truncated", action="store_true", help="only samples that ran into the length limit")
+    show.add_argument("--limit", type=_positive, metavar="N", help="stop after N samples (terminal)")
+    show.add_argument("--brief", action="store_true", help="leave out the completions (terminal)")
+    show.add_argument("--html", metavar="FILE", help="write a page instead")
+    show.add_argument(
+        "--max-per-problem",
+        type=_positive,
+        default=4,
+        metavar="N",
+        help="samples of each outcome of each problem on the page, the first ones (default: %(default)s)",
+    )
+    show.add_argument(
+        "--max-characters",
+        type=_positive,
+        default=20_000,
+        metavar="N",
+        help="longer completions are cut in the middle on the page (default: %(default)s)",
+    )
+    show.set_defaults(run=_show)
     return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1; got {number}")
+    return number
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -179,3 +219,64 @@ def _plot(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     except (ImportError, OSError, ValueError) as error:
         parser.error(str(error))
     print(args.output)
+
+
+def _show(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    from itertools import islice
+
+    from .evaluation.records import find_runs
+    from .evaluation.viewer import SampleFilter, collect, page, sample_texts
+    from .verifier.verdict import Reason
+
+    try:
+        folders = find_runs(args.folder)
+        if args.dataset is not None:
+            if args.dataset not in folders:
+                parser.error(f"--dataset must be one of {', '.join(folders)}; got {args.dataset!r}. Name one of them.")
+            folders = {args.dataset: folders[args.dataset]}
+        if args.reason is not None and args.reason not in {*Reason}:
+            parser.error(f"--reason must be one of {', '.join(Reason)}; got {args.reason!r}. Name one of them.")
+        chosen = SampleFilter(args.outcome, args.reason, args.problem, args.truncated)
+        if args.html is not None:
+            content = collect(folders, chosen, args.max_per_problem, args.max_characters)
+            num_shown = len(content.problems)
+            if num_shown:
+                with open(args.html, "w", encoding="utf-8") as file:
+                    file.write(page(os.path.basename(os.path.abspath(args.folder)), content))
+                print(f"{args.html}: {content.note}")
+        else:
+            color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+            num_shown = _print_paged(islice(sample_texts(folders, chosen, brief=args.brief, color=color), args.limit))
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    if not num_shown:
+        print("No sample matches. Loosen --outcome, --reason, --problem or --truncated.", file=sys.stderr)
+        sys.exit(1)
+
+
+def _print_paged(texts: Iterable[str]) -> int:
+    """Prints texts, through a pager in a terminal, until whoever reads them has enough; returns how many."""
+    import shlex
+    import shutil
+    import subprocess
+
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    command = shlex.split(os.environ.get("PAGER") or "less -FRX")
+    num_printed = 0
+    pager = None
+    if sys.stdout.isatty() and command and shutil.which(command[0]):
+        pager = subprocess.Popen(
+            command, stdin=subprocess.PIPE, encoding=sys.stdout.encoding, errors="backslashreplace"
+        )
+    stream = sys.stdout if pager is None or pager.stdin is None else pager.stdin
+    try:
+        for num_printed, text in enumerate(texts, start=1):  # noqa: B007
+            print(text, end="", file=stream)
+        stream.flush()
+    except BrokenPipeError:
+        if pager is None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python flushes it again, and fails
+    finally:
+        if pager is not None:
+            pager.communicate()
+    return num_printed

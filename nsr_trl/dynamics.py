@@ -27,7 +27,7 @@ def read_log(folder: str | Path) -> list[dict[str, Any]]:
     if state is None:
         raise ValueError(
             f"A training folder must hold a trainer_state.json or a checkpoint with one; {str(folder)!r} "
-            f"{'holds none' if folder.is_dir() else 'is not a folder'}. Name the output_dir of a training run that has "
+            f"{'holds none' if folder.is_dir() else 'is not a folder'}. Name the output_dir of a training run that "
             "saved a checkpoint or called `trainer.save_state()`."
         )
     try:

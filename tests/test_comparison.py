@@ -52,7 +52,7 @@ def test_a_crossover_is_claimed_where_the_run_is_above_on_one_side_and_below_on_
 def test_estimates_that_change_sides_within_their_intervals_are_no_crossover():
     comparison = compare(*curves(5))
     assert comparison.crossings == (Crossing(k=3, start=2, end=4, is_distinguishable=False),)
-    assert "change sides at k = 3, not distinguishably: no crossover" in comparison.table()
+    assert "change sides at k = 3, not distinguishably: no crossover shown" in comparison.table()
 
 
 def test_curves_that_meet_do_not_cross():

@@ -6,6 +6,7 @@ P shared problems, k attempts. A difference is always run - base.
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -152,7 +153,7 @@ class Comparison:
                 )
         changes = [str(crossing.k) for crossing in self.crossings if not crossing.is_distinguishable]
         if changes:
-            yield f"The estimates change sides at k = {', '.join(changes)}, not distinguishably: no crossover is shown."
+            yield f"The estimates change sides at k = {', '.join(changes)}, not distinguishably: no crossover shown."
 
 
 def compare(
@@ -221,8 +222,7 @@ def _estimates(evaluation: Evaluation, ids: list[str], ks: list[int]) -> dict[in
 
 
 def _changes(sides: Mapping[int, int]) -> list[tuple[int, int]]:
-    ks = list(sides)
-    return [(k, after) for k, after in zip(ks, ks[1:], strict=False) if sides[k] != sides[after]]
+    return [(start, end) for start, end in pairwise(sides) if sides[start] != sides[end]]
 
 
 def _sign(difference: float) -> int:

@@ -8,7 +8,9 @@ from .results import Evaluation
 
 
 try:
+    from matplotlib.artist import Artist
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 except ImportError as error:
     raise ImportError(
         "Plots need matplotlib, which is not installed. Install it with `pip install nsr-trl[plot]`."
@@ -115,7 +117,7 @@ def plot_dynamics(logs: Mapping[str, Sequence[Mapping[str, Any]]], path: str | P
             if points:
                 every = max(1, len(points) // 8)
                 axes.plot(*zip(*points, strict=True), label=name, markersize=4, markevery=every, **styles[name])
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.set(title=title, ylabel=unit, xlabel="step")
         if factor == 100:
             axes.set_ylim(bottom=0, top=None if axes.dataLim.ymax > 0 else 1)
@@ -151,24 +153,25 @@ class _Panels:
         self.axes = [self.figure.add_subplot(grid[divmod(i, self.num_columns)]) for i in range(num_panels)]
 
     def save(self) -> None:
-        handles = {}
+        handles: dict[Any, Artist] = {}
         for axes in self.axes:
             axes.grid(color="0.9")
             axes.set_axisbelow(True)
             axes.spines[["top", "right"]].set_visible(False)
             handles |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-        legend = {"handles": list(handles.values()), "labels": list(handles), "frameon": False, "handlelength": 3}
+        legend: dict[str, Any] = {"handles": list(handles.values()), "labels": list(handles), "frameon": False}
         if len(self.axes) == 1:
-            self.axes[0].legend(**legend, loc="lower right")
+            self.axes[0].legend(**legend, handlelength=3, loc="lower right")
         else:
             num_rows = -(-len(handles) // (self.num_columns + 1))
-            self.figure.legend(**legend, loc="outside upper center", ncols=-(-len(handles) // num_rows))
+            num_columns = -(-len(handles) // num_rows)
+            self.figure.legend(**legend, handlelength=3, loc="outside upper center", ncols=num_columns)
         self.figure.savefig(self.path, dpi=200, facecolor="white")  # not transparent: a card may be read in dark mode
 
 
-def _styles(names: Sequence[str]) -> dict[str, dict[str, str]]:
+def _styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Style by name, the same in every panel; no two alike for 49 names."""
-    styles = {}
+    styles: dict[str, dict[str, Any]] = {}
     for index, name in enumerate(dict.fromkeys(names)):
         color, *_ = _STYLES[index % len(_STYLES)]
         _, marker, line = _STYLES[(index + index // len(_STYLES)) % len(_STYLES)]

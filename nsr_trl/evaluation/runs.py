@@ -54,7 +54,7 @@ def read_evaluations(runs: dict[str, Path]) -> dict[str, dict[str, Evaluation]]:
     """
     found = {name: find_runs(path) for name, path in runs.items()}
     if all(len(folders) == 1 for folders in found.values()) and len({*map(tuple, found.values())}) > 1:
-        found = {name: {"": folder for folder in folders.values()} for name, folders in found.items()}
+        found = {name: dict(zip([""], folders.values(), strict=True)) for name, folders in found.items()}
     evaluations: dict[str, dict[str, Evaluation]] = {}
     for name, folders in found.items():
         for dataset, folder in folders.items():
