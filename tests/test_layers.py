@@ -16,11 +16,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "verifier.*",
         "evaluation.pass_at_k",
+        "evaluation.presets",
         "evaluation.records",
         "evaluation.results",
         "evaluation.comparison",
         "evaluation.runs",
-        "evaluation.viewer",
         "dynamics",
         "quickstart.problems",
         "resources",
@@ -28,12 +28,23 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # 1: torch only, not each other
     ("objective", "metrics", "compaction"),
     # 2: adapters, one foreign library each
-    ("config", "data", "rewards", "card", "evaluation.samplers", "evaluation.plots", "quickstart.model"),
+    (
+        "config",
+        "data",
+        "rewards",
+        "card",
+        "evaluation.samplers",
+        "evaluation.tally",
+        "evaluation.plots",
+        "evaluation.viewer",
+        "quickstart.model",
+    ),
     # 3: assemblies
-    ("trainer", "evaluation.runner", "grading"),
+    ("trainer", "evaluation.runner", "evaluation.merge", "grading"),
     # 4: doors
     ("quickstart.run",),
-    # 5 and 6: the command, which imports inside the chosen command
+    # 5 to 7: the command, which imports inside the chosen command
+    ("commands.*",),
     ("cli",),
     ("__main__",),
 )

@@ -31,8 +31,8 @@ HOSTILE = [
 
 
 def sample(problem, index, outcome, completion="", answer="7", **others):
-    row = {"problem_id": problem, "sample_index": index, "completion": completion, "outcome": outcome}
-    return row | {"answer": answer, "reason": "number", "num_tokens": 5, "truncated": False} | others
+    row = {"problem_id": problem, "sample_index": index, "outcome": outcome, "answer": answer, "reason": "number"}
+    return row | {"num_tokens": 5, "truncated": False} | others | {"completion": completion}
 
 
 def write_run(folder, problems, samples):
@@ -123,7 +123,7 @@ def test_a_filter_leaves_out_problems_without_a_sample_but_no_sample_from_the_co
 
 
 def test_long_texts_are_cut_in_the_middle_and_say_so(tmp_path):
-    folder = write_run(tmp_path / "run", [], [sample("p", 0, "correct", "a" * 600 + "b" * 600)])
+    folder = write_run(tmp_path / "run", [{"id": "p"}], [sample("p", 0, "correct", "a" * 600 + "b" * 600)])
     content = collect({"d": folder}, SampleFilter(), max_per_problem=1, max_characters=1_001)
     text = "a" * 500 + "\n[200 characters left out]\n" + "b" * 500
     assert content.problems[0]["samples"][0]["completion"] == text
@@ -214,9 +214,8 @@ def in_frame(tmp_path, content, script):
         </script>""".replace("SCRIPT", script),
         encoding="utf-8",
     )
-    return json.loads(
-        re.search(r"</script>(.*)</body>", dump(f"file://{tmp_path}/frame.html", tmp_path), re.DOTALL)[1]
-    )
+    seen = dump(f"file://{tmp_path}/frame.html", tmp_path)
+    return json.loads(unescape(re.search("</script>(.*)</body>", seen, re.DOTALL)[1]))
 
 
 @needs_chromium

@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .pass_at_k import Estimate, paired_difference, pass_at_k
+from .pass_at_k import Estimate, estimate_means, pass_at_k
 from .results import Evaluation, align, estimate_pass_at_k, facts, percent
 
 
 MIN_DIFFERING = 6
 """Fewer problems that differ cannot show a difference: even if all agree, chance does so in 2 / 2^5 = 6% of cases."""
+
+_ROUNDING = 1e-12
+"""What equal estimates may differ by, where they come from other products."""
 
 
 class Verdict(StrEnum):
@@ -190,11 +193,11 @@ def compare(
     num_samples = min(base.num_samples, run.num_samples)
     ks = sorted(k for k in base.pass_at_k.keys() | run.pass_at_k.keys() if k <= num_samples)
     base_estimates, run_estimates = (_estimates(side, ids, ks) for side in (base, run))
-    contrasts = {}
-    for k in ks:
-        of_run, of_base = _per_problem(run, ids, k), _per_problem(base, ids, k)
-        difference, num_differing = paired_difference(of_run, of_base), int((of_run != of_base).sum())
-        contrasts[k] = Contrast(base_estimates[k], run_estimates[k], difference, num_differing)
+    differences = np.stack([_per_problem(run, ids, k) - _per_problem(base, ids, k) for k in ks])  # (K, P)
+    contrasts = {
+        k: Contrast(base_estimates[k], run_estimates[k], mean, int(np.sum(abs(per_problem) > _ROUNDING)))
+        for k, mean, per_problem in zip(ks, estimate_means(differences), differences, strict=True)
+    }
 
     by_estimate = {k: side for k, c in contrasts.items() if (side := _sign(c.difference.value))}
     by_verdict = {k: _sign(c.difference.value) for k, c in contrasts.items() if c.verdict != Verdict.INDISTINCT}
@@ -215,9 +218,8 @@ def _per_problem(evaluation: Evaluation, ids: list[str], k: int) -> NDArray[np.f
 
 
 def _estimates(evaluation: Evaluation, ids: list[str], ks: list[int]) -> dict[int, Estimate]:
-    if len(ids) == len(evaluation.num_correct):  # the numbers that the run itself reported, where it did
-        missing = [k for k in ks if k not in evaluation.pass_at_k]
-        return evaluation.pass_at_k | estimate_pass_at_k(evaluation.num_samples, evaluation.num_correct, missing)
+    if len(ids) == len(evaluation.num_correct) and evaluation.pass_at_k.keys() >= set(ks):
+        return evaluation.pass_at_k  # the numbers that the run itself reported
     return estimate_pass_at_k(evaluation.num_samples, {id: evaluation.num_correct[id] for id in ids}, ks)
 
 
@@ -226,7 +228,7 @@ def _changes(sides: Mapping[int, int]) -> list[tuple[int, int]]:
 
 
 def _sign(difference: float) -> int:
-    return 0 if abs(difference) < 1e-12 else int(np.sign(difference))  # equal up to the rounding of the products
+    return 0 if abs(difference) <= _ROUNDING else int(np.sign(difference))
 
 
 def _escape_markdown(text: str) -> str:

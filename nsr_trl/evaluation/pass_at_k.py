@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 
-_MAX_DRAWS = 2**23
-"""Bootstrap draws held in memory at once."""
+_MAX_DRAWS = 2**18
+"""Bootstrap draws held at once: few enough to stay in the cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,46 @@ def pass_at_k(num_samples: ArrayLike, num_correct: ArrayLike, k: int) -> NDArray
     return 1.0 - (np.maximum(n - c - attempt, 0) / (n - attempt)).prod(axis=0)
 
 
+def majority_at_k(answers: ArrayLike, is_correct: ArrayLike, k: int) -> NDArray[np.float64]:
+    """
+    Estimate per problem that the answer most frequent among k samples is correct (maj@k, self-consistency).
+
+    The samples of a problem are taken k at a time, in order, and the votes averaged; a rest of fewer than k is left
+    out. Where answers tie, the value is the share of them that is correct: that of drawing one of them.
+
+    Args:
+        answers (`ArrayLike` of shape `(P, n)`):
+            Each sample's answer as a number within its problem; equal numbers are equal answers, and a negative one
+            is a sample without an answer, which does not vote.
+        is_correct (`ArrayLike` of shape `(P, n)`):
+            Whether each sample is correct.
+        k (`int`):
+            Number of votes, n at most.
+
+    Returns:
+        `np.ndarray` of shape `(P,)` and dtype `float64`
+
+    Example:
+    ```python
+    >>> majority_at_k([[0, 1, 1, 2]], [[True, False, False, False]], k=2)  # (0, 1) tie: 1/2; (1, 2) tie: 0
+    array([0.25])
+    ```
+    """
+    answers, is_correct = np.asarray(answers), np.asarray(is_correct)
+    num_problems, n = answers.shape
+    num_votes = n // k
+    shape = num_problems * num_votes, k
+    ballots = answers[:, : num_votes * k].reshape(shape)
+    correct = is_correct[:, : num_votes * k].reshape(shape)
+    # one number per (vote, answer), so that one count serves all votes
+    keys = np.arange(len(ballots))[:, None] * (int(answers.max(initial=0)) + 1) + ballots
+    _, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    received = np.where(ballots >= 0, counts[inverse].reshape(shape), 0)
+    is_winner = (ballots >= 0) & (received == received.max(axis=1, keepdims=True))
+    shares = (is_winner & correct).sum(axis=1) / np.maximum(is_winner.sum(axis=1), 1)
+    return shares.reshape(num_problems, num_votes).mean(axis=1)
+
+
 def bootstrap_interval(
     values: ArrayLike, confidence: float = 0.95, num_resamples: int = 10_000, seed: int = 0
 ) -> tuple[float, float]:
@@ -102,26 +142,43 @@ def bootstrap_interval(
     Raises:
         ValueError: If there are no values.
     """
-    values = np.asarray(values, dtype=np.float64)
-    if values.ndim != 1 or not values.size:
-        raise ValueError(
-            f"An interval needs one value per problem, at least one; got an array of shape {values.shape}. "
-            "Pass the per-problem estimates, not their mean."
-        )
-    generator = np.random.default_rng(seed)
-    means = np.empty(num_resamples)
-    chunk = max(1, _MAX_DRAWS // values.size)
-    for start in range(0, num_resamples, chunk):
-        rows = min(chunk, num_resamples - start)
-        means[start : start + rows] = values[generator.integers(values.size, size=(rows, values.size))].mean(axis=1)
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
+    estimate = estimate_mean(values, confidence, num_resamples, seed)
+    return estimate.low, estimate.high
 
 
 def estimate_mean(values: ArrayLike, confidence: float = 0.95, num_resamples: int = 10_000, seed: int = 0) -> Estimate:
     """Mean of one value per problem with its [`bootstrap_interval`]."""
     values = np.asarray(values, dtype=np.float64)
-    return Estimate(float(values.mean()), *bootstrap_interval(values, confidence, num_resamples, seed))
+    if values.ndim != 1:
+        raise _not_per_problem(values)
+    return estimate_means(values[None], confidence, num_resamples, seed)[0]
+
+
+def estimate_means(
+    values: ArrayLike, confidence: float = 0.95, num_resamples: int = 10_000, seed: int = 0
+) -> list[Estimate]:
+    """As [`estimate_mean`], for several values per problem, of shape (K, P): all on the same resamples."""
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != 2 or not values.shape[1]:
+        raise _not_per_problem(values)
+    generator = np.random.default_rng(seed)
+    num_problems = values.shape[1]
+    means = np.empty((len(values), num_resamples))
+    chunk = max(1, _MAX_DRAWS // num_problems)
+    for start in range(0, num_resamples, chunk):
+        rows = min(chunk, num_resamples - start)
+        draws = generator.integers(num_problems, size=(rows, num_problems))
+        for each, per_problem in zip(means, values, strict=True):
+            each[start : start + rows] = per_problem[draws].mean(axis=1)
+    lows, highs = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2], axis=1).tolist()
+    return [Estimate(*each) for each in zip(values.mean(axis=1).tolist(), lows, highs, strict=True)]
+
+
+def _not_per_problem(values: NDArray[np.float64]) -> ValueError:
+    return ValueError(
+        f"An interval needs one value per problem, at least one; got an array of shape {values.shape}. "
+        "Pass the per-problem estimates, not their mean."
+    )
 
 
 def paired_difference(

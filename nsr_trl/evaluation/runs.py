@@ -1,10 +1,9 @@
 """Finished evaluations on disk: folders come in, evaluations by dataset and run come out."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from .records import find_runs
+from .records import SUMMARY, find_runs, read_json
 from .results import Evaluation
 
 
@@ -63,16 +62,16 @@ def read_evaluations(runs: dict[str, Path]) -> dict[str, dict[str, Evaluation]]:
 
 
 def _read_summary(folder: Path) -> Evaluation:
-    path = folder / "summary.json"
+    path = folder / SUMMARY
     if not path.exists():
         raise ValueError(
-            f"A run must be finished before its result is read; {str(folder)!r} has no summary.json. Finish it by the "
+            f"A run must be finished before its result is read; {str(folder)!r} has no {SUMMARY}. Finish it by the "
             "same `nsr-trl evaluate` command, or join its shards with `nsr-trl merge`."
         )
     try:
-        return Evaluation.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        return Evaluation.from_dict(read_json(path))
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(
-            f"A summary.json must be one that `nsr-trl evaluate` wrote; {str(path)!r} is not ({error}). "
+            f"A {SUMMARY} must be one that `nsr-trl evaluate` wrote; {str(path)!r} is not ({error}). "
             "Write it anew by the same `nsr-trl evaluate` command."
         ) from error

@@ -81,8 +81,8 @@ def sample_texts(
     """
     previous = None
     for dataset, folder in folders.items():
-        problems = read_problems(folder)
-        for sample in filter(chosen.keeps, read_samples(folder)):
+        problems = {problem["id"]: problem for problem in read_problems(folder)}
+        for sample in filter(chosen.keeps, read_samples(folder, with_completions=not brief)):
             problem = problems.get(sample.problem_id, {})
             text = ""
             if previous != (previous := (dataset, sample.problem_id)):
@@ -141,8 +141,7 @@ def collect(
     shown: list[dict[str, Any]] = []
     num_samples = num_cut = 0
     for dataset, folder in folders.items():
-        problems = read_problems(folder)
-        rows = {id: _problem_row(dataset, problem) for id, problem in problems.items()}
+        rows = {problem["id"]: _problem_row(dataset, problem) for problem in read_problems(folder)}
         for sample in read_samples(folder):
             row = rows.setdefault(sample.problem_id, _problem_row(dataset, {"id": sample.problem_id}))
             row["total"] += 1
