@@ -21,10 +21,11 @@ def write_run(path, counts, num_samples=4, has_summary=True):
     problems = [{"id": f"p{i}", "question": f"What is {i}+1?", "answer": str(i + 1)} for i in range(len(counts))]
     with RunFolder(path, {"seed": 0}, problems) as folder:
         for problem, count in zip(problems, counts, strict=True):
-            for j in range(num_samples):
-                outcome, answer = ("correct", problem["answer"]) if j < count else ("incorrect", "0")
-                text = f"\\boxed{{{answer}}}"
-                folder.append([Sample(problem["id"], j, text, outcome, answer, "number", 9, truncated=j == 3)])
+            graded = [("correct", problem["answer"])] * count + [("incorrect", "0")] * (num_samples - count)
+            folder.append(
+                Sample(problem["id"], j, f"\\boxed{{{answer}}}", outcome, answer, "number", 9, truncated=j == 3)
+                for j, (outcome, answer) in enumerate(graded)
+            )
         if has_summary:
             num_correct = {problem["id"]: count for problem, count in zip(problems, counts, strict=True)}
             estimates = estimate_pass_at_k(num_samples, num_correct, [1, 2, 4][: num_samples.bit_length()])
