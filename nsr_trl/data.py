@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset, DatasetDict, load_dataset
 from datasets.exceptions import DatasetGenerationError
+from pyarrow import ArrowInvalid
 
 from .verifier.extract import extract_gold
 
@@ -229,7 +230,7 @@ def _load_rows(source: str | Path, split: str | None) -> Dataset:
             loaded = load_dataset(builder, data_files=str(path), split=split)
         else:
             loaded = load_dataset(str(source), split=split)
-    except DatasetGenerationError as error:
+    except (DatasetGenerationError, ArrowInvalid) as error:
         raise ValueError(
             f"A dataset must be rows of one kind; {str(source)!r} cannot be read ({error.__cause__ or error}). "
             "Correct the file."

@@ -4,10 +4,13 @@ P problems, n samples per problem, c of them correct, k attempts, R bootstrap re
 """
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+
+_NORMAL = NormalDist()
 
 _MAX_DRAWS = 2**18
 """Bootstrap draws held at once: few enough to stay in the cache."""
@@ -120,10 +123,11 @@ def bootstrap_interval(
     values: ArrayLike, confidence: float = 0.95, num_resamples: int = 10_000, seed: int = 0
 ) -> tuple[float, float]:
     """
-    Percentile bootstrap interval of the mean, resampling problems.
+    Bootstrap interval of the mean, resampling problems: bias-corrected and accelerated (BCa, Efron 1987).
 
-    It answers how far the mean would move with other problems of the same kind. A single problem gives an interval of
-    no width.
+    It answers how far the mean would move with other problems of the same kind. The plain percentiles are too narrow
+    for the 30 problems of a competition, most of them too hard or too easy: BCa moves them by the bias and the skew.
+    Equal values, a single one for instance, give an interval of no width.
 
     Args:
         values (`ArrayLike` of shape `(P,)`):
@@ -170,8 +174,24 @@ def estimate_means(
         draws = generator.integers(num_problems, size=(rows, num_problems))
         for each, per_problem in zip(means, values, strict=True):
             each[start : start + rows] = per_problem[draws].mean(axis=1)
-    lows, highs = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2], axis=1).tolist()
-    return [Estimate(*each) for each in zip(values.mean(axis=1).tolist(), lows, highs, strict=True)]
+    return [_estimate(*each, confidence) for each in zip(values, means, strict=True)]
+
+
+def _estimate(values: NDArray[np.float64], means: NDArray[np.float64], confidence: float) -> Estimate:
+    """The mean of (P,) values with its BCa interval from the means of (R,) resamples."""
+    value = values.mean()
+    below = ((means < value).mean() + (means <= value).mean()) / 2
+    bias = _NORMAL.inv_cdf(float(np.clip(below, 1 / len(means), 1 - 1 / len(means))))
+    deviations = values - value
+    spread = float((deviations**2).sum())
+    # from the jackknife; never beyond 1/6, which keeps the denominator below positive
+    acceleration = float((deviations**3).sum()) / (6 * spread**1.5) if spread > 0 else 0.0
+    places = []
+    for tail in ((1 - confidence) / 2, (1 + confidence) / 2):
+        shifted = bias + _NORMAL.inv_cdf(tail)
+        places.append(_NORMAL.cdf(bias + shifted / (1 - acceleration * shifted)))
+    low, high = np.quantile(means, places)
+    return Estimate(float(value), float(low), float(high))
 
 
 def _not_per_problem(values: NDArray[np.float64]) -> ValueError:
