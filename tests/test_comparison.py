@@ -33,6 +33,14 @@ def test_a_verdict_needs_an_interval_without_zero():
     assert compare(base, build_evaluation([6, 2] * 10)).contrasts[1].verdict == Verdict.INDISTINCT
 
 
+def test_pairing_removes_how_hard_a_problem_is():
+    base, run = build_evaluation([0, 1, 3, 5, 7] * 8), build_evaluation([1, 2, 4, 6, 8] * 8)
+    contrast = compare(base, run).contrasts[1]
+    assert contrast.base.high > contrast.run.low  # the curves' intervals overlap
+    assert (contrast.difference.low, contrast.difference.high) == (1 / 8, 1 / 8)
+    assert contrast.verdict == Verdict.ABOVE
+
+
 @pytest.mark.parametrize(("num_better", "verdict"), [(5, Verdict.INDISTINCT), (6, Verdict.ABOVE)])
 def test_a_verdict_needs_six_problems_that_differ(num_better, verdict):
     # all better: by chance 2 * (1/2)^5 = 6% for five problems, 2 * (1/2)^6 = 3% for six
