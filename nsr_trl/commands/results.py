@@ -91,6 +91,8 @@ def run_compare(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
         if not shared:
             held = "; ".join(f"{name}: {', '.join(d for d in evaluations if name in evaluations[d])}" for name in runs)
             parser.error(f"the runs must share a dataset; they have {held}. Evaluate them on one dataset.")
+        if left_out := [dataset for dataset in evaluations if dataset not in shared]:
+            print(f"Not in all runs, so left out: {', '.join(left_out)}", file=sys.stderr)
         base_name, *names = runs
         comparisons = [
             compare(by_run[base_name], by_run[name], base_name=base_name, run_name=name, dataset=dataset)
