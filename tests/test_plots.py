@@ -66,6 +66,11 @@ def test_a_run_looks_alike_in_every_panel_and_stands_once_in_the_legend(tmp_path
     assert [text.get_text() for text in legend.get_texts()] == ["a", "b"]
 
 
+def test_names_are_shown_as_they_are(tmp_path, figure):
+    plot_panels({"$5 problems": {"_run": BEFORE, r"$\frac$": AFTER}, "b": {"_run": BEFORE}}, tmp_path / "panels.png")
+    assert [text.get_text() for text in figure[0].legends[0].get_texts()] == ["_run", r"\$\frac\$"]
+
+
 def test_no_two_of_many_runs_look_alike():
     styles = plots._styles([f"run {i}" for i in range(40)])
     assert len({tuple(style.values()) for style in styles.values()}) == 40

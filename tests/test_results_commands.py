@@ -111,6 +111,9 @@ def test_compare_writes_json_and_markdown(runs, tmp_path, capsys):
 
 def test_compare_refuses_runs_that_it_cannot_compare(runs, tmp_path, capsys):
     assert "does not. Name the output folder" in refused(capsys, "compare", runs[0], tmp_path / "missing")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    assert "does not. Name the output folder" in refused(capsys, "compare", runs[0], tmp_path / "model")
     unfinished = write_run(tmp_path / "unfinished", [1], has_summary=False)
     assert "has no summary.json. Finish it by the same" in refused(
         capsys, "compare", unfinished, unfinished.parent / "nsr"

@@ -153,7 +153,7 @@ def run_show(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
             if num_shown:
                 with open(args.html, "w", encoding="utf-8") as file:
                     file.write(page(os.path.basename(os.path.abspath(args.folder)), content))
-                print(f"{args.html}: {content.note}")
+                print(f"{args.html}, {os.path.getsize(args.html) / 1e6:.1f} MB: {content.note}")
         else:
             color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
             num_shown = _print_paged(islice(sample_texts(folders, chosen, brief=args.brief, color=color), args.limit))

@@ -83,7 +83,7 @@ def plot_panels(evaluations: Mapping[str, Mapping[str, Evaluation]], path: str |
         axes.set_xscale("log", base=2)
         axes.set_xticks(ticks, [str(k) for k in ticks], fontsize="medium" if len(panels.axes) == 1 else "small")
         axes.minorticks_off()
-        axes.set(title=dataset, xlabel="k")
+        axes.set(title=_literal(dataset), xlabel="k")
     for axes in panels.axes[:: panels.num_columns]:
         axes.set_ylabel("Pass@k (%)")
     panels.save()
@@ -158,8 +158,9 @@ class _Panels:
             axes.grid(color="0.9")
             axes.set_axisbelow(True)
             axes.spines[["top", "right"]].set_visible(False)
-            handles |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-        legend: dict[str, Any] = {"handles": list(handles.values()), "labels": list(handles), "frameon": False}
+            handles |= {line.get_label(): line for line in axes.lines}
+        labels = [_literal(str(name)) for name in handles]
+        legend: dict[str, Any] = {"handles": list(handles.values()), "labels": labels, "frameon": False}
         if len(self.axes) == 1:
             self.axes[0].legend(**legend, handlelength=3, loc="lower right")
         else:
@@ -167,6 +168,11 @@ class _Panels:
             num_columns = -(-len(handles) // num_rows)
             self.figure.legend(**legend, handlelength=3, loc="outside upper center", ncols=num_columns)
         self.figure.savefig(self.path, dpi=200, facecolor="white")  # not transparent: a card may be read in dark mode
+
+
+def _literal(name: str) -> str:
+    """A name as it is: between dollar signs matplotlib sets mathematics."""
+    return name.replace("$", r"\$")
 
 
 def _styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
