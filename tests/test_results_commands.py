@@ -87,8 +87,8 @@ def test_runs_of_one_dataset_each_are_taken_to_be_of_the_same(tmp_path):
 def test_compare_prints_a_table_per_shared_dataset_and_run(runs, capsys):
     main(["compare", *runs[:2]])
     out = capsys.readouterr().out
-    assert out.startswith("aime2025\n")
-    assert "\n\namc23\n" in out
+    assert out.startswith("aime2025:\n\n")
+    assert "\n\namc23:\n\n" in out
     # 30 of 40 against 10 of 40, and every problem differs by 2/4
     row = "Pass@1 25.0 [25.0, 25.0] 75.0 [75.0, 75.0] +50.0 [+50.0, +50.0] above"
     assert row in [" ".join(line.split()) for line in out.splitlines()]

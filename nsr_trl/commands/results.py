@@ -79,6 +79,8 @@ def _positive(text: str) -> int:
 def run_compare(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Prints a table for each dataset that all runs share and each run."""
     import json
+    from itertools import groupby
+    from operator import attrgetter
     from pathlib import Path
 
     from ..evaluation.comparison import compare
@@ -105,10 +107,10 @@ def run_compare(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
     except (OSError, ValueError) as error:
         parser.error(str(error))
     texts = []
-    for comparison in comparisons:
-        title = f"## {comparison.dataset}\n\n" if args.markdown else f"{comparison.dataset}\n"
-        body = comparison.markdown() if args.markdown else comparison.table()
-        texts.append((title if comparison.dataset else "") + body)
+    for dataset, of_dataset in groupby(comparisons, key=attrgetter("dataset")):
+        if dataset:
+            texts.append(f"## {dataset}" if args.markdown else f"{dataset}:")
+        texts += [comparison.markdown() if args.markdown else comparison.table() for comparison in of_dataset]
     print("\n\n".join(texts))
 
 
@@ -183,7 +185,7 @@ def _print_paged(texts: Iterable[str]) -> int:
         for num_printed, text in enumerate(texts, start=1):  # noqa: B007
             print(text, end="", file=stream)
         stream.flush()
-    except BrokenPipeError:
+    except (BrokenPipeError, KeyboardInterrupt):
         if pager is None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python flushes it again, and fails
     finally:

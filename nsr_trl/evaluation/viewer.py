@@ -86,7 +86,7 @@ def sample_texts(
             problem = problems.get(sample.problem_id, {})
             text = ""
             if previous != (previous := (dataset, sample.problem_id)):
-                level = problem.get("level") or ""
+                level = str(problem.get("level") or "")
                 level = f"level {level}" if level[:1].isdigit() else level
                 head = " · ".join(filter(None, [dataset, sample.problem_id, level, problem.get("subject")]))
                 text = f"━━ {spell_out(head)}\n{spell_out(problem.get('question') or '(question not recorded)')}\n\n"
