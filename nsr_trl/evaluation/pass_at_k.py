@@ -12,8 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 
 _NORMAL = NormalDist()
 
+_ROUNDING = 1e-12
+"""Means that differ by less are equal."""
 _MAX_DRAWS = 2**18
 """Bootstrap draws held at once: few enough to stay in the cache."""
+_MAX_COUNTS = 2**20
+"""Counts of answers held at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,18 +109,19 @@ def majority_at_k(answers: ArrayLike, is_correct: ArrayLike, k: int) -> NDArray[
     ```
     """
     answers, is_correct = np.asarray(answers), np.asarray(is_correct)
-    num_problems, n = answers.shape
-    num_votes = n // k
-    shape = num_problems * num_votes, k
-    ballots = answers[:, : num_votes * k].reshape(shape)
-    correct = is_correct[:, : num_votes * k].reshape(shape)
-    # one number per (vote, answer), so that one count serves all votes
-    keys = np.arange(len(ballots))[:, None] * (int(answers.max(initial=0)) + 1) + ballots
-    _, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
-    received = np.where(ballots >= 0, counts[inverse].reshape(shape), 0)
-    is_winner = (ballots >= 0) & (received == received.max(axis=1, keepdims=True))
-    shares = (is_winner & correct).sum(axis=1) / np.maximum(is_winner.sum(axis=1), 1)
-    return shares.reshape(num_problems, num_votes).mean(axis=1)
+    num_votes, num_answers = answers.shape[1] // k, max(1, int(answers.max(initial=0)) + 1)
+    chunk = max(1, _MAX_COUNTS // (num_votes * num_answers))
+    shares = []
+    for start in range(0, len(answers), chunk):
+        rows = slice(start, start + chunk), slice(num_votes * k)
+        ballots, correct = answers[rows].reshape(-1, k), is_correct[rows].reshape(-1, k)  # (votes, k)
+        is_vote = ballots >= 0
+        # one number per (vote, answer), so that one count serves all votes
+        keys = np.arange(len(ballots))[:, None] * num_answers + np.maximum(ballots, 0)
+        received = np.bincount(keys[is_vote], minlength=len(ballots) * num_answers)[keys] * is_vote
+        is_winner = is_vote & (received == received.max(axis=1, keepdims=True))
+        shares.append((is_winner & correct).sum(axis=1) / np.maximum(is_winner.sum(axis=1), 1))
+    return np.concatenate(shares).reshape(-1, num_votes).mean(axis=1)
 
 
 def bootstrap_interval(
@@ -172,15 +177,17 @@ def estimate_means(
     for start in range(0, num_resamples, chunk):
         rows = min(chunk, num_resamples - start)
         draws = generator.integers(num_problems, size=(rows, num_problems))
-        for each, per_problem in zip(means, values, strict=True):
-            each[start : start + rows] = per_problem[draws].mean(axis=1)
+        draws += num_problems * np.arange(rows)[:, None]
+        # how often each resample has each problem: one product then gives the means of all values
+        counts = np.bincount(draws.ravel(), minlength=draws.size).reshape(draws.shape)
+        means[:, start : start + rows] = values @ counts.T.astype(np.float64) / num_problems
     return [_estimate(*each, confidence) for each in zip(values, means, strict=True)]
 
 
 def _estimate(values: NDArray[np.float64], means: NDArray[np.float64], confidence: float) -> Estimate:
     """The mean of (P,) values with its BCa interval from the means of (R,) resamples."""
     value = values.mean()
-    below = ((means < value).mean() + (means <= value).mean()) / 2
+    below = ((means < value - _ROUNDING).mean() + (means < value + _ROUNDING).mean()) / 2  # ties count half
     bias = _NORMAL.inv_cdf(float(np.clip(below, 1 / len(means), 1 - 1 / len(means))))
     deviations = values - value
     spread = float((deviations**2).sum())

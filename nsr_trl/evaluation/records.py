@@ -10,9 +10,11 @@ import errno
 import fcntl
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,8 +22,13 @@ from typing import Any
 
 CONFIG, PROBLEMS, SAMPLES, SUMMARY = "config.json", "problems.jsonl", "samples.jsonl", "summary.json"
 
-_COMPLETION_KEY = b', "completion": '
-"""Where the last field of a line begins. Inside a JSON string the quotation marks would be escaped."""
+_NEWLINE = ord("\n")
+_TEXT = rb'"(?:[^"\\]|\\.)*"'
+_HEAD = re.compile(
+    rb'\{"problem_id": (%b), "sample_index": (\d+), "outcome": (%b), "answer": (null|%b), "reason": (%b), '
+    rb'"num_tokens": (\d+), "truncated": (true|false), "completion": "' % (_TEXT, _TEXT, _TEXT, _TEXT)
+)
+"""A line up to its completion: reading it so takes half the time of a JSON parser on the same part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,15 +232,13 @@ def read_samples(folder: str | Path, with_completions: bool = True) -> Iterator[
     path = Path(folder) / SAMPLES
     if not path.exists():
         return
-    with path.open("rb") as lines:
+    read = _read if with_completions else _read_head
+    with path.open("rb", buffering=2**18) as lines:
         for number, line in enumerate(lines, start=1):
-            if not line.endswith(b"\n"):
+            if line[-1] != _NEWLINE:
                 return
-            text = line
-            if not with_completions and (end := line.find(_COMPLETION_KEY)) >= 0:
-                text = line[:end] + b', "completion": ""}'
             try:
-                sample = Sample(**json.loads(text))
+                sample = read(line)
             except (ValueError, TypeError):
                 raise ValueError(
                     f"A line of {path} must be a sample; line {number} is {line!r:.80}. "
@@ -252,6 +257,24 @@ def differences(recorded: Mapping[str, Any], config: Mapping[str, Any]) -> list[
         elif before != after:
             changes.append(f"{key}: {before!r} -> {after!r}")
     return changes
+
+
+def _read(line: bytes) -> Sample:
+    return Sample(**json.loads(line))
+
+
+def _read_head(line: bytes) -> Sample:
+    head = _HEAD.match(line)
+    if head is None:  # written by another program
+        return replace(_read(line), completion="")
+    id, index, outcome, answer, reason, num_tokens, truncated = map(_value, head.groups())
+    return Sample(id, index, "", outcome, answer, reason, num_tokens, truncated)
+
+
+@lru_cache(2**16)
+def _value(text: bytes) -> Any:
+    """Answers repeat, and so do the other texts."""
+    return json.loads(text)
 
 
 def _line(sample: Sample) -> str:

@@ -101,7 +101,7 @@ class Tally:
             groups={
                 name: _estimate_groups(labels, {k: per_problem[ks.index(k)] for k in sorted({min(ks), max(ks)})})
                 for name, labels in (groups or {}).items()
-                if len(set(labels) - {None}) > 1
+                if len(set(labels)) > 1
             },
         )
 
