@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
-from .commands import evaluate, results
+from .commands import card, evaluate, results
 
 
 OBJECTIVES = ("psr", "nsr", "w_reinforce", "reinforce", "grpo")  # a copy: the table itself stands behind torch
@@ -60,6 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     evaluate.add_parsers(commands)
     results.add_parsers(commands)
+    card.add_parsers(commands)
     return parser
 
 

@@ -40,11 +40,13 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "evaluation.viewer",
         "quickstart.model",
     ),
-    # 3: assemblies
+    # 3: what the trainer and a command share
+    ("run_card",),
+    # 4: assemblies
     ("trainer", "evaluation.runner", "evaluation.merge", "grading"),
-    # 4: doors
+    # 5: doors
     ("quickstart.run",),
-    # 5 to 7: the command, which imports inside the chosen command
+    # 6 to 8: the command, which imports inside the chosen command
     ("commands.*",),
     ("cli",),
     ("__main__",),

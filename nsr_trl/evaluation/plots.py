@@ -89,6 +89,11 @@ def plot_panels(evaluations: Mapping[str, Mapping[str, Evaluation]], path: str |
     panels.save()
 
 
+def has_dynamics(log: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a log has a curve to draw: two steps or more with one of the metrics that [`plot_dynamics`] draws."""
+    return any(sum(metric in entry for entry in log) > 1 for metric in _DYNAMICS)
+
+
 def plot_dynamics(logs: Mapping[str, Sequence[Mapping[str, Any]]], path: str | Path) -> None:
     """
     Draws what training runs logged by step, unsmoothed, one panel per metric that any of them has.
@@ -159,9 +164,12 @@ class _Panels:
             axes.set_axisbelow(True)
             axes.spines[["top", "right"]].set_visible(False)
             handles |= {line.get_label(): line for line in axes.lines}
+        handles.pop("", None)  # a run alone needs no name
         labels = [_literal(str(name)) for name in handles]
         legend: dict[str, Any] = {"handles": list(handles.values()), "labels": labels, "frameon": False}
-        if len(self.axes) == 1:
+        if not handles:
+            pass
+        elif len(self.axes) == 1:
             self.axes[0].legend(**legend, handlelength=3, loc="lower right")
         else:
             num_rows = -(-len(handles) // (self.num_columns + 1))
