@@ -30,6 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "data",
         "rewards",
         "card",
+        "checkpoints",
         "evaluation.samplers",
         "evaluation.tally",
         "evaluation.plots",
