@@ -1,8 +1,10 @@
 import json
 
+import numpy as np
 import pytest
 
-from nsr_trl.evaluation.comparison import Crossing, Verdict, compare
+from nsr_trl.evaluation.comparison import Crossing, Verdict, compare, permutation_p_values
+from nsr_trl.evaluation.pass_at_k import pass_at_k
 from nsr_trl.evaluation.results import Evaluation, estimate_pass_at_k
 
 
@@ -22,7 +24,7 @@ def test_the_difference_is_that_of_the_same_problems():
     contrast = compare(base, run).contrasts[1]
     # (0 + 4 + 8 + 2) / 32 and (2 + 6 + 8 + 4) / 32; p0, p1 and p3 rise by 2/8 and p2 by 0
     assert (contrast.base.value, contrast.run.value, contrast.difference.value) == (14 / 32, 20 / 32, 6 / 32)
-    assert contrast.num_differing == 3
+    assert contrast.p_value == pytest.approx(2 / 2**3, abs=0.02)  # three that differ, all one way
     assert 0 <= contrast.difference.low < contrast.difference.high == 2 / 8  # drawn from 2/8 and 0, not from 14/32
 
 
@@ -42,11 +44,22 @@ def test_pairing_removes_how_hard_a_problem_is():
 
 
 @pytest.mark.parametrize(("num_better", "verdict"), [(5, Verdict.INDISTINCT), (6, Verdict.ABOVE)])
-def test_a_verdict_needs_six_problems_that_differ(num_better, verdict):
+def test_five_problems_that_differ_show_nothing_even_if_all_agree(num_better, verdict):
     # all better: by chance 2 * (1/2)^5 = 6% for five problems, 2 * (1/2)^6 = 3% for six
     contrast = compare(build_evaluation([4] * num_better), build_evaluation([6] * num_better)).contrasts[1]
     assert contrast.difference.low > 0
+    assert contrast.p_value == pytest.approx(2 / 2**num_better, abs=0.01)
     assert contrast.verdict == verdict
+
+
+def test_runs_that_are_alike_are_told_apart_in_one_case_of_twenty():
+    rng, num_called = np.random.default_rng(0), np.zeros(3)
+    for _ in range(400):
+        chances = rng.beta(0.3, 0.9, 30)
+        first, second = rng.binomial(64, chances), rng.binomial(64, chances)
+        differences = np.stack([pass_at_k(64, first, k) - pass_at_k(64, second, k) for k in (1, 8, 64)])
+        num_called += permutation_p_values(differences, num_flips=1_000) <= 0.05
+    assert (num_called / 400 <= 0.083).all()  # 0.05, and 400 trials have a standard error of 0.011
 
 
 def test_a_crossover_is_claimed_where_the_run_is_above_on_one_side_and_below_on_the_other():
