@@ -77,7 +77,7 @@ class CardFacts:
 
 def build_card(facts: CardFacts) -> ModelCard:
     """Renders the facts."""
-    measured = {comparison.dataset: comparison.run for comparison in facts.comparisons} | facts.evaluations
+    measured = {**{comparison.dataset: comparison.run for comparison in facts.comparisons}, **facts.evaluations}
     data = ModelCardData(
         base_model=facts.base_model,
         datasets=facts.dataset_name if facts.dataset_name and "/" in facts.dataset_name else None,

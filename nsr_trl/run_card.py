@@ -1,8 +1,8 @@
 """The card of a training folder: what the run recorded, evaluated and logged goes in, README.md and figures come out.
 
-    RUN/nsr_trl_run.json                  what the run knows of itself, written by the trainer
-    RUN/evaluation/before, RUN/evaluation/after   evaluations of the base and of the trained model, where there are any
-    RUN/README.md, pass_at_k.png, training_dynamics.png   written here, and written alike when written again
+RUN/nsr_trl_run.json                  what the run knows of itself, written by the trainer
+RUN/evaluation/before, RUN/evaluation/after   evaluations of the base and of the trained model, where there are any
+RUN/README.md, pass_at_k.png, training_dynamics.png   written here, and written alike when written again
 """
 
 import json
@@ -84,7 +84,9 @@ def rebuild_card(
             f"({error}). Name the output_dir of a run of SignedRewardTrainer that saved a checkpoint or made a card."
         ) from error
     given = {name: path for name, path in ((BEFORE, base_evaluation), (AFTER, evaluation)) if path is not None}
-    read_evaluations({name: Path(path) for name, path in given.items()})  # that they are finished, before any is copied
+    read_evaluations(
+        {name: Path(path) for name, path in given.items()}
+    )  # that they are finished, before any is copied
     for name, path in given.items():
         for dataset, source in find_runs(path).items():
             target = folder / "evaluation" / name / dataset
@@ -114,7 +116,7 @@ def command_line(argv: Sequence[str]) -> str | None:
     """
     program, *arguments = argv or [""]
     path = Path(program)
-    if path.suffix != ".py" and path.name != "nsr-trl" or "ipykernel" in program:
+    if (path.suffix != ".py" and path.name != "nsr-trl") or "ipykernel" in program:
         return None
     if path.parts[-2:] == ("nsr_trl", "train.py"):
         words = ["nsr-trl", "train"]
@@ -124,7 +126,7 @@ def command_line(argv: Sequence[str]) -> str | None:
         words = ["python", path.name]
     hides_next = False
     for argument in arguments:
-        flag, equals, value = argument.partition("=")
+        flag, equals, _ = argument.partition("=")
         is_secret = flag.startswith("-") and flag.endswith(("token", "key"))
         words.append("..." if hides_next else f"{flag}=..." if is_secret and equals else argument)
         hides_next = is_secret and not equals
@@ -132,7 +134,7 @@ def command_line(argv: Sequence[str]) -> str | None:
 
 
 def _evaluations(folder: Path) -> dict[str, dict[str, Evaluation]]:
-    """The folder's evaluations by dataset and name: those of the trained model, and of its base on the same dataset."""
+    """The evaluations of the trained model, and of its base on the same dataset, by dataset and name."""
     runs = {name: folder / "evaluation" / name for name in (BEFORE, AFTER)}
     runs = {name: path for name, path in runs.items() if any(path.glob(f"**/{SUMMARY}"))}
     return {name: found for name, found in read_evaluations(runs).items() if AFTER in found} if AFTER in runs else {}
@@ -140,13 +142,13 @@ def _evaluations(folder: Path) -> dict[str, dict[str, Evaluation]]:
 
 def _draw(
     folder: Path, evaluations: Mapping[str, Mapping[str, Evaluation]], log: Sequence[Mapping[str, Any]]
-) -> dict[str, str]:
+) -> dict[str, Any]:
     """Draws what there is to draw, where matplotlib is at hand; returns the figures' names."""
     try:
         from .evaluation.plots import has_dynamics, plot_dynamics, plot_panels
     except ImportError:
         return {}
-    drawn = {}
+    drawn: dict[str, Any] = {}
     if evaluations:
         plot_panels(evaluations, folder / FIGURE)
         drawn["figure"] = FIGURE

@@ -9,9 +9,9 @@ def add_parsers(commands: Any) -> None:
     card = commands.add_parser(
         "card",
         help="write the model card of a training run anew, with its evaluations",
-        description="Writes README.md and its figures in a training folder from what the run recorded. Evaluations are "
-        "looked for in RUN/evaluation/after and RUN/evaluation/before; those named here have their summaries copied "
-        "there, so that the evidence is pushed with the model. Run twice, it writes the same.",
+        description="Writes README.md and its figures in a training folder from what the run recorded. Evaluations "
+        "are looked for in RUN/evaluation/after and RUN/evaluation/before; those named here have their summaries "
+        "copied there, so that the evidence is pushed with the model. Run twice, it writes the same.",
     )
     card.add_argument("folder", metavar="RUN", help="output_dir of the training run")
     card.add_argument("--evaluation", metavar="DIR", help="output folder of an evaluation of the trained model")
