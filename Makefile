@@ -49,7 +49,7 @@ format: $(VENV)/.installed
 
 docs: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
-	$(BIN)/python -m sphinx -W --keep-going --quiet docs docs/_build/html
+	$(BIN)/python -m sphinx --fresh-env --write-all -W --keep-going --quiet docs docs/_build/html
 
 package: $(VENV)/.installed
 	rm -rf build dist

@@ -15,17 +15,13 @@ author = "The nsr-trl authors"
 copyright = author
 version = release = nsr_trl.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "command_reference", "docstrings", "mathml"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "command_reference", "docstrings", "mathml"]
 exclude_patterns = ["_build"]
 
 myst_enable_extensions = ["deflist", "dollarmath"]
 myst_heading_anchors = 3
 
 autodoc_typehints = "none"  # the docstrings tell the types, with their defaults
-autodoc_preserve_defaults = True
-napoleon_use_ivar = True
-
-smartquotes = False  # "--gold" is a flag, not a dash
 
 html_theme = "furo"
 html_title = f"nsr-trl {release}"
@@ -33,5 +29,6 @@ html_math_renderer = "mathml"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False
+highlight_language = "text"  # a block says its language, or is output
 pygments_style = "tango"
 pygments_dark_style = "github-dark"

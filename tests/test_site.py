@@ -30,11 +30,13 @@ def test_the_reference_shows_every_argument_of_every_command():
 def test_the_reference_shows_commands_of_commands_defaults_and_braces():
     parser = argparse.ArgumentParser(prog="tool")
     inner = parser.add_subparsers().add_parser("recipes", help="list recipes").add_subparsers()
-    inner.add_parser("show", description="Prints one.").add_argument("--k", type=int, default=8, help="is %(default)s")
+    inner.add_parser("show", description="Prints one.").add_argument(
+        "--k", type=int, default=8, help="is %(default)s, not --l"
+    )
     text = command_reference.reference(parser)
     assert "## tool recipes\n\nList recipes." in text
     assert "## tool recipes show\n\nPrints one." in text
-    assert "`--k K`\n: is 8" in text
+    assert "`--k K`\n: is 8, not `--l`" in text
 
 
 def test_docstrings_become_restructured_text():

@@ -32,15 +32,19 @@ def arguments(command: argparse.ArgumentParser) -> list[argparse.Action]:
 
 def _section(command: argparse.ArgumentParser, summary: str) -> Iterator[str]:
     yield f"\n## {command.prog}\n"
-    yield (command.description or f"{summary[:1].upper()}{summary[1:]}.") + "\n"
+    yield _flags_as_code(command.description or f"{summary[:1].upper()}{summary[1:]}.") + "\n"
     usage = re.sub(r"\n\s+", "\n    ", command.format_usage().removeprefix("usage: ").rstrip())
     yield f"```text\n{usage}\n```\n"
     formatter = command._get_formatter()
     for action in arguments(command):
         yield f"`{formatter._format_action_invocation(action)}`"
-        yield f": {formatter._expand_help(action) if action.help else ''}\n"
+        yield f": {_flags_as_code(formatter._expand_help(action) if action.help else '')}\n"
     if command.epilog:
-        yield command.epilog + "\n"
+        yield _flags_as_code(command.epilog) + "\n"
+
+
+def _flags_as_code(text: str) -> str:
+    return re.sub(r"(?<![\w`-])--[a-z][\w-]*", r"`\g<0>`", text)
 
 
 def _insert(app: Any, page: str, source: list[str]) -> None:

@@ -4,6 +4,8 @@ import re
 import sys
 from typing import Any
 
+from sphinx.ext.napoleon import Config, GoogleDocstring
+
 
 def to_rst(lines: list[str]) -> list[str]:
     """Turns Markdown's fences, code and references into reStructuredText; what stands in a fence is left alone."""
@@ -38,7 +40,7 @@ def _reference(match: re.Match[str]) -> str:
 
 
 def _google_heading(lines: list[str]) -> list[str]:
-    """TRL underlines the heading `Parameters` of a configuration class; napoleon's form has a colon."""
+    """TRL underlines the heading `Parameters` of a configuration class; Google's form has a colon."""
     for i, line in enumerate(lines[:-1]):
         if line.strip() == "Parameters" and set(lines[i + 1].strip()) == {"-"}:
             return [*lines[:i], line.replace("Parameters", "Args:"), *lines[i + 2 :]]
@@ -47,9 +49,11 @@ def _google_heading(lines: list[str]) -> list[str]:
 
 def _convert(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     lines[:] = to_rst(lines)
+    if what not in ("attribute", "property"):  # of which napoleon reads what precedes a colon as the type
+        lines[:] = GoogleDocstring(lines, Config(napoleon_use_ivar=True), app, what, name, obj, options).lines()
 
 
 def setup(app: Any) -> dict[str, bool]:
     """Sphinx's entry point."""
-    app.connect("autodoc-process-docstring", _convert, priority=100)  # before napoleon
+    app.connect("autodoc-process-docstring", _convert)
     return {"parallel_read_safe": True}
