@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
-from .commands import evaluate
+from .commands import card, evaluate, results
 
 
 OBJECTIVES = ("psr", "nsr", "w_reinforce", "reinforce", "grpo")  # a copy: the table itself stands behind torch
@@ -59,6 +59,8 @@ def build_parser() -> argparse.ArgumentParser:
     verify.set_defaults(run=_verify)
 
     evaluate.add_parsers(commands)
+    results.add_parsers(commands)
+    card.add_parsers(commands)
     return parser
 
 

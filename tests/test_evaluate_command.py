@@ -149,7 +149,7 @@ def test_a_merge_names_the_shard_that_is_missing_or_unlike_the_others(evaluate, 
     assert "must be new or empty" in merge(first, second, output="first")
     (second / "summary.json").unlink()
     assert f"must be complete; {second} have no summary" in merge(first, second)
-    assert "must be a folder with a config.json" in merge(tmp_path / "gone")
+    assert "must be a folder with a problems.jsonl" in merge(tmp_path / "gone")
 
 
 # --- bad input -------------------------------------------------------------------------------------------------------

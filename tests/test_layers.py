@@ -19,6 +19,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "evaluation.presets",
         "evaluation.records",
         "evaluation.results",
+        "evaluation.comparison",
+        "evaluation.runs",
+        "dynamics",
         "quickstart.problems",
         "resources",
     ),
@@ -34,13 +37,16 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "evaluation.samplers",
         "evaluation.tally",
         "evaluation.plots",
+        "evaluation.viewer",
         "quickstart.model",
     ),
-    # 3: assemblies
+    # 3: what the trainer and a command share
+    ("run_card",),
+    # 4: assemblies
     ("trainer", "evaluation.runner", "evaluation.merge", "grading"),
-    # 4: doors
+    # 5: doors
     ("quickstart.run",),
-    # 5 to 7: the command, which imports inside the chosen command
+    # 6 to 8: the command, which imports inside the chosen command
     ("commands.*",),
     ("cli",),
     ("__main__",),

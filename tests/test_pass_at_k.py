@@ -10,7 +10,6 @@ from nsr_trl.evaluation.pass_at_k import (
     estimate_mean,
     estimate_means,
     majority_at_k,
-    paired_difference,
     pass_at_k,
 )
 
@@ -91,18 +90,9 @@ def test_equal_values_have_an_interval_of_no_width():
     assert estimate_mean([0.25] * 10).low == estimate_mean([0.25] * 10).high == 0.25
 
 
-def test_pairing_narrows_the_interval_of_a_difference():
-    before = np.random.default_rng(3).random(200)
-    difference = paired_difference(before + 0.1, before)
-    assert difference.value == pytest.approx(0.1)
-    assert difference.high - difference.low < 1e-12
-
-
-def test_an_interval_of_nothing_and_a_difference_of_unlike_lists_are_refused():
+def test_an_interval_of_nothing_is_refused():
     with pytest.raises(ValueError, match="at least one"):
         bootstrap_interval([])
-    with pytest.raises(ValueError, match="same problems"):
-        paired_difference([1.0, 0.0], [1.0])
 
 
 def test_the_most_frequent_of_k_answers_wins_and_ties_are_shared():

@@ -115,5 +115,5 @@ def test_runs_are_found_at_a_path_or_directly_in_it(tmp_path):
         open_run(tmp_path / name).close()
     assert find_runs(tmp_path) == {"amc23": tmp_path / "amc23", "math": tmp_path / "math"}
     assert find_runs(str(tmp_path / "math")) == {"math": tmp_path / "math"}
-    with pytest.raises(ValueError, match=r"with a config\.json, or hold such folders; .*gone' does not\. Name"):
+    with pytest.raises(ValueError, match=r"with a problems\.jsonl, or hold such folders; .*gone' does not\. Name"):
         find_runs(tmp_path / "gone")

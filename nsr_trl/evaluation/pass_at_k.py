@@ -206,23 +206,3 @@ def _not_per_problem(values: NDArray[np.float64]) -> ValueError:
         f"An interval needs one value per problem, at least one; got an array of shape {values.shape}. "
         "Pass the per-problem estimates, not their mean."
     )
-
-
-def paired_difference(
-    after: ArrayLike, before: ArrayLike, confidence: float = 0.95, num_resamples: int = 10_000, seed: int = 0
-) -> Estimate:
-    """
-    Mean of `after - before` on the same problems, in the same order, with its [`bootstrap_interval`].
-
-    Pairing removes the spread of difficulty between problems, so the interval is narrower than those of the two means.
-
-    Raises:
-        ValueError: If the two do not have one value per problem each.
-    """
-    after, before = np.asarray(after, dtype=np.float64), np.asarray(before, dtype=np.float64)
-    if after.shape != before.shape:
-        raise ValueError(
-            f"A paired difference needs the same problems on both sides; got shapes {after.shape} and {before.shape}. "
-            "Evaluate both on one list of problems."
-        )
-    return estimate_mean(after - before, confidence, num_resamples, seed)

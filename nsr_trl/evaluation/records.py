@@ -192,12 +192,12 @@ def find_runs(path: str | Path) -> dict[str, Path]:
         ValueError: If there is none.
     """
     path = Path(path)
-    if (path / CONFIG).is_file():
+    if (path / PROBLEMS).is_file():  # not the config: the folder of a model has one of that name
         return {path.resolve().name: path}
-    runs = {config.parent.name: config.parent for config in sorted(path.glob(f"*/{CONFIG}"))}
+    runs = {problems.parent.name: problems.parent for problems in sorted(path.glob(f"*/{PROBLEMS}"))}
     if not runs:
         raise ValueError(
-            f"A run must be a folder with a {CONFIG}, or hold such folders; {str(path)!r} does not. "
+            f"A run must be a folder with a {PROBLEMS}, or hold such folders; {str(path)!r} does not. "
             "Name the output folder of an evaluation."
         )
     return runs

@@ -3,11 +3,11 @@
 P problems, n samples per problem, c of them correct.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from .pass_at_k import Estimate, estimate_means, paired_difference, pass_at_k
+from .pass_at_k import Estimate, estimate_means, pass_at_k
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,19 +95,6 @@ def _read_estimates(estimates: Mapping[str, Mapping[str, float]]) -> dict[int, E
     return {int(k): Estimate(**estimate) for k, estimate in estimates.items()}
 
 
-_FACTS: tuple[tuple[str, Callable[[Evaluation], str]], ...] = (
-    ("problems x samples", lambda e: f"{len(e.num_correct)} x {e.num_samples}"),
-    ("undecided", lambda e: f"{e.num_undecided / (len(e.num_correct) * e.num_samples):.1%}"),
-    (
-        "majority of all",
-        lambda e: _percent(e.majority_at_k[e.num_samples]) if e.num_samples in e.majority_at_k else "-",
-    ),
-    ("distinct answers", lambda e: f"{e.distinct_answers:.1f}"),
-    ("mean tokens", lambda e: f"{e.mean_length:.1f}"),
-    ("truncated", lambda e: f"{e.truncation_rate:.1%}"),
-)
-
-
 def estimate_pass_at_k(num_samples: int, num_correct: Mapping[str, int], ks: Iterable[int]) -> dict[int, Estimate]:
     """Mean Pass@k over problems, with its interval, for each k."""
     ks, counts = list(ks), list(num_correct.values())
@@ -116,9 +103,7 @@ def estimate_pass_at_k(num_samples: int, num_correct: Mapping[str, int], ks: Ite
 
 def format_table(evaluations: Mapping[str, Evaluation]) -> str:
     """
-    Sets evaluations side by side, in percent with 95% intervals.
-
-    Every evaluation after the first that has the same problems also gets its paired difference from the first.
+    Sets evaluations side by side, in percent with 95% intervals; [`~evaluation.comparison.compare`] gives differences.
 
     Args:
         evaluations (`Mapping[str, Evaluation]`):
@@ -128,40 +113,45 @@ def format_table(evaluations: Mapping[str, Evaluation]) -> str:
         `str`:
             An aligned text table.
     """
-    (_, first), *others = evaluations.items()
-    ks = [k for k in first.pass_at_k if all(k in evaluation.pass_at_k for evaluation in evaluations.values())]
-    paired = [(name, other) for name, other in others if other.num_correct.keys() == first.num_correct.keys()]
-    rows = [["", *evaluations, *(f"{name} - {next(iter(evaluations))}" for name, _ in paired)]]
-    for k in ks:
-        cells = [_percent(evaluation.pass_at_k[k]) for evaluation in evaluations.values()]
-        rows.append([f"Pass@{k}", *cells, *(_percent(_difference(other, first, k), "+") for _, other in paired)])
-    for label, show in _FACTS:
-        rows.append([label, *map(show, evaluations.values()), *[""] * len(paired)])
-    return _align(rows)
+    first, *others = evaluations.values()
+    ks = [k for k in first.pass_at_k if all(k in other.pass_at_k for other in others)]
+    rows = [["", *evaluations]]
+    rows += [[f"Pass@{k}", *(percent(evaluation.pass_at_k[k]) for evaluation in evaluations.values())] for k in ks]
+    columns = [facts(evaluation) for evaluation in evaluations.values()]
+    rows += [[label, *(column[label] for column in columns)] for label in columns[0]]
+    return align(rows)
+
+
+def facts(evaluation: Evaluation) -> dict[str, str]:
+    """What a table says of an evaluation beside Pass@k, in words and percent."""
+    num_problems, num_samples = len(evaluation.num_correct), evaluation.num_samples
+    majority = evaluation.majority_at_k.get(num_samples)
+    return {
+        "problems x samples": f"{num_problems} x {num_samples}",
+        "undecided": f"{evaluation.num_undecided / (num_problems * num_samples):.1%}",
+        "majority of all": percent(majority) if majority else "-",
+        "distinct answers": f"{evaluation.distinct_answers:.1f}",
+        "mean tokens": f"{evaluation.mean_length:.1f}",
+        "truncated": f"{evaluation.truncation_rate:.1%}",
+    }
 
 
 def _format_groups(name: str, members: Mapping[str, Group]) -> str:
     ks = list(next(iter(members.values())).pass_at_k)
     rows = [[name, "problems", *(f"Pass@{k}" for k in ks)]]
     for label, group in members.items():
-        rows.append([label, str(group.num_problems), *(_percent(group.pass_at_k[k]) for k in ks)])
-    return _align(rows)
+        rows.append([label, str(group.num_problems), *(percent(group.pass_at_k[k]) for k in ks)])
+    return align(rows)
 
 
-def _difference(after: Evaluation, before: Evaluation, k: int) -> Estimate:
-    ids = list(before.num_correct)
-    return paired_difference(
-        pass_at_k(after.num_samples, [after.num_correct[id] for id in ids], k),
-        pass_at_k(before.num_samples, [before.num_correct[id] for id in ids], k),
-    )
-
-
-def _percent(estimate: Estimate, sign: str = "") -> str:
+def percent(estimate: Estimate, sign: str = "") -> str:
+    """An estimate with its interval in percent, as in `43.8 [40.6, 47.0]`; `sign="+"` writes the sign of each."""
     value, low, high = (f"{100 * number:{sign}.1f}" for number in (estimate.value, estimate.low, estimate.high))
     return f"{value} [{low}, {high}]"
 
 
-def _align(rows: list[list[str]]) -> str:
+def align(rows: list[list[str]]) -> str:
+    """Rows of cells as text: the first column to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = (
         "  ".join(
