@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from . import __version__
 from .commands import card, evaluate, results
+from .commands.evaluate import GRADERS
 
 
 OBJECTIVES = ("psr", "nsr", "w_reinforce", "reinforce", "grpo")  # a copy: the table itself stands behind torch
-GRADERS = ("default", "paper", "paper-competition")  # copies as well, for a quick --help
-FALLBACKS = ("answer is", "last number")
+FALLBACKS = ("answer is", "last number")  # a copy as well, for a quick --help
 
 
 def build_parser() -> argparse.ArgumentParser:
