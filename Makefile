@@ -47,8 +47,11 @@ format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(VENV)/.installed
+$(VENV)/.documented: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
+docs: $(VENV)/.documented
 	$(BIN)/python -m sphinx --fresh-env --write-all -W --keep-going --quiet docs docs/_build/html
 
 package: $(VENV)/.installed
