@@ -6,7 +6,6 @@ from FILE and nowhere else.
 
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import venv
 from pathlib import Path
@@ -50,7 +49,8 @@ def main(file: str) -> None:
         site = subprocess.run(
             [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], capture_output=True, text=True
         ).stdout.strip()
-        Path(site, "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
+        borrowed = [path for path in sys.path if path.endswith("-packages")]
+        Path(site, "borrowed.pth").write_text("\n".join(borrowed), encoding="utf-8")
         install = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet"]
         subprocess.run([*install, "--no-deps", "--ignore-installed", "--no-build-isolation", file], check=True)
         printed = subprocess.run([f"{folder}/bin/nsr-trl", "--version"], capture_output=True, text=True, check=True)
