@@ -1,8 +1,8 @@
-"""Arguments of a run: a command line goes in; the fields of the run, where each came from, and the launcher's flags come out.
+"""Arguments of a run: a command line goes in; fields, where each came from, and the launcher's flags come out.
 
-Three dataclasses hold the fields: [`ScriptArguments`], [`SignedRewardConfig`] and TRL's `ModelConfig`. A recipe or file
-given with `--config` sets their defaults, flags override it. What is not a field must be a flag of `accelerate launch`;
-what is neither is an error that names the nearest.
+Three dataclasses hold the fields: [`ScriptArguments`], [`SignedRewardConfig`] and TRL's `ModelConfig`. A recipe or
+file given with `--config` sets their defaults, flags override it. What is not a field must be a flag of `accelerate
+launch`; what is neither is an error that names the nearest.
 """
 
 import importlib
@@ -10,8 +10,8 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
-from functools import partial
-from typing import Any
+from functools import partial, update_wrapper
+from typing import Any, NoReturn
 
 from accelerate.commands.launch import launch_command_parser
 from trl import ModelConfig, TrlParser
@@ -88,9 +88,7 @@ class ScriptArguments:
         """The problems to train on."""
         if self.dataset == QUICKSTART:
             return [Problem(**row) for row in generate_problems(self.num_problems or 1024, seed, "train")]
-        return load_problems(
-            self.dataset, self.split, self.num_problems, self.question_column, self.answer_column
-        )
+        return load_problems(self.dataset, self.split, self.num_problems, self.question_column, self.answer_column)
 
     def load_eval_problems(self, seed: int) -> list[Problem] | None:
         """The problems to evaluate on while training, where there are any."""
@@ -108,8 +106,7 @@ class ScriptArguments:
             if self.grader == "default":
                 return math_reward
             graded = partial(math_reward, grader=self.grader)
-            graded.__name__ = math_reward.__name__  # type: ignore[attr-defined] (the name under which it is logged)
-            return graded
+            return update_wrapper(graded, math_reward)  # it is logged by its name
         module_name, _, name = self.reward.partition(":")
         sys.path.insert(0, os.getcwd())  # a module beside the user's files, as `python -m` finds it
         try:
@@ -157,7 +154,7 @@ class RunArguments:
         values = self._schedule(num_processes) | {"use_cpu": True}
 
         class Preview(SignedRewardConfig):
-            world_size = property(lambda self: num_processes)  # type: ignore[assignment] (what TRL divides by)
+            world_size = property(lambda self: num_processes)  # type: ignore[assignment]
 
         classes = (ScriptArguments, Preview, ModelConfig)
         return tuple(cls(**{f.name: values[f.name] for f in fields(cls) if f.init}) for cls in classes)  # type: ignore[return-value]
@@ -173,20 +170,29 @@ class RunArguments:
                 f"`gradient_accumulation_steps`; got generation_batch_size={rows} and "
                 f"{num_steps} optimizer steps. Set optimizer_steps_per_generation=none to give the steps yourself."
             )
-        per_micro_step = int(self.values["per_device_train_batch_size"]) * num_processes
+        per_device = int(self.values["per_device_train_batch_size"])
+        per_micro_step = per_device * num_processes
         if rows % (per_micro_step * num_steps):
             raise ValueError(
                 f"A generation of {rows} rows must divide into {num_steps} optimizer steps of whole micro-steps; "
-                f"{num_processes} processes x per_device_train_batch_size={self.values['per_device_train_batch_size']} "
-                f"are {per_micro_step} rows a micro-step. Change --generation_batch_size, "
+                f"{num_processes} processes x per_device_train_batch_size={per_device} are {per_micro_step} rows a "
+                "micro-step. Change --generation_batch_size, "
                 "--per_device_train_batch_size or the number of processes."
             )
         return self.values | {"gradient_accumulation_steps": rows // (per_micro_step * num_steps)}
 
 
-def build_parser(prog: str) -> TrlParser:
-    """Parser of the fields of a run."""
-    return TrlParser(CLASSES, prog=prog, allow_abbrev=False)
+class FieldParser(TrlParser):
+    """Parser of the fields of a run, whose errors are one sentence."""
+
+    def __init__(self, prog: str):
+        super().__init__(
+            CLASSES, prog=prog, usage=f"{prog} --config RECIPE|FILE [--FIELD VALUE ...]", allow_abbrev=False
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raises rather than exits."""
+        raise ValueError(f"A flag must have a value that its field takes; {message}. See {self.prog} --help.")
 
 
 def parse(arguments: Sequence[str], prog: str) -> RunArguments:
@@ -205,14 +211,14 @@ def parse(arguments: Sequence[str], prog: str) -> RunArguments:
     Raises:
         ValueError: If the recipe does not exist, or a name is neither a field nor a flag of the launcher.
     """
-    parser = build_parser(prog)
+    parser = FieldParser(prog)
     if {"-h", "--help"} & set(arguments):
         parser.print_help()
         sys.exit(0)
     dests = {option: action.dest for action in parser._actions for option in action.option_strings}
-    launch_flags = {
-        option for action in launch_command_parser()._actions for option in action.option_strings
-    } | {"--accelerate_config"}
+    launch_flags = {option for action in launch_command_parser()._actions for option in action.option_strings} | {
+        "--accelerate_config"
+    }
     known = [*dests, *launch_flags, "--config"]
 
     flags = list(_flags(arguments))
@@ -268,7 +274,7 @@ def _flags(arguments: Sequence[str]) -> Iterator[list[str]]:
 
 def _unknown(name: str, found: str, known: list[str]) -> str:
     nearest = did_you_mean(f"--{name.removeprefix('--')}", known)
-    return f"A field must be one of SignedRewardConfig, ModelConfig, the script or `accelerate launch`; {found}. {nearest}"
+    return f"A name must be a field of the run (see --help) or a flag of `accelerate launch`; {found}. {nearest}"
 
 
 def resolve_model(name: str | None) -> str:

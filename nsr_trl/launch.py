@@ -65,6 +65,11 @@ def launcher_arguments(run: RunArguments, arguments: Sequence[str]) -> argparse.
         precision = "fp16" if run.values["fp16"] else "no" if run.values["bf16"] is False else "bf16"
         flags += ["--mixed_precision", precision]
     own = [*arguments, *(["--use_cpu", "true"] if is_on_cpu else [])]
+    if is_on_cpu and config.get("distributed_type") == "FSDP":
+        raise ValueError(
+            f"FSDP needs GPUs; got {os.path.basename(path)} and a run on the CPU, where accelerate would run DDP "
+            "and not say so. Use --accelerate_config multi_cpu or zero3 on a CPU."
+        )
     args = parser.parse_args([*flags, PROGRAM, *own])
     args.use_cpu = is_on_cpu
     args, _, _ = _validate_launch_command(args)

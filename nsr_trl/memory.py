@@ -11,8 +11,11 @@ from typing import Any
 
 GIB = 2**30
 
-HEAD_TILE = 4096 * 32768
-"""Logits that TRL's fused LM head holds at once: tokens x vocabulary."""
+HEAD_TOKENS, HEAD_VOCABULARY = 4096, 32768
+"""Tile of logits that TRL's fused LM head holds at once, however small the vocabulary."""
+
+HEAD_TEMPORARIES = 7
+"""Further float32 tiles that it needs where there is no Triton."""
 
 DEEPSPEED_BUCKET = 500_000_000
 """Elements of DeepSpeed's bucket for the gradients of a reduction."""
@@ -182,6 +185,7 @@ def estimate_memory(
     vllm_bytes: float = 0.0,
     vllm_tensor_parallel_size: int = 1,
     vllm_sleeps: bool = False,
+    has_triton: bool = True,
 ) -> MemoryEstimate:
     """
     Estimates what an update and a generation take of one GPU. AdamW; attention that holds no T x T matrix.
@@ -213,6 +217,8 @@ def estimate_memory(
             GPUs that share one vLLM.
         vllm_sleeps (`bool`, *optional*, defaults to `False`):
             Whether vLLM gives it back during the update.
+        has_triton (`bool`, *optional*, defaults to `True`):
+            Whether log-probabilities are computed by TRL's kernels; `False` on a CPU.
 
     Returns:
         [`MemoryEstimate`]
@@ -249,20 +255,21 @@ def estimate_memory(
     elif sharding == "ddp":
         buffers += gradient_bytes * trained
 
-    layer = num_tokens * _layer_bytes_per_token(shape, stream_bytes, compute_bytes)
-    inputs = num_tokens * shape.num_layers * stream_bytes * shape.hidden_size
-    if gradient_checkpointing:
-        activations = inputs + layer
-    else:
-        activations = shape.num_layers * layer
+    saved, gradient = (num_tokens * size for size in _layer_bytes_per_token(shape, stream_bytes, compute_bytes))
+    inputs = num_tokens * stream_bytes * shape.hidden_size
+    kept = shape.num_layers * (inputs if gradient_checkpointing else saved)
+    layer = saved + gradient if gradient_checkpointing else gradient
+    activations = kept + layer
 
     hidden = num_tokens * shape.hidden_size
-    tile = min(num_tokens, 4096) * min(shape.vocab_size, 32768)
+    rows = min(num_tokens, HEAD_TOKENS)
+    tiles = rows * HEAD_VOCABULARY * compute_bytes
+    if not has_triton:
+        tiles += HEAD_TEMPORARIES * 4 * rows * min(shape.vocab_size, HEAD_VOCABULARY)
     head_weight = 0 if lora_rank is not None else shape.num_embedding * (4 + (gradient_bytes if is_deepspeed else 0))
-    head = hidden * (stream_bytes + 4) + tile * compute_bytes + head_weight
-    kept = inputs if gradient_checkpointing else activations
+    head = hidden * (stream_bytes + 4) + tiles + head_weight
     # the head's backward comes first: of its working set only what exceeds a layer's adds to the peak
-    head = max(0.0, head - (activations - kept))
+    head = max(0.0, head - layer)
 
     return MemoryEstimate(
         weights=weights,
@@ -277,10 +284,10 @@ def estimate_memory(
     )
 
 
-def _layer_bytes_per_token(shape: ModelShape, stream_bytes: int, compute_bytes: int) -> float:
-    """Working set of one layer's forward and backward pass, per token."""
-    h, queries = shape.hidden_size, shape.num_heads * shape.head_dim
+def _layer_bytes_per_token(shape: ModelShape, stream_bytes: int, compute_bytes: int) -> tuple[int, int]:
+    """(Saved for the backward pass, gradients during it) by one layer, per token."""
+    h, queries, i = shape.hidden_size, shape.num_heads * shape.head_dim, shape.intermediate_size
     norms = 2 * (4 + compute_bytes) * h  # float32 inside, an input of the products outside
-    attention = compute_bytes * 6 * queries  # queries, keys and values (expanded), output, and two gradients
-    mlp = compute_bytes * 6 * shape.intermediate_size  # gate, its activation, up, their product, and two gradients
-    return norms + attention + mlp + 2 * stream_bytes * h
+    attention = compute_bytes * 4 * queries  # queries, keys and values (expanded), output
+    mlp = compute_bytes * 4 * i  # gate, its activation, up, their product
+    return norms + attention + mlp + 2 * stream_bytes * h, compute_bytes * 2 * (queries + i)

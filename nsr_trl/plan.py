@@ -1,4 +1,4 @@
-"""The plan of a run, before it starts: arguments and a number of processes go in; schedule and memory come out, as text.
+"""The plan of a run, before it starts: its arguments go in; schedule and memory come out, as text.
 
 Nothing is downloaded but the model's config, where it is not at hand, and nothing is started.
 """
@@ -189,7 +189,7 @@ def format_plan(run: RunArguments, gpu_bytes: float = 80e9) -> str:
         ValueError: If the arguments do not hold together on the number of processes.
     """
     num_processes = count_processes(run)
-    script, args, model = run.preview(num_processes)
+    _, args, _ = run.preview(num_processes)
     schedule = make_schedule(args, num_processes, num_problems_without_loading(run))
     path, config = find_accelerate_config(run)
 
@@ -205,8 +205,8 @@ def format_plan(run: RunArguments, gpu_bytes: float = 80e9) -> str:
         "schedule",
         f"  a generation       {schedule.num_prompts:,} prompts x {schedule.num_generations} completions "
         f"= {schedule.num_prompts * schedule.num_generations:,} rows",
-        f"  trained on in      {schedule.optimizer_steps:g} optimizer steps of {schedule.rows_per_optimizer_step:,} rows "
-        f"({schedule.rows_per_optimizer_step / schedule.num_generations:g} prompts), "
+        f"  trained on in      {schedule.optimizer_steps:g} optimizer steps of "
+        f"{schedule.rows_per_optimizer_step:,} rows ({schedule.rows_per_optimizer_step / schedule.num_generations:g} prompts), "
         + ("off-policy after the first" if schedule.optimizer_steps > 1 else "on-policy"),
         f"  an optimizer step  {schedule.micro_steps:,} micro-steps of {schedule.rows_per_micro_step} rows "
         f"on each of {num_processes} processes",
@@ -216,7 +216,9 @@ def format_plan(run: RunArguments, gpu_bytes: float = 80e9) -> str:
     epochs = "" if schedule.num_epochs is None else f", {schedule.num_epochs:.1f} passes over the problems"
     if schedule.max_steps:
         generations = schedule.max_steps / schedule.optimizer_steps
-        lines.append(f"  the run            {schedule.max_steps:,} optimizer steps, {generations:g} generations{epochs}")
+        lines.append(
+            f"  the run            {schedule.max_steps:,} optimizer steps, {generations:g} generations{epochs}"
+        )
     else:
         lines.append(f"  the run            {schedule.num_epochs:g} passes over the problems")
     obstacle = args.compaction_obstacle()
@@ -227,7 +229,9 @@ def format_plan(run: RunArguments, gpu_bytes: float = 80e9) -> str:
     if estimate is None:
         lines.append(f"memory: no estimate, the config of {run.values['model_name_or_path']} is not at hand")
         return "\n".join(lines)
-    lines.append(f"memory of each process, estimated (a GPU of {gpu_bytes / 1e9:.0f} GB has {gpu_bytes / GIB:.1f} GiB)")
+    lines.append(
+        f"memory of each process, estimated (a GPU of {gpu_bytes / 1e9:.0f} GB has {gpu_bytes / GIB:.1f} GiB)"
+    )
     lines += [f"  {name:<12} {size / GIB:8.2f} GiB" for name, size in estimate.rows()]
     if not args.use_cpu or not run.values["use_cpu"]:
         fits = "fits" if estimate.peak < 0.95 * gpu_bytes else "DOES NOT FIT"

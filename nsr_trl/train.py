@@ -91,8 +91,8 @@ def check_that_a_model_is_saved(args: SignedRewardConfig) -> None:
     """
     Refuses settings under which a run would end without a model that can be loaded.
 
-    With ZeRO-3 and without `zero3_save_16bit_model`, transformers saves shards in DeepSpeed's own format in the place of
-    the model; under FSDP with any state dict but the full one, `save_model` writes nothing at all.
+    With ZeRO-3 and without `zero3_save_16bit_model`, transformers saves shards in DeepSpeed's own format in the place
+    of the model; under FSDP with any state dict but the full one, `save_model` writes nothing at all.
 
     Raises:
         ValueError: If the settings are such.
@@ -104,8 +104,8 @@ def check_that_a_model_is_saved(args: SignedRewardConfig) -> None:
         if gathers is not True:
             raise ValueError(
                 f"ZeRO-3 must gather the weights to save a model; got {setting}={gathers!r}, which leaves shards that "
-                "from_pretrained cannot load. Set zero3_save_16bit_model: true in the accelerate config, or that field "
-                "in DeepSpeed's, or use --accelerate_config zero3."
+                "from_pretrained cannot load. Set zero3_save_16bit_model: true in the accelerate config, or that "
+                "field in DeepSpeed's, or use --accelerate_config zero3."
             )
     if os.environ.get("ACCELERATE_USE_FSDP") == "true":
         kind = FullyShardedDataParallelPlugin().state_dict_type.name

@@ -19,17 +19,21 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "evaluation.records",
         "evaluation.results",
         "quickstart.problems",
+        "memory",
         "resources",
     ),
     # 1: torch only, not each other
     ("objective", "metrics", "compaction"),
     # 2: adapters, one foreign library each
-    ("config", "data", "rewards", "card", "evaluation.samplers", "evaluation.plots", "quickstart.model"),
+    ("config", "data", "recipe", "rewards", "card", "evaluation.samplers", "evaluation.plots", "quickstart.model"),
     # 3: assemblies
-    ("trainer", "evaluation.runner", "grading"),
-    # 4: doors
-    ("quickstart.run",),
-    # 5 and 6: the command, which imports inside the chosen command
+    ("trainer", "evaluation.runner", "grading", "arguments"),
+    # 4 and 5: a run before it starts
+    ("plan",),
+    ("launch",),
+    # 6: doors
+    ("quickstart.run", "train", "doctor"),
+    # 7 and 8: the command, which imports inside the chosen command
     ("cli",),
     ("__main__",),
 )
