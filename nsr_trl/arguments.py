@@ -154,7 +154,7 @@ class RunArguments:
         values = self._schedule(num_processes) | {"use_cpu": True}
 
         class Preview(SignedRewardConfig):
-            world_size = property(lambda self: num_processes)  # type: ignore[assignment]
+            world_size = property(lambda self: num_processes)
 
         classes = (ScriptArguments, Preview, ModelConfig)
         return tuple(cls(**{f.name: values[f.name] for f in fields(cls) if f.init}) for cls in classes)  # type: ignore[return-value]

@@ -267,7 +267,7 @@ def estimate_memory(
     if not has_triton:
         tiles += HEAD_TEMPORARIES * 4 * rows * min(shape.vocab_size, HEAD_VOCABULARY)
     head_weight = 0 if lora_rank is not None else shape.num_embedding * (4 + (gradient_bytes if is_deepspeed else 0))
-    head = hidden * (stream_bytes + 4) + tiles + head_weight
+    head = float(hidden * (stream_bytes + 4) + tiles + head_weight)
     # the head's backward comes first: of its working set only what exceeds a layer's adds to the peak
     head = max(0.0, head - layer)
 

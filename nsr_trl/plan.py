@@ -206,7 +206,8 @@ def format_plan(run: RunArguments, gpu_bytes: float = 80e9) -> str:
         f"  a generation       {schedule.num_prompts:,} prompts x {schedule.num_generations} completions "
         f"= {schedule.num_prompts * schedule.num_generations:,} rows",
         f"  trained on in      {schedule.optimizer_steps:g} optimizer steps of "
-        f"{schedule.rows_per_optimizer_step:,} rows ({schedule.rows_per_optimizer_step / schedule.num_generations:g} prompts), "
+        f"{schedule.rows_per_optimizer_step:,} rows "
+        f"({schedule.rows_per_optimizer_step / schedule.num_generations:g} prompts), "
         + ("off-policy after the first" if schedule.optimizer_steps > 1 else "on-policy"),
         f"  an optimizer step  {schedule.micro_steps:,} micro-steps of {schedule.rows_per_micro_step} rows "
         f"on each of {num_processes} processes",
