@@ -74,6 +74,10 @@ def train(script: ScriptArguments, args: SignedRewardConfig, model: ModelConfig)
     say = trainer.accelerator.print  # the main process alone
     say(f"Training {model.model_name_or_path} on {len(problems):,} problems: {trainer.signed_objective.formula}.")
     result = trainer.train(resume_from_checkpoint=_checkpoint(args.resume_from_checkpoint))
+    if trainer.stopped_by_signal:
+        say(f"Stopped by SIGTERM after {trainer.state.global_step} optimizer steps.")
+        say("Go on with the same command and --resume_from_checkpoint true")
+        return trainer
     trainer.save_model()
     trainer.create_model_card(dataset_name=script.dataset)
     if args.push_to_hub:

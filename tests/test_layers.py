@@ -25,7 +25,17 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # 1: torch only, not each other
     ("objective", "metrics", "compaction"),
     # 2: adapters, one foreign library each
-    ("config", "data", "recipe", "rewards", "card", "evaluation.samplers", "evaluation.plots", "quickstart.model"),
+    (
+        "config",
+        "data",
+        "recipe",
+        "rewards",
+        "card",
+        "checkpoints",
+        "evaluation.samplers",
+        "evaluation.plots",
+        "quickstart.model",
+    ),
     # 3: assemblies
     ("trainer", "evaluation.runner", "grading", "arguments"),
     # 4 and 5: a run before it starts

@@ -75,6 +75,23 @@ def test_torchrun_applies_the_accelerate_config_of_the_recipe(tmp_path):
     loaded(tmp_path / "out")
 
 
+@pytest.mark.slow
+def test_sigterm_to_the_launcher_saves_a_checkpoint_and_leaves(tmp_path):
+    arguments = ("--config", "quickstart", *SMALL, "--output_dir", tmp_path / "out", "--max_steps", "1000")
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-m", "nsr_trl", "train", *map(str, arguments)]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    for line in process.stdout:
+        if "'loss'" in line:
+            break
+    process.terminate()
+    printed, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert "Stopped by SIGTERM after" in printed
+    (checkpoint,) = (tmp_path / "out").glob("checkpoint-*")
+    assert state(checkpoint)["global_step"] >= 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
