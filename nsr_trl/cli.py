@@ -147,6 +147,7 @@ def _check_golds(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
 
 
 def _train(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     from .launch import launch
@@ -157,6 +158,8 @@ def _train(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         parser.error(str(error))
     except ChildFailedError as error:  # it has printed its own traceback
         sys.exit(error.get_first_failure()[1].exitcode)
+    except SignalException as error:  # the run has saved and said so
+        sys.exit(128 + error.sigval)
 
 
 def _recipes(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:

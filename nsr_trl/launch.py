@@ -1,17 +1,14 @@
 """`nsr-trl train`: resolve the arguments, check them for the number of processes that will run, start those.
 
-The launcher is accelerate's. A single process takes the place of this one, so that signals reach it. Several are started
-by torchrun, which would kill them 30 seconds after SIGTERM: long before a large model has finished the optimizer step after
-which it saves. Here SIGTERM is passed on, and they leave when they are done.
+The launcher is accelerate's. A single process takes the place of this one, so that signals reach it. Several are
+started by torchrun, which passes SIGTERM on and then kills: later than it would by itself, so that the optimizer step after
+which a run saves can end.
 """
 
 import argparse
 import os
-import signal
 from collections.abc import Sequence
-from typing import Any
 
-import psutil
 from accelerate.commands.launch import _validate_launch_command, launch_command, launch_command_parser
 from accelerate.utils import prepare_deepspeed_cmd_env, prepare_multi_gpu_env, prepare_simple_launcher_cmd_env
 
@@ -20,6 +17,7 @@ from .plan import count_processes, find_accelerate_config, format_plan
 
 
 PROGRAM = "nsr_trl.train"
+SHUTDOWN_SECONDS = "3600"  # from SIGTERM to SIGKILL; torchrun's own 30 end before an optimizer step of a large model
 
 
 def launch(arguments: Sequence[str], is_dry_run: bool = False, gpu_bytes: float = 80e9) -> None:
@@ -48,14 +46,8 @@ def launch(arguments: Sequence[str], is_dry_run: bool = False, gpu_bytes: float 
     if not (args.use_deepspeed or args.use_fsdp or args.multi_gpu) and args.num_processes == 1:
         command, environment = prepare_simple_launcher_cmd_env(args)
         os.execvpe(command[0], command, environment)
-    os.environ["PET_SIGNALS_TO_HANDLE"] = "SIGINT,SIGHUP,SIGQUIT"  # torchrun's option of that name
-    signal.signal(signal.SIGTERM, _pass_on)
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", SHUTDOWN_SECONDS)
     launch_command(args)
-
-
-def _pass_on(number: int, frame: Any) -> None:
-    for child in psutil.Process().children():
-        child.send_signal(number)
 
 
 def launcher_arguments(run: RunArguments, arguments: Sequence[str]) -> argparse.Namespace:
