@@ -1,8 +1,8 @@
 """`nsr-trl train`: resolve the arguments, check them for the number of processes that will run, start those.
 
 The launcher is accelerate's. A single process takes the place of this one, so that signals reach it. Several are
-started by torchrun, which passes SIGTERM on and then kills: later than it would by itself, so that the optimizer step after
-which a run saves can end.
+started by torchrun, which passes SIGTERM on and then kills: later than it would by itself, so that the optimizer step
+after which a run saves can end.
 """
 
 import argparse

@@ -275,7 +275,7 @@ def estimate_memory(
         weights=weights,
         gradients=gradients,
         optimizer=optimizer,
-        reference=2 * n / splits[0] if has_reference and lora_rank is None else 0.0,
+        reference=weight_bytes * n / splits[0] if has_reference and lora_rank is None else 0.0,
         buffers=buffers,
         activations=activations,
         head=head,

@@ -175,3 +175,22 @@ def test_flags_that_only_train_and_doctor_pass_on_are_refused_elsewhere(capsys):
         main(["recipes", "--num_processes", "4"])
     assert ended.value.code == 2
     assert "unrecognized arguments" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--config", "quickstrat"], "Did you mean 'quickstart'"),
+        (["--config", "quickstart", "--learning_rat", "1"], "Did you mean '--learning_rate'"),
+        (["--config", "quickstart", "--objective", "nrs"], "invalid choice: 'nrs'"),
+        (["--config", "quickstart", "--num_processes", "3"], "3 processes x per_device_train_batch_size=64 are 192"),
+        (["--config", "quickstart", "--accelerate_config", "fsdp2"], "FSDP needs GPUs"),
+    ],
+)
+def test_train_refuses_with_a_sentence_before_a_process_starts(arguments, sentence, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["train", *arguments])
+    assert ended.value.code == 2
+    assert sentence in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -91,19 +91,3 @@ def test_sigterm_to_the_launcher_saves_a_checkpoint_and_leaves(tmp_path):
     assert "Stopped by SIGTERM after" in printed
     (checkpoint,) = (tmp_path / "out").glob("checkpoint-*")
     assert state(checkpoint)["global_step"] >= 1
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (["--learning_rat", "1"], "Did you mean '--learning_rate'"),
-        (["--objective", "nrs"], "invalid choice: 'nrs'"),
-        (["--num_processes", "3"], "3 processes x per_device_train_batch_size=8 are 24 rows"),
-    ],
-)
-def test_a_bad_argument_ends_with_its_sentence_before_a_process_starts(arguments, sentence, tmp_path):
-    done = run("--config", "quickstart", *SMALL, "--output_dir", tmp_path / "out", *arguments)
-    assert done.returncode == 2
-    assert sentence in done.stderr
-    assert "Traceback" not in done.stderr
-    assert not (tmp_path / "out").exists()
