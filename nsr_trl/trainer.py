@@ -154,6 +154,7 @@ class SignedRewardTrainer(GRPOTrainer):
         self._totals: dict[str, dict[str, list[float]]] = {
             mode: defaultdict(lambda: [0.0, 0.0]) for mode in ("train", "eval")
         }
+        self._run_totals: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])  # of the training so far
         self._token_totals: Tensor | None = None  # (metrics, 2), this rank's part of an optimizer step
         self._inner_seconds = 0.0  # of the phases inside the one that is being timed
         self._scored_inputs: list[dict] = []  # the examples of the rollout under way
@@ -272,6 +273,7 @@ class SignedRewardTrainer(GRPOTrainer):
             "seen_correct": self._seen_correct,
             "entropy": [self.entropy_coef, self._last_world_entropy],
             "totals": dict(self._totals["train"]),
+            "run_totals": dict(self._run_totals),
             "metrics": dict(self._metrics["train"]),
         }
         save_rank_state(output_dir, self.accelerator.process_index, state)
@@ -294,6 +296,7 @@ class SignedRewardTrainer(GRPOTrainer):
         self._seen_correct = state["seen_correct"]
         self.entropy_coef, self._last_world_entropy = state["entropy"]
         self._totals["train"].update(state["totals"])
+        self._run_totals.update(state["run_totals"])
         self._metrics["train"].update(state["metrics"])
 
     @property
@@ -637,9 +640,12 @@ class SignedRewardTrainer(GRPOTrainer):
     def _add(self, sums: Mapping[str, Sequence]) -> None:
         """Adds sums and counts, over all ranks, to what the next `log` reports."""
         for name, (total, count) in sums.items():
-            entry = self._totals[self._mode][name]
-            entry[0] += float(total)
-            entry[1] += float(count)
+            entries = [self._totals[self._mode][name]]
+            if self._mode == "train":
+                entries.append(self._run_totals[name])
+            for entry in entries:
+                entry[0] += float(total)
+                entry[1] += float(count)
 
     def _any_rank(self, claim: bool) -> bool:
         """Whether any rank says so."""
