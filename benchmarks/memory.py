@@ -110,11 +110,13 @@ def measure(shape, num_tokens, checkpointing, is_bf16, with_head):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument("--tokens", type=int, nargs="+", default=[2048])
+    parser.add_argument("--parts", nargs="+", default=["layers", "all"], choices=["layers", "all"])
     parser.add_argument("--sizes", nargs="+", default=list(SHAPES), choices=list(SHAPES))
     arguments = parser.parse_args()
     print(f"{'size':>5} {'tokens':>6} {'part':<6}  checkpointing  compute   measured   estimated  difference")
     for name, num_tokens in itertools.product(arguments.sizes, arguments.tokens):
-        for with_head, (checkpointing, is_bf16) in itertools.product((False, True), SETTINGS):
+        for part, (checkpointing, is_bf16) in itertools.product(arguments.parts, SETTINGS):
+            with_head = part == "all"
             shape = SHAPES[name]
             measured = measure(shape, num_tokens, checkpointing, is_bf16, with_head)
             estimate = estimate_memory(
@@ -128,7 +130,7 @@ def main():
             if not with_head and not shape.is_tied:  # the head is there and gets no gradient
                 estimated -= 12 * shape.num_embedding
             print(
-                f"{name:>5} {num_tokens:>6} {'all' if with_head else 'layers':<6}  {checkpointing!s:<13}  "
+                f"{name:>5} {num_tokens:>6} {part:<6}  {checkpointing!s:<13}  "
                 f"{'bf16' if is_bf16 else 'fp32':<7} {measured / MIB:8.1f} M  {estimated / MIB:8.1f} M  "
                 f"{estimated / measured - 1:+9.1%}",
                 flush=True,

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from accelerate.commands.launch import _validate_launch_command, launch_command, launch_command_parser
 from accelerate.utils import prepare_deepspeed_cmd_env, prepare_multi_gpu_env, prepare_simple_launcher_cmd_env
 
-from .arguments import RunArguments, parse
+from .arguments import RunArguments, parse, resolve_model
 from .plan import count_processes, find_accelerate_config, format_plan
 
 
@@ -37,6 +37,7 @@ def launch(arguments: Sequence[str], is_dry_run: bool = False, gpu_bytes: float 
         torch.distributed.elastic.multiprocessing.errors.ChildFailedError: If a process of several failed.
     """
     run = parse(arguments, "nsr-trl train")
+    resolve_model(run.values["model_name_or_path"])
     if is_dry_run:
         print(format_plan(run, gpu_bytes))
         return

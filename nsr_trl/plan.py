@@ -234,7 +234,7 @@ def format_plan(run: RunArguments, gpu_bytes: float = 80e9) -> str:
         f"memory of each process, estimated (a GPU of {gpu_bytes / 1e9:.0f} GB has {gpu_bytes / GIB:.1f} GiB)"
     )
     lines += [f"  {name:<12} {size / GIB:8.2f} GiB" for name, size in estimate.rows()]
-    if not args.use_cpu or not run.values["use_cpu"]:
+    if not run.values["use_cpu"]:
         fits = "fits" if estimate.peak < 0.95 * gpu_bytes else "DOES NOT FIT"
         lines.append(f"  it {fits}")
     return "\n".join(lines)

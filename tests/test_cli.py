@@ -172,7 +172,7 @@ def test_a_dry_run_starts_nothing(capsys, tmp_path, monkeypatch):
 
 def test_flags_that_only_train_and_doctor_pass_on_are_refused_elsewhere(capsys):
     with pytest.raises(SystemExit) as ended:
-        main(["recipes", "--num_processes", "4"])
+        main(["quickstart", "--num_processes", "4"])
     assert ended.value.code == 2
     assert "unrecognized arguments" in capsys.readouterr().err
 
@@ -184,7 +184,8 @@ def test_flags_that_only_train_and_doctor_pass_on_are_refused_elsewhere(capsys):
         (["--config", "quickstart", "--learning_rat", "1"], "Did you mean '--learning_rate'"),
         (["--config", "quickstart", "--objective", "nrs"], "invalid choice: 'nrs'"),
         (["--config", "quickstart", "--num_processes", "3"], "3 processes x per_device_train_batch_size=64 are 192"),
-        (["--config", "quickstart", "--accelerate_config", "fsdp2"], "FSDP needs GPUs"),
+        (["--config", "quickstart", "--accelerate_config", "fsdp2", "--num_processes", "2"], "FSDP needs GPUs"),
+        ([], "A run needs a model"),
     ],
 )
 def test_train_refuses_with_a_sentence_before_a_process_starts(arguments, sentence, capsys, tmp_path, monkeypatch):
