@@ -16,8 +16,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "verifier.*",
         "evaluation.pass_at_k",
+        "evaluation.presets",
         "evaluation.records",
         "evaluation.results",
+        "evaluation.comparison",
+        "evaluation.runs",
+        "dynamics",
         "quickstart.problems",
         "memory",
         "resources",
@@ -33,17 +37,22 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "card",
         "checkpoints",
         "evaluation.samplers",
+        "evaluation.tally",
         "evaluation.plots",
+        "evaluation.viewer",
         "quickstart.model",
     ),
-    # 3: assemblies
-    ("trainer", "evaluation.runner", "grading", "arguments"),
-    # 4 and 5: a run before it starts
+    # 3: what the trainer and a command share
+    ("run_card",),
+    # 4: assemblies
+    ("trainer", "evaluation.runner", "evaluation.merge", "grading", "arguments"),
+    # 5 and 6: a run before it starts
     ("plan",),
     ("launch",),
-    # 6: doors
+    # 7: doors
     ("quickstart.run", "train", "doctor"),
-    # 7 and 8: the command, which imports inside the chosen command
+    # 8 to 10: the command, which imports inside the chosen command
+    ("commands.*",),
     ("cli",),
     ("__main__",),
 )
