@@ -6,10 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from nsr_trl.resources import resource
 
 
 pytestmark = pytest.mark.distributed
@@ -65,6 +68,16 @@ def test_zero3_saves_a_model_that_loads_and_a_checkpoint_that_resumes(tmp_path):
     assert "4 optimizer steps in" in printed
     assert [row["step"] for row in state(tmp_path / "out" / "checkpoint-4")["log_history"]] == [1, 2, 3, 4]
     loaded(tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_fsdp2_saves_a_whole_model_that_loads(tmp_path):
+    launch = ("-m", "accelerate.commands.launch", "--config_file", resource("accelerate_configs", "fsdp2.yaml"))
+    script = Path(__file__).with_name("fsdp_on_a_cpu.py")
+    program = (*launch, "--num_processes", "2", "--mixed_precision", "no", "--main_process_port", "0", script)
+    trained(tmp_path / "out", "--max_steps", 2, "--save_steps", 2, program=tuple(map(str, program)))
+    assert (tmp_path / "out" / "checkpoint-2" / "pytorch_model_fsdp.bin").exists()
+    assert "5" in loaded(tmp_path / "out")[1]
 
 
 @pytest.mark.slow
