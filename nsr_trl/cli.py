@@ -5,12 +5,16 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
+<<<<<<< HEAD
 from .commands import card, evaluate, results, train
+=======
+from .commands import card, evaluate, results
+from .commands.evaluate import GRADERS
+>>>>>>> main
 
 
 OBJECTIVES = ("psr", "nsr", "w_reinforce", "reinforce", "grpo")  # a copy: the table itself stands behind torch
-GRADERS = ("default", "paper", "paper-competition")  # copies as well, for a quick --help
-FALLBACKS = ("answer is", "last number")
+FALLBACKS = ("answer is", "last number")  # a copy as well, for a quick --help
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -11,14 +11,12 @@ import pytest
 from transformers import AutoTokenizer
 
 from nsr_trl.cli import main
-from nsr_trl.commands.evaluate import GRADERS
 from nsr_trl.data import PROMPT_TEMPLATES, Problem
 from nsr_trl.evaluation.presets import PRESETS
 from nsr_trl.evaluation.records import RunFolder, read_problems, read_samples
 from nsr_trl.evaluation.results import Evaluation
 from nsr_trl.quickstart.model import model_path
 from nsr_trl.quickstart.problems import generate_problems
-from nsr_trl.verifier.verify import GRADERS as verifier_graders
 
 
 FORK = multiprocessing.get_context("fork")
@@ -228,9 +226,8 @@ def test_a_full_disk_ends_the_run_with_a_sentence_and_it_resumes_with_room(refus
 # --- presets ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_presets_name_templates_that_exist_and_the_graders_are_the_verifiers():
+def test_the_presets_name_templates_that_exist():
     assert {preset.template for preset in PRESETS.values()} <= PROMPT_TEMPLATES.keys()
-    assert verifier_graders == GRADERS
 
 
 def test_a_preset_sets_the_papers_parameters_and_flags_override_it(evaluate):

@@ -137,6 +137,8 @@ def run_evaluate(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
             _print(name, evaluation)
     except (ValueError, OSError, ImportError, MemoryError) as error:
         parser.error(str(error))
+    except KeyboardInterrupt:
+        parser.exit(130, "\nStopped; the same command resumes where it was.\n")
     print(f"\nThe samples and summaries are in {args.output_dir}/")
 
 

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -232,7 +232,7 @@ def read_samples(folder: str | Path, with_completions: bool = True) -> Iterator[
     path = Path(folder) / SAMPLES
     if not path.exists():
         return
-    read = _read if with_completions else _read_head
+    read = _read if with_completions else partial(_read_head, values=_Values())
     with path.open("rb", buffering=2**18) as lines:
         for number, line in enumerate(lines, start=1):
             if line[-1] != _NEWLINE:
@@ -263,18 +263,20 @@ def _read(line: bytes) -> Sample:
     return Sample(**json.loads(line))
 
 
-def _read_head(line: bytes) -> Sample:
+class _Values(dict[bytes, Any]):
+    """JSON values by their text, each parsed once: answers repeat, and so do the other fields."""
+
+    def __missing__(self, text: bytes) -> Any:
+        value = self[text] = json.loads(text)
+        return value
+
+
+def _read_head(line: bytes, values: _Values) -> Sample:
     head = _HEAD.match(line)
     if head is None:  # written by another program
         return replace(_read(line), completion="")
-    id, index, outcome, answer, reason, num_tokens, truncated = map(_value, head.groups())
+    id, index, outcome, answer, reason, num_tokens, truncated = map(values.__getitem__, head.groups())
     return Sample(id, index, "", outcome, answer, reason, num_tokens, truncated)
-
-
-@lru_cache(2**16)
-def _value(text: bytes) -> Any:
-    """Answers repeat, and so do the other texts."""
-    return json.loads(text)
 
 
 def _line(sample: Sample) -> str:

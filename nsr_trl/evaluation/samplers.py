@@ -77,8 +77,9 @@ class Completion:
 class Sampler(Protocol):
     """What an evaluation asks of a source of completions."""
 
-    tokenizer: PreTrainedTokenizerBase | None
-    """Tells whether the model has a chat template and adds a BOS token itself; `None` where a server knows."""
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase | None:
+        """Tells whether the model has a chat template and adds a BOS token itself; `None` where a server knows."""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -94,6 +95,14 @@ class Batched(Protocol):
 
     def batches(self, requests: Sequence[Request]) -> Iterator[list[Request]]:
         """Cuts requests into batches. If one of a batch is asked for, so are the others, recorded or not."""
+
+
+def tokenize(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[int]:
+    """Token ids of a prompt: a conversation through the chat template, a plain text with special tokens."""
+    if isinstance(prompt, str):
+        return tokenizer(prompt).input_ids
+    encoding = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=True, return_dict=True)
+    return cast(BatchEncoding, encoding).input_ids
 
 
 class TransformersSampler:
@@ -132,7 +141,7 @@ class TransformersSampler:
         batch_size: int = 256,
     ) -> None:
         self.model = model
-        self.tokenizer: PreTrainedTokenizerBase | None = tokenizer
+        self.tokenizer = tokenizer
         self.max_new_tokens = max_new_tokens
         self.temperature = temperature
         self.top_p = top_p
@@ -220,16 +229,7 @@ class TransformersSampler:
 
     def _prompt_ids(self, requests: Sequence[Request]) -> dict[str, list[int]]:
         prompts = {request.problem_id: request.prompt for request in requests}
-        return {problem_id: self._tokenize(prompt) for problem_id, prompt in prompts.items()}
-
-    def _tokenize(self, prompt: Prompt) -> list[int]:
-        assert self.tokenizer is not None
-        if isinstance(prompt, str):
-            return self.tokenizer(prompt).input_ids
-        encoding = self.tokenizer.apply_chat_template(
-            prompt, add_generation_prompt=True, tokenize=True, return_dict=True
-        )
-        return cast(BatchEncoding, encoding).input_ids
+        return {problem_id: tokenize(self.tokenizer, prompt) for problem_id, prompt in prompts.items()}
 
     def _sample_batch(self, batch: list[Request], prompt_ids: list[list[int]], seed: int) -> list[Completion]:
         config = self._generation_config()
@@ -274,7 +274,6 @@ class TransformersSampler:
         return processors
 
     def _generation_config(self) -> GenerationConfig:
-        assert self.tokenizer is not None
         eos_token_id = self.model.generation_config.eos_token_id
         if eos_token_id is None:
             eos_token_id = self.tokenizer.eos_token_id
@@ -296,7 +295,6 @@ class TransformersSampler:
         ends = [position for position, token in enumerate(ids) if token in eos_token_ids]
         if ends:
             ids = ids[: ends[0] + 1]
-        assert self.tokenizer is not None
         text = cast(str, self.tokenizer.decode(ids, skip_special_tokens=True))
         return Completion(request, text, num_tokens=len(ids), truncated=not ends)
 
