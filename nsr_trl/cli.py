@@ -5,12 +5,8 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
-<<<<<<< HEAD
 from .commands import card, evaluate, results, train
-=======
-from .commands import card, evaluate, results
 from .commands.evaluate import GRADERS
->>>>>>> main
 
 
 OBJECTIVES = ("psr", "nsr", "w_reinforce", "reinforce", "grpo")  # a copy: the table itself stands behind torch
