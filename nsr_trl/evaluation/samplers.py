@@ -4,7 +4,8 @@ B requests per batch, T prompt tokens, N new tokens.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
@@ -69,6 +70,33 @@ class Sampler(Protocol):
 
     def sample(self, requests: Sequence[Request], seed: int) -> Iterator[list[Completion]]:
         """Answers every request, in any order, yielding completions as they are finished."""
+
+
+def request_seed(request: Request, seed: int) -> int:
+    """A seed of 31 bits for one request alone, so that it is answered alike in whatever company it is sampled."""
+    key = f"{seed}/{request.problem_id}/{request.sample_index}"
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4]) >> 1
+
+
+def tokenize(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[int]:
+    """Token ids of a prompt: a conversation through the chat template, a plain text with special tokens."""
+    if isinstance(prompt, str):
+        return tokenizer(prompt).input_ids
+    encoding = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=True, return_dict=True)
+    return cast(BatchEncoding, encoding).input_ids
+
+
+def paced(batches: Iterable[list[Completion]], seconds: float = 0.5) -> Iterator[list[Completion]]:
+    """Joins lists that come in quick succession: soon enough to be verified meanwhile, long enough to be written."""
+    gathered: list[Completion] = []
+    handed_on = time.monotonic()
+    for batch in batches:
+        gathered += batch
+        if gathered and time.monotonic() - handed_on >= seconds:
+            yield gathered
+            gathered, handed_on = [], time.monotonic()
+    if gathered:
+        yield gathered
 
 
 class TransformersSampler:
@@ -139,20 +167,12 @@ class TransformersSampler:
             `list[Completion]`: the completions of a batch.
         """
         prompts = {request.problem_id: request.prompt for request in requests}
-        prompt_ids = {problem_id: self._tokenize(prompt) for problem_id, prompt in prompts.items()}
+        prompt_ids = {problem_id: tokenize(self.tokenizer, prompt) for problem_id, prompt in prompts.items()}
         # longest first: little padding, and memory runs out in the first batch or never
         ordered = sorted(requests, key=lambda request: len(prompt_ids[request.problem_id]), reverse=True)
         for start in range(0, len(ordered), self.batch_size):
             batch = ordered[start : start + self.batch_size]
             yield self._sample_batch(batch, [prompt_ids[request.problem_id] for request in batch], seed)
-
-    def _tokenize(self, prompt: Prompt) -> list[int]:
-        if isinstance(prompt, str):
-            return self.tokenizer(prompt).input_ids
-        encoding = self.tokenizer.apply_chat_template(
-            prompt, add_generation_prompt=True, tokenize=True, return_dict=True
-        )
-        return cast(BatchEncoding, encoding).input_ids
 
     def _sample_batch(self, batch: list[Request], prompt_ids: list[list[int]], seed: int) -> list[Completion]:
         config = self._generation_config()
