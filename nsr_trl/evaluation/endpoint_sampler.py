@@ -97,6 +97,8 @@ class EndpointSampler:
         self.tokenizer = tokenizer
         self._session = http.Session()
         self._session.mount(self.base_url, HTTPAdapter(max_retries=RETRIES, pool_maxsize=max_concurrency))
+        # asked first: a wrong address is told at once
+        self._session.mount(self.base_url + "/models", HTTPAdapter(max_retries=RETRIES.new(total=2)))
         if api_key := api_key or os.environ.get("OPENAI_API_KEY"):
             self._session.headers["Authorization"] = f"Bearer {api_key}"
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets up an environment in which vLLM runs without a GPU, with this package in it: tests/vllm/setup.sh VENV
+# Sets up an environment in which vLLM runs without a GPU, with this package in it: tests/with_vllm/setup.sh VENV
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 venv=$1
