@@ -40,6 +40,7 @@ def main() -> None:
                 num_windows=num_windows,
                 rows_per_micro_batch=ROWS_PER_MICRO_BATCH,
                 max_tokens=ROWS_PER_MICRO_BATCH * (PROMPT + LIMIT),
+                is_packed=False,
                 fill_in_order=False,
             )
             seconds = time.perf_counter() - start

@@ -5,8 +5,9 @@ What an update costs: the same completions and rewards through TRL's `GRPOTraine
 
 A seeded rollout deals completions of log-normal length (mean a quarter of `--limit`, at most `--limit`) and rewards at
 a given correct ratio. Nothing is generated, so a step is the update: old log-probs where the schedule is off-policy,
-forward, backward, optimizer. Every contender runs in a process of its own and the contenders take turns (A B A B). The
-figures are medians over all generations but the first of each process: seconds per optimizer step, and peak memory.
+forward, backward, optimizer. With `--generate` the model writes the completions, and a step is a whole one. Every
+contender runs in a process of its own and the contenders take turns (A B A B). The figures are medians over all
+generations but the first of each process: seconds per optimizer step, and peak memory.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 
+import torch
 from datasets import Dataset
 from step_time import StepTimes
 from transformers import PrinterCallback
@@ -54,8 +56,8 @@ def run(job: dict) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         settings = {
             "output_dir": folder,
-            "use_cpu": True,
-            "bf16": False,
+            "use_cpu": not torch.cuda.is_available(),
+            "bf16": torch.cuda.is_available(),
             "gradient_checkpointing": False,
             "per_device_train_batch_size": job["rows"],
             "gradient_accumulation_steps": ACCUMULATION,
@@ -72,8 +74,8 @@ def run(job: dict) -> dict:
             reward,
             GRPOConfig(**settings) if is_trl else SignedRewardConfig(objective=job["objective"], **settings),
             Dataset.from_dict({"prompt": [f"What is {n}+{n}?" for n in range(512)]}),
-            rollout_func=rollout,
             callbacks=[times],
+            **({} if job["generate"] else {"rollout_func": rollout}),
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
@@ -82,8 +84,33 @@ def run(job: dict) -> dict:
     per_generation = [sum(seconds[i : i + job["updates"]]) for i in range(0, len(seconds), job["updates"])]
     return {
         "seconds": [value / job["updates"] for value in per_generation],
-        "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "memory_mb": torch.cuda.max_memory_allocated() / 2**20
+        if torch.cuda.is_available()
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
+
+
+def plot(table: list[dict], path: str) -> None:
+    """Bars of the speedup over TRL, a group for each correct ratio."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.5, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    ratios = sorted({row["correct_ratio"] for row in table})
+    names = [name for name in dict.fromkeys(row["contender"] for row in table) if name != "trl"]
+    width = 0.8 / len(names)
+    for index, (name, color) in enumerate(zip(names, ("#0072B2", "#D55E00", "#009E73", "#CC79A7"), strict=False)):
+        found = {row["correct_ratio"]: row["speedup"] for row in table if row["contender"] == name}
+        places = [place + (index - (len(names) - 1) / 2) * width for place in range(len(ratios))]
+        bars = axes.bar(places, [found[ratio] for ratio in ratios], width * 0.9, label=name, color=color)
+        axes.bar_label(bars, fmt="%.1f", fontsize=8)
+    axes.axhline(1, color="0.4", linewidth=0.8)
+    axes.set_xticks(range(len(ratios)), [f"{ratio:.0%} correct" for ratio in ratios])
+    axes.set_ylabel("times as fast as TRL")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, ncols=len(names), loc="upper left", fontsize=8)
+    axes.margins(y=0.2)
+    figure.savefig(path, dpi=200)
 
 
 def main() -> None:
@@ -96,14 +123,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--correct-ratios", type=float, nargs="+", default=[0.2, 0.6, 0.8])
     parser.add_argument("--objectives", nargs="+", default=list(OBJECTIVES))
+    parser.add_argument("--generate", action="store_true", help="let the model write the completions: whole steps")
     parser.add_argument("--json", help="file to write the figures to")
+    parser.add_argument("--plot", help="file to draw the speedups to")
     parser.add_argument("--job", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.job:
         print(json.dumps(run(json.loads(options.job))))
         return
 
-    shared = {name: getattr(options, name) for name in ("model", "limit", "rows", "updates", "steps")}
+    shared = {name: getattr(options, name) for name in ("model", "limit", "rows", "updates", "steps", "generate")}
     figures: dict[tuple[float, str], dict[str, list[float]]] = {}
     for _ in range(options.rounds):
         for ratio in options.correct_ratios:
@@ -128,6 +157,8 @@ def main() -> None:
         table.append(
             {"correct_ratio": ratio, "contender": name, "seconds": median, "speedup": speedup, "memory_mb": memory}
         )
+    if options.plot:
+        plot(table, options.plot)
     if options.json:
         with open(options.json, "w") as file:
             json.dump({"options": vars(options), "figures": table}, file, indent=2)

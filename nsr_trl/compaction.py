@@ -7,8 +7,9 @@ plan from the same table, so nothing is communicated here.
 R ranks, S micro-steps in W optimizer windows, B rows per rank and micro-step before compaction: N = R*S*B rows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,6 +60,7 @@ def make_plan(
     num_windows: int,
     rows_per_micro_batch: int,
     max_tokens: int | None,
+    is_packed: bool,
     fill_in_order: bool,
 ) -> Plan:
     """
@@ -86,7 +88,9 @@ def make_plan(
         rows_per_micro_batch (`int`):
             B.
         max_tokens (`int`, *optional*):
-            Tokens of a rank's micro-batch, padding included. `None` keeps B rows in every micro-batch.
+            Tokens of a rank's micro-batch. `None` keeps B rows in every micro-batch.
+        is_packed (`bool`):
+            Whether a micro-batch runs as one sequence, so that its padding takes no place.
         fill_in_order (`bool`):
             Move the rows that train up to the first windows, so that nothing runs in the last ones and no optimizer
             step is taken there. Otherwise every row stays in its window, and a window without rows runs dummies: the
@@ -113,7 +117,9 @@ def make_plan(
             if max_tokens is None:
                 num_rows = rows_per_micro_batch
             else:
-                num_rows = _rows_that_fit(prompt_lengths[rows], completion_lengths[rows], max_tokens, num_ranks)
+                num_rows = _rows_that_fit(
+                    prompt_lengths[rows], completion_lengths[rows], max_tokens, num_ranks, is_packed
+                )
                 # the rest has to fit into the remaining slots, and needs no more places than it has rows
                 num_rows = max(num_rows, -(-len(rows) // (num_ranks * (slots - len(batches)))))
                 num_rows = min(num_rows, -(-len(rows) // num_ranks))
@@ -126,8 +132,12 @@ def make_plan(
     return Plan(micro_steps, len(kept))
 
 
-def _rows_that_fit(prompt_lengths: Tensor, completion_lengths: Tensor, max_tokens: int, num_ranks: int) -> int:
-    """Rows per rank, at least one, of a micro-batch that begins with the first row and is padded to its longest."""
+def _rows_that_fit(
+    prompt_lengths: Tensor, completion_lengths: Tensor, max_tokens: int, num_ranks: int, is_packed: bool
+) -> int:
+    """Rows per rank, at least one, of a micro-batch that begins with the first row."""
+    if is_packed:  # the first rank gets the longest rows
+        return max(int(((prompt_lengths + completion_lengths).cumsum(0) <= max_tokens).sum()), 1)
     most = max(max_tokens // max(int(prompt_lengths[0] + completion_lengths[0]), 1), 1) * num_ranks
     widths = prompt_lengths[:most].cummax(0).values + completion_lengths[:most].cummax(0).values
     places = torch.arange(len(widths)) // num_ranks + 1  # rows per rank when the row at this place is the last
@@ -179,7 +189,7 @@ def cut_micro_batches(rows: Mapping[str, Tensor], indices: Sequence[Tensor | Non
         start += len(numbers)
         batch["prompt_mask"][numbers == DUMMY, -1] = 1  # a row without any attended token has no finite attention
         prompt_width = int(batch["prompt_mask"].sum(1).max())
-        completion_width = max(int(batch["completion_mask"].sum(1).max()), 1)
+        completion_width = max(int(batch["completion_mask"].sum(1).max()), 2)  # TRL reads one column as one per row
         for key, values in batch.items():
             if key.startswith("prompt_"):
                 batch[key] = values[:, -prompt_width:]
@@ -187,3 +197,80 @@ def cut_micro_batches(rows: Mapping[str, Tensor], indices: Sequence[Tensor | Non
                 batch[key] = values[:, :completion_width]
         micro_batches.append(batch)
     return micro_batches
+
+
+def token_shares(
+    plan: Plan, lengths: Tensor, num_windows: int, tokens_per_window: float | None = None
+) -> list[Tensor | None]:
+    """
+    Weights that turn the token means of micro-batches into the token mean of an optimizer window.
+
+    The mean over ranks of the weighted sum over micro-steps is the mean over all tokens that the window trains.
+
+    Args:
+        plan ([`Plan`]):
+            The plan.
+        lengths (`torch.Tensor` of shape `(N,)`):
+            Tokens of each row that the loss counts.
+        num_windows (`int`):
+            W.
+        tokens_per_window (`float`, *optional*):
+            Tokens to divide by instead of those that the window trains.
+
+    Returns:
+        `list[Tensor | None]`:
+            S entries: `None` for a micro-step that no rank runs, or weights of shape `(R,)`.
+
+    Example:
+    ```python
+    >>> plan = Plan([None, torch.tensor([[0], [1]])], num_kept=2)  # row 0 on the first rank, row 1 on the second
+    >>> token_shares(plan, torch.tensor([3, 1]), num_windows=1)  # 2 ranks x 3/4 and 1/4 of the tokens
+    [None, tensor([1.5000, 0.5000])]
+    ```
+    """
+    slots = len(plan.micro_steps) // num_windows
+    counts = [
+        None if rows is None else take_rows(lengths, rows.flatten()).view(rows.shape).sum(1).float()
+        for rows in plan.micro_steps
+    ]
+    shares: list[Tensor | None] = []
+    for start in range(0, len(counts), slots):
+        window = counts[start : start + slots]
+        total = tokens_per_window or max(sum(float(count.sum()) for count in window if count is not None), 1.0)
+        shares += [None if count is None else len(count) * count / total for count in window]
+    return shares
+
+
+def run_unpadded(
+    model: Callable[..., Any], *, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, **kwargs: Any
+) -> Any:
+    """
+    Runs a padded micro-batch as one sequence without padding, for attention that takes sequences of any length.
+
+    Every row begins anew at position 0, by which flash-attention tells the rows apart. The output is as if the model
+    had been called with the padding.
+
+    Args:
+        model (`Callable`):
+            A model whose output has `log_probs` and maybe `entropy`, of the next token, under `labels`.
+        input_ids (`torch.Tensor` of shape `(rows, T)`):
+            Tokens.
+        attention_mask (`torch.Tensor` of shape `(rows, T)`):
+            1 on the tokens of a row, which stand together.
+        labels (`torch.Tensor` of shape `(rows, T)`):
+            Tokens to score, -100 elsewhere and on the first token of a row, which no token comes before.
+        **kwargs:
+            Passed on to the model.
+
+    Returns:
+        The model's output, with `log_probs` and `entropy` of shape `(rows, T - 1)`.
+    """
+    is_token = attention_mask.bool()
+    positions = attention_mask.cumsum(1) - 1
+    flat = {"input_ids": input_ids, "position_ids": positions, "labels": labels}
+    output = model(**{name: values[is_token].unsqueeze(0) for name, values in flat.items()}, **kwargs)
+    for name in ("log_probs", "entropy"):
+        if (found := output.get(name)) is not None:
+            found = torch.nn.functional.pad(found.squeeze(0), (1, 0))  # one for every token, the first included
+            output[name] = found.new_zeros(is_token.shape).masked_scatter(is_token, found)[:, 1:]
+    return output

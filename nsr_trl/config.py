@@ -138,8 +138,6 @@ class SignedRewardConfig(GRPOConfig):
             "beta": self.beta != 0,  # KL on every row
             "loss_type": self.loss_type == "bnpo",  # a token mean per micro-batch
             "top_entropy_quantile": self.top_entropy_quantile < 1,  # a quantile per micro-batch
-            "entropy_coef": self.entropy_coef != 0,  # a mean per micro-batch, of rows without a weight too
-            "use_adaptive_entropy": self.use_adaptive_entropy,
             "router_aux_loss_coef": bool(self.router_aux_loss_coef),
             # an optimizer step has to end where a generation does
             "steps_per_generation": self.steps_per_generation % self.gradient_accumulation_steps != 0

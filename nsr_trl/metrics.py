@@ -34,6 +34,7 @@ METRICS: dict[str, str] = {
     "signed/loss_share/correct": "share of the absolute loss that correct completions carry (clipped losses)",
     "signed/loss_share/incorrect": "share of the absolute loss that incorrect completions carry (clipped losses)",
     "cost/rows": "share of sampled completions that the update runs (compaction)",
+    "cost/tokens": "share of sampled tokens, prompts included, that the update runs (compaction)",
     "cost/micro_steps": "share of micro-steps that the update runs (compaction)",
     "cost/padding": "share of the update's token places that hold padding (compaction)",
     "cost/seconds/generation": "seconds per optimizer step in generation",
@@ -134,7 +135,7 @@ def token_metrics(
 
 
 def cost_metrics(
-    micro_steps: Sequence[Tensor | None], prompt_lengths: Tensor, completion_lengths: Tensor
+    micro_steps: Sequence[Tensor | None], prompt_lengths: Tensor, completion_lengths: Tensor, is_packed: bool = False
 ) -> dict[str, SumCount]:
     """
     What a compacted update costs.
@@ -146,6 +147,8 @@ def cost_metrics(
             Prompt lengths in tokens.
         completion_lengths (`torch.Tensor` of shape `(B,)`):
             Completion lengths in tokens.
+        is_packed (`bool`, *optional*, defaults to `False`):
+            Whether a micro-batch runs as one sequence without padding.
 
     Returns:
         `dict[str, tuple[Tensor, Tensor]]`: scalar sums and counts by metric name.
@@ -159,8 +162,11 @@ def cost_metrics(
         num_rows = num_rows + is_real.sum()
         num_tokens = num_tokens + prompts.sum() + completions.sum()
         num_places = num_places + width.sum() * rows.size(1)
+    if is_packed:
+        num_places = num_tokens
     return {
         "cost/rows": (num_rows, torch.tensor(len(prompt_lengths))),
+        "cost/tokens": (num_tokens, prompt_lengths.sum() + completion_lengths.sum()),
         "cost/micro_steps": (num_run, torch.tensor(len(micro_steps))),
         "cost/padding": (num_places - num_tokens, num_places),
     }

@@ -34,11 +34,12 @@ import torch
 import transformers
 import trl
 from torch import Tensor
+from transformers.utils.generic import is_flash_attention_requested
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import get_config_model_id
 
 from .card import CardFacts, build_card
-from .compaction import DUMMY, cut_micro_batches, make_plan, renumber, take_rows
+from .compaction import DUMMY, cut_micro_batches, make_plan, renumber, run_unpadded, take_rows, token_shares
 from .config import SignedRewardConfig
 from .evaluation.pass_at_k import pass_at_k
 from .metrics import PHASES, POLICY_METRICS, SIGNS, SURROGATE_METRICS, cost_metrics, outcome_metrics, token_metrics
@@ -117,6 +118,9 @@ class SignedRewardTrainer(GRPOTrainer):
             }"""),
     }
 
+    entropy_coef: float  # TRL's, and with `use_adaptive_entropy` its controller's
+    _last_world_entropy: float
+
     # help() and editors show the signature of `GRPOTrainer`
     @functools.wraps(GRPOTrainer.__init__, assigned=(), updated=())  # type: ignore[misc]
     def __init__(
@@ -157,6 +161,9 @@ class SignedRewardTrainer(GRPOTrainer):
             )
         self._outcome_index = self._find_outcome_reward()
         self._compacts = self._decide_compaction()
+        # flash-attention takes rows of any length in one sequence; a recurrent state would run on from row to row
+        is_recurrent = getattr(self.model, "_is_stateful", False)
+        self._unpads = self._compacts and is_flash_attention_requested(self.model.config) and not is_recurrent
         self._token_metrics = POLICY_METRICS + (SURROGATE_METRICS if self.loss_type in CLIPPED_LOSSES else ())
 
     def _find_outcome_reward(self) -> int | None:
@@ -200,8 +207,10 @@ class SignedRewardTrainer(GRPOTrainer):
         if self._compacts and self._mode == "train" and self.signed_objective.weigh is not None:
             _, completion_ids, _, completions, _, extra_fields, _, _ = output
             for row, example in enumerate(self._scored_inputs):
-                example |= {
-                    key: value[row] if isinstance(value, list) else value for key, value in extra_fields.items()
+                example |= {  # as TRL does it a moment later
+                    key: values[row] if isinstance(values, list) else values
+                    for key, values in extra_fields.items()
+                    if not isinstance(values, list) or row < len(values)
                 }
             self._rewards = self._calculate_rewards(self._scored_inputs, prompts, completions, completion_ids)
         return output
@@ -319,51 +328,63 @@ class SignedRewardTrainer(GRPOTrainer):
             max_tokens=(args.max_tokens_per_microbatch or args.per_device_train_batch_size * full_length)
             if self.loss_type in TOKEN_SUM_LOSSES
             else None,
+            is_packed=self._unpads,
             fill_in_order=args.dropped_rows == "reference",
         )
+        tokens_per_window = None
         if args.dropped_rows == "reference" and plan.num_kept:
-            mean_kept_length = loss_lengths[kept].float().mean()
-            scalars["num_items_in_batch"] = (mean_kept_length * len(table)).to(accelerator.device)
-        self._add(cost_metrics(plan.micro_steps, prompt_lengths, completion_lengths))
+            num_items = loss_lengths[kept].float().mean() * len(table)
+            scalars["num_items_in_batch"] = num_items.to(accelerator.device)
+            tokens_per_window = float(num_items) / num_windows
+        self._add(cost_metrics(plan.micro_steps, prompt_lengths, completion_lengths, self._unpads))
         # the rows that this rank runs, numbered among the kept rows of all ranks
         number = kept.cumsum(0) - 1
         rank = accelerator.process_index
         mine = [None if step is None else renumber(step[rank], number) for step in plan.micro_steps]
         taken = torch.cat([numbers for numbers in mine if numbers is not None] or [number[:0]])
-        # sorted, so that every rank exchanges the keys in the same order
-        rows = {key: self._exchange(key, rows[key][is_kept], kept, taken) for key in sorted(rows)}
+        rows = self._exchange({key: values[is_kept] for key, values in rows.items()}, kept, taken)
         micro_batches = cut_micro_batches(rows, mine)
-        for step, micro_batch in zip(plan.micro_steps, micro_batches, strict=True):
-            if step is not None and micro_batch is not None:
-                micro_batch |= scalars | {"is_empty": bool((step == DUMMY).all())}
+        shares = token_shares(plan, loss_lengths, num_windows, tokens_per_window)
+        for step, micro_batch, share in zip(plan.micro_steps, micro_batches, shares, strict=True):
+            if step is not None and micro_batch is not None and share is not None:
+                token_weight = float(share[rank]) * len(plan.micro_steps) / num_windows
+                micro_batch |= scalars | {"is_empty": bool((step == DUMMY).all()), "token_weight": token_weight}
         return micro_batches
 
-    def _exchange(self, key: str, sent: Tensor, kept: Tensor, taken: Tensor) -> Tensor:
-        """Sends this rank's kept rows of one batch key to all ranks, and takes from all of theirs the rows it runs."""
+    def _exchange(self, rows: dict[str, Tensor], kept: Tensor, taken: Tensor) -> dict[str, Tensor]:
+        """Sends this rank's kept rows to all ranks, and takes from all of theirs the rows that it runs."""
         accelerator = self.accelerator
-        if accelerator.num_processes > 1:
-            counts = kept.view(accelerator.num_processes, -1).sum(1)  # (R,)
-            most = max(int(counts.max()), 1)
-            if sent.ndim == 2:  # every rank padded to its own longest
-                width = int(accelerator.gather(torch.tensor([sent.size(1)], device=sent.device)).max())
-                missing = width - sent.size(1)
-                sent = torch.nn.functional.pad(sent, (missing, 0) if key.startswith("prompt_") else (0, missing))
-            sent = torch.cat([sent, sent.new_zeros(most - len(sent), *sent.shape[1:])])
-            sent = accelerator.gather(sent.contiguous())
-            place = torch.cat([torch.arange(count) + rank * most for rank, count in enumerate(counts.tolist())])
-            taken = renumber(taken, place)
-        return take_rows(sent, taken.to(sent.device))
+        taken = taken.to(accelerator.device)
+        if accelerator.num_processes == 1:
+            return {key: take_rows(values, taken) for key, values in rows.items()}
+        counts = kept.view(accelerator.num_processes, -1).sum(1).tolist()  # (R,)
+        most = max(*counts, 1)
+        place = torch.cat([torch.arange(count) + rank * most for rank, count in enumerate(counts)])
+        taken = renumber(taken, place.to(taken.device))
+        keys = sorted(rows)  # every rank sends them in the same order
+        own_widths = torch.tensor([[rows[key].size(-1) for key in keys]], device=accelerator.device)
+        received = {}
+        for key, width in zip(keys, accelerator.gather(own_widths).amax(0).tolist(), strict=True):
+            sent = rows[key]
+            missing = width - sent.size(-1) if sent.ndim == 2 else 0  # every rank padded to its own longest
+            columns = (missing, 0) if key.startswith("prompt_") else (0, missing)
+            below = (0, most - len(sent))
+            sent = torch.nn.functional.pad(sent, (*columns, *below) if sent.ndim == 2 else below)
+            received[key] = take_rows(accelerator.gather(sent.contiguous()), taken)
+        return received
 
     def _get_per_token_logps_and_entropies(
-        self, *args: Any, **kwargs: Any
+        self, model: Any, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        if self._unpads:
+            model = functools.partial(run_unpadded, model)
         if self._compacts and self._rollout is not None and self._mode == "train" and not torch.is_grad_enabled():
             with self._timed("logps"):
-                return self._logps_of_weighted_rows(*args, **kwargs), None, None
+                return self._logps_of_weighted_rows(model, *args, **kwargs), None, None
         with self._timed("update" if torch.is_grad_enabled() else "logps"):
-            logps, entropies, aux_loss = super()._get_per_token_logps_and_entropies(*args, **kwargs)
+            logps, entropies, aux_loss = super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
         if entropies is not None:  # only the loss asks for them
-            self._forward = logps.detach(), entropies.detach()
+            self._forward = logps, entropies
         return logps, entropies, aux_loss
 
     def _logps_of_weighted_rows(
@@ -400,15 +421,25 @@ class SignedRewardTrainer(GRPOTrainer):
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         num_values = {name: len(values) for name, values in self._metrics[self._mode].items()}
+        controller = self.entropy_coef, self._last_world_entropy
         loss = super()._compute_loss(model, inputs)
-        if inputs.get("is_empty"):  # a window without rows has no entropy and no clip fraction; TRL reports 0
-            for name, values in self._metrics[self._mode].items():
-                values[num_values.get(name, 0) :] = [math.nan] * (len(values) - num_values.get(name, 0))
         assert self._forward is not None, "TRL's loss asks for log-probs and entropies"
         (logps, entropies), self._forward = self._forward, None
+        mask = inputs["completion_mask"] * inputs.get("tool_mask", 1)
+        if inputs.get("is_empty"):  # a window without rows has no entropy and no clip fraction; TRL reads 0
+            self.entropy_coef, self._last_world_entropy = controller
+            for name, values in self._metrics[self._mode].items():
+                values[num_values.get(name, 0) :] = [math.nan] * (len(values) - num_values.get(name, 0))
+        elif self._entropy_bonus_enabled and "token_weight" in inputs:
+            # TRL weighs all micro-batches of a window alike; compacted ones differ in tokens, and some do not run
+            coef, last_entropy = controller
+            if not self.use_adaptive_entropy or last_entropy <= self.args.entropy_target:
+                mean_entropy = (entropies * mask).sum() / mask.sum().clamp(min=1)
+                missing = (inputs["token_weight"] - 1) / self.current_gradient_accumulation_steps
+                loss = loss - coef * missing * mean_entropy
+        logps, entropies = logps.detach(), entropies.detach()
         if "outcomes" not in inputs:
             return loss
-        mask = inputs["completion_mask"] * inputs.get("tool_mask", 1)
         log_ratio = logps - inputs.get("old_per_token_logps", logps)
         if self.importance_sampling_level == "sequence":
             log_ratio = (log_ratio * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp(min=1)

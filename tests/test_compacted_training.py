@@ -4,6 +4,9 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
+from nsr_trl import SignedRewardTrainer
+from nsr_trl import trainer as trainer_module
+
 
 class Logs(TrainerCallback):
     def __init__(self):
@@ -32,9 +35,7 @@ def run(make_trainer, **settings):
         rollout_func=varied,
         reward_funcs=thirds,
         callbacks=[logs],
-        per_device_train_batch_size=4,
-        gradient_accumulation_steps=4,
-        **({"max_steps": 3} | settings),
+        **({"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4, "max_steps": 3} | settings),
     )
     forwarded = []
     log_probs = trainer.__class__.__mro__[1]._get_per_token_logps_and_entropies
@@ -77,6 +78,60 @@ def test_compaction_leaves_loss_gradient_and_parameters_unchanged(make_trainer, 
     for ours, theirs in zip(our_logs, their_logs, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
     assert sum(rows * width for _, rows, width in kept_rows) < sum(rows * width for _, rows, width in all_rows)
+
+
+@pytest.mark.parametrize("loss_type", ["dapo", "grpo"])
+@pytest.mark.parametrize("objective", ["nsr", "w_reinforce"])
+def test_the_entropy_bonus_is_the_token_mean_over_the_rows_that_train(make_trainer, objective, loss_type):
+    """As if those rows were one micro-batch: uncompacted, 16 rows at once, the bonus masked to them."""
+    settings = {"objective": objective, "loss_type": loss_type, "entropy_coef": 10.0, "max_steps": 1}
+
+    def masked(self, model, inputs):
+        trains = (inputs["advantages"] != 0).unsqueeze(1)
+        tokens = inputs["completion_mask"] * trains
+        of_policy = trainer_module.GRPOTrainer._compute_loss
+        self.entropy_coef = 0.0
+        loss = of_policy(self, model, inputs)
+        self.entropy_coef = 10.0
+        return loss - 10.0 * (self._forward[1] * tokens).sum() / tokens.sum()
+
+    whole = {"per_device_train_batch_size": 16, "gradient_accumulation_steps": 1, "compact": "off"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SignedRewardTrainer, "_compute_loss", masked)
+        expected, their_logs, _ = run(make_trainer, **settings, **whole)
+    found, our_logs, _ = run(make_trainer, compact="on", **settings)
+    assert (found - expected).norm() <= 1e-5 * expected.norm()
+    assert our_logs[0] == pytest.approx(their_logs[0], rel=1e-4)
+    without, _, _ = run(make_trainer, compact="on", **(settings | {"entropy_coef": 0.0}))
+    assert (found - without).norm() > 0.1 * expected.norm()
+
+
+def test_an_empty_window_leaves_the_entropy_controller_alone(make_trainer):
+    settings = {"use_adaptive_entropy": True, "entropy_coef": 0.1, "entropy_coef_delta": 0.01, "entropy_target": 99.0}
+    rewards = iter([[0.0] * 16, [1.0] * 16, [1.0] * 16])
+    trainer = make_trainer(
+        rollout_func=varied,
+        reward_funcs=lambda completions, **kwargs: next(rewards),
+        per_device_train_batch_size=16,
+        objective="psr",
+        max_steps=3,
+        **settings,
+    )
+    trainer.train()
+    assert trainer.entropy_coef == pytest.approx(0.12)  # raised once for each window that has an entropy
+
+
+@pytest.mark.parametrize("settings", [{}, {"num_iterations": 2}, {"entropy_coef": 0.1}], ids=str)
+def test_rows_packed_into_one_sequence_train_as_padded_ones_do(make_trainer, settings):
+    """Flash-attention needs a GPU; plain attention keeps packed rows apart too, by a mask, and so shows the sums."""
+    padded, their_logs, _ = run(make_trainer, objective="w_reinforce", **settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer_module, "is_flash_attention_requested", lambda config: True)
+        packed, our_logs, _ = run(make_trainer, objective="w_reinforce", **settings)
+    assert padded.norm() > 0
+    assert (packed - padded).norm() <= 1e-5 * padded.norm()
+    for ours, theirs in zip(our_logs, their_logs, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
 
 
 def test_compaction_is_exact_with_lora(make_trainer):
@@ -123,7 +178,7 @@ def test_a_window_without_rows_steps_on_a_gradient_of_zero_as_it_does_uncompacte
 
 @pytest.mark.parametrize(
     "settings",
-    [{"beta": 0.1}, {"loss_type": "bnpo"}, {"top_entropy_quantile": 0.5}, {"entropy_coef": 0.01}],
+    [{"beta": 0.1}, {"loss_type": "bnpo"}, {"top_entropy_quantile": 0.5}],
     ids=str,
 )
 def test_compaction_turns_itself_off_where_it_is_not_exact(make_trainer, caplog, settings):

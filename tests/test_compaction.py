@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nsr_trl.compaction import DUMMY, cut_micro_batches, make_plan, take_rows
+from nsr_trl.compaction import DUMMY, cut_micro_batches, make_plan, run_unpadded, take_rows, token_shares
 
 
 @st.composite
@@ -31,6 +31,7 @@ def situations(draw):
         "num_windows": num_windows,
         "rows_per_micro_batch": rows_per_micro_batch,
         "max_tokens": draw(st.sampled_from([None, 1, 100, 100 * rows_per_micro_batch])),
+        "is_packed": draw(st.booleans()),
         "fill_in_order": draw(st.booleans()),
     }
     return arguments
@@ -71,8 +72,9 @@ def test_no_micro_batch_exceeds_its_tokens_unless_the_slots_force_it(arguments):
     for rows in (rows for step in plan.micro_steps if step is not None for rows in step):
         real = rows[rows != DUMMY]
         if len(real):
-            width = arguments["prompt_lengths"][real].max() + arguments["completion_lengths"][real].max()
-            assert len(rows) * width <= arguments["max_tokens"]
+            prompts, completions = arguments["prompt_lengths"][real], arguments["completion_lengths"][real]
+            places = len(rows) * (prompts.max() + completions.max())
+            assert ((prompts + completions).sum() if arguments["is_packed"] else places) <= arguments["max_tokens"]
 
 
 @given(situations())
@@ -103,6 +105,7 @@ def plan_of(lengths, **overrides):
         "num_windows": 1,
         "rows_per_micro_batch": 2,
         "max_tokens": None,
+        "is_packed": False,
         "fill_in_order": False,
     }
     return make_plan(**(arguments | overrides))
@@ -117,6 +120,62 @@ def test_a_plan_by_hand():
 def test_short_rows_share_one_micro_batch_under_a_token_budget():
     plan = plan_of([10, 10, 2, 2, 2, 2, 2, 2], num_ranks=1, num_micro_steps=4, max_tokens=20)
     assert [None if rows is None else rows.shape for rows in plan.micro_steps] == [None, None, (1, 2), (1, 6)]
+
+
+def test_padding_takes_no_place_in_a_packed_micro_batch():
+    lengths = [10, 5, 3, 2]  # padded, two rows fill 20 places; packed, all four do
+    plans = [plan_of(lengths, num_ranks=1, max_tokens=20, is_packed=is_packed) for is_packed in (False, True)]
+    assert [[None if rows is None else rows.shape[1] for rows in plan.micro_steps] for plan in plans] == [
+        [2, 2],
+        [None, 4],
+    ]
+
+
+@given(situations())
+@settings(max_examples=100, deadline=None)
+def test_weighted_by_its_share_a_mean_per_micro_batch_becomes_the_mean_over_the_window(arguments):
+    plan = make_plan(**arguments)
+    lengths = arguments["completion_lengths"]
+    value = torch.rand(len(lengths))  # per token, alike within a row
+    slots = arguments["num_micro_steps"] // arguments["num_windows"]
+    shares = token_shares(plan, lengths, arguments["num_windows"])
+    for start in range(0, len(shares), slots):
+        steps = [i for i in range(start, start + slots) if plan.micro_steps[i] is not None]
+        ran = torch.cat([plan.micro_steps[i].flatten() for i in steps] or [torch.tensor([], dtype=int)])
+        ran = ran[ran != DUMMY]
+        if not len(ran):
+            continue
+        mean_over_ranks = 0.0
+        for i in steps:
+            rows = plan.micro_steps[i]
+            tokens = lengths[rows] * (rows != DUMMY)
+            means = (value[rows] * tokens).sum(1) / tokens.sum(1).clamp(min=1)
+            mean_over_ranks += (shares[i] * means).mean()
+        assert mean_over_ranks == pytest.approx(float((value * lengths)[ran].sum() / lengths[ran].sum()), rel=1e-4)
+
+
+def test_a_padded_batch_runs_as_one_sequence_and_comes_back_padded():
+    seen = {}
+
+    def model(input_ids, position_ids, labels):
+        seen.update(input_ids=input_ids.tolist(), position_ids=position_ids.tolist(), labels=labels.tolist())
+        return {"log_probs": input_ids[:, 1:].float(), "entropy": None}  # of the token that comes next
+
+    input_ids = torch.tensor([[0, 11, 12, 13], [21, 22, 23, 0]])
+    output = run_unpadded(
+        model,
+        input_ids=input_ids,
+        attention_mask=torch.tensor([[0, 1, 1, 1], [1, 1, 1, 0]]),
+        labels=torch.tensor([[-100, -100, 12, 13], [-100, -100, 23, -100]]),
+    )
+    assert seen == {
+        "input_ids": [[11, 12, 13, 21, 22, 23]],
+        "position_ids": [[0, 1, 2, 0, 1, 2]],
+        "labels": [[-100, 12, 13, -100, -100, 23]],
+    }
+    # what the padded batch would say of columns 1 to 3: tokens 12 and 13, and 22 and 23
+    assert output["log_probs"][0, 1:].tolist() == [12, 13]
+    assert output["log_probs"][1].tolist() == [22, 23, 0]
 
 
 def test_lengths_are_balanced_over_the_ranks():

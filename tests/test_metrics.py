@@ -91,7 +91,10 @@ def test_cost_metrics_by_hand():
     steps = [None, torch.tensor([[0, 2], [1, -1]])]  # two ranks, one dummy
     found = ratios(cost_metrics(steps, torch.tensor([1, 2, 3, 4]), torch.tensor([5, 6, 7, 8])))
     # rank 0: rows of 1 + 5 and 3 + 7 tokens in 2 rows of 3 + 7; rank 1: a row of 2 + 6 and a dummy in 2 rows of 8
-    assert found == {"cost/rows": 3 / 4, "cost/micro_steps": 1 / 2, "cost/padding": (20 + 16 - 24) / (20 + 16)}
+    shares = {"cost/rows": 3 / 4, "cost/tokens": 24 / 36, "cost/micro_steps": 1 / 2}
+    assert found == shares | {"cost/padding": (20 + 16 - 24) / (20 + 16)}
+    packed = ratios(cost_metrics(steps, torch.tensor([1, 2, 3, 4]), torch.tensor([5, 6, 7, 8]), is_packed=True))
+    assert packed == shares | {"cost/padding": 0}
 
 
 def test_the_list_of_metrics_is_what_the_code_reports():

@@ -94,6 +94,8 @@ def test_the_attributes_that_the_trainer_reads_exist(trl_trainer):
     assert trl_trainer.importance_sampling_level == "token"
     assert trl_trainer.loss_type == "dapo"
     assert trl_trainer._is_vlm is False
+    assert (trl_trainer.entropy_coef, trl_trainer._entropy_bonus_enabled) == (0.0, False)
+    assert (trl_trainer.use_adaptive_entropy, trl_trainer._last_world_entropy) == (False, float("inf"))
     assert trl_trainer._metrics.keys() == {"train", "eval"}
     trl_trainer._logs["advantages"].extend([1.0, 2.0])
     assert trl_trainer._logs["advantages"].pop() == 2.0

@@ -1,8 +1,9 @@
 """
 Trains for many steps on random rows, often with few or none to train on a rank, and checks after every optimizer
-step that the ranks agree.
+step that the ranks agree, where each holds all parameters; sharded ones only have to keep going.
 
     torchrun --nproc_per_node 2 fuzz_plan.py MODEL OUT NUM_STEPS
+    accelerate launch --config_file zero3.yaml fuzz_plan.py MODEL OUT NUM_STEPS
 """
 
 import random
@@ -62,9 +63,14 @@ if __name__ == "__main__":
     )
     prompts = Dataset.from_dict({"prompt": [f"{n}+{n}=" for n in range(64)]})
     agreement = Agreement()
-    trainer = SignedRewardTrainer(model, reward, args, prompts, rollout_func=rollout, callbacks=[agreement])
+    trainer = SignedRewardTrainer(model, reward, args, prompts, rollout_func=rollout)
     trainer.remove_callback(PrinterCallback)
-    agreement.trainer = trainer
+    if not (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled):
+        agreement.trainer = trainer
+        trainer.add_callback(agreement)
     RNG = random.Random(trainer.accelerator.process_index)
     trainer.train()
     assert trainer.state.global_step == num_steps
+    assert all(
+        torch.isfinite(p).all() for p in (trainer.accelerator.get_state_dict(trainer.model_wrapped) or {}).values()
+    )

@@ -56,6 +56,14 @@ def run(tiny_model, out, launcher=(), **settings):
     return parameters, json.loads((out / "logs.json").read_text())
 
 
+def launcher_of(config, folder):
+    if config is ZERO3 and importlib.util.find_spec("deepspeed") is None:
+        pytest.skip("needs DeepSpeed: pip install nsr-trl[deepspeed]")
+    path = folder / "accelerate.yaml"
+    path.write_text(config)
+    return ("-m", "accelerate.commands.launch", "--config_file", str(path))
+
+
 def assert_equal_logs(logs, expected):
     assert len(logs) == len(expected)
     for ours, theirs in zip(logs, expected, strict=True):
@@ -70,11 +78,14 @@ def assert_equal_logs(logs, expected):
         {"objective": "w_reinforce", "positive_weight": 0.5, "compact": "off"},
         {"objective": "w_reinforce", "positive_weight": 0.5, "compact": "on"},
         {"objective": "psr", "compact": "on"},  # few rows: a rank may have none
+        {"objective": "nsr", "compact": "on", "entropy_coef": 1.0},
     ],
-    ids=lambda s: f"{s['objective']}-{s['compact']}",
+    ids=lambda s: "-".join(map(str, s.values())),
 )
 def test_two_processes_train_as_one(tiny_model, tmp_path, settings):
-    (one,), logs_of_one = run(tiny_model, tmp_path / "one", **(settings | {"compact": "off"}))
+    # an entropy bonus covers the rows that train, which an uncompacted run does not know
+    plain = {} if "entropy_coef" in settings else {"compact": "off"}
+    (one,), logs_of_one = run(tiny_model, tmp_path / "one", **(settings | plain))
     two, logs_of_two = run(tiny_model, tmp_path / "two", TORCHRUN, **settings)
     assert len(two) == 2
     assert torch.equal(two[0], two[1])
@@ -88,11 +99,7 @@ def test_two_processes_train_as_one(tiny_model, tmp_path, settings):
 
 @pytest.mark.parametrize("config", [FSDP2, ZERO3], ids=["fsdp2", "zero3"])
 def test_sharded_processes_train_compacted_as_one_does_plainly(tiny_model, tmp_path, config):
-    if config is ZERO3 and importlib.util.find_spec("deepspeed") is None:
-        pytest.skip("needs DeepSpeed: pip install nsr-trl[deepspeed]")
-    launch = tmp_path / "accelerate.yaml"
-    launch.write_text(config)
-    launcher = ("-m", "accelerate.commands.launch", "--config_file", str(launch))
+    launcher = launcher_of(config, tmp_path)
     settings = {"objective": "nsr"}
     (one,), logs_of_one = run(tiny_model, tmp_path / "one", **settings, compact="off")
     two, logs_of_two = run(tiny_model, tmp_path / "two", launcher, **settings, compact="on")
@@ -104,16 +111,19 @@ def test_sharded_processes_train_compacted_as_one_does_plainly(tiny_model, tmp_p
     assert_equal_logs(*without_norm)
 
 
-@pytest.mark.parametrize("num_steps", [120, pytest.param(3001, marks=pytest.mark.slow)])
-def test_ranks_stay_in_step_and_agree_whatever_rows_train(tiny_model, tmp_path, num_steps):
-    command = [
-        sys.executable,
-        *TORCHRUN,
-        str(SCRIPT.with_name("fuzz_plan.py")),
-        tiny_model,
-        str(tmp_path),
-        str(num_steps),
-    ]
+@pytest.mark.parametrize(
+    ("config", "num_steps"),
+    [
+        (None, 120),
+        pytest.param(None, 3001, marks=pytest.mark.slow),
+        pytest.param(FSDP2, 1001, marks=pytest.mark.slow),
+        pytest.param(ZERO3, 1001, marks=pytest.mark.slow),
+    ],
+    ids=["ddp-120", "ddp-3001", "fsdp2-1001", "zero3-1001"],
+)
+def test_ranks_stay_in_step_and_agree_whatever_rows_train(tiny_model, tmp_path, config, num_steps):
+    script = [str(SCRIPT.with_name("fuzz_plan.py")), tiny_model, str(tmp_path), str(num_steps)]
+    command = [sys.executable, *(TORCHRUN if config is None else launcher_of(config, tmp_path)), *script]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "TRL_EXPERIMENTAL_SILENCE": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120 + num_steps / 5)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240 + num_steps)
     assert done.returncode == 0, done.stderr[-4000:]
