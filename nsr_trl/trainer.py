@@ -42,7 +42,16 @@ from .card import CardFacts, build_card
 from .compaction import DUMMY, cut_micro_batches, make_plan, renumber, run_unpadded, take_rows, token_shares
 from .config import SignedRewardConfig
 from .evaluation.pass_at_k import pass_at_k
-from .metrics import PHASES, POLICY_METRICS, SIGNS, SURROGATE_METRICS, cost_metrics, outcome_metrics, token_metrics
+from .metrics import (
+    PHASES,
+    POLICY_METRICS,
+    SIGNS,
+    SURROGATE_METRICS,
+    correction_metrics,
+    cost_metrics,
+    outcome_metrics,
+    token_metrics,
+)
 from .objective import CORRECT, UNDECIDED, check_outcome_rewards, outcomes_from_rewards
 
 
@@ -272,7 +281,18 @@ class SignedRewardTrainer(GRPOTrainer):
             for _ in range(min(len(weights), len(logged))):
                 logged.pop()
             logged.extend(weights.tolist())
+        self._count_corrections(batch)
         return batch
+
+    def _count_corrections(self, batch: Mapping[str, Any]) -> None:
+        """Counts what vLLM's importance-sampling correction takes from the rows that train."""
+        if "importance_sampling_ratio" not in batch:
+            return
+        mask = batch["completion_mask"] * batch.get("tool_mask", 1) * (batch["advantages"] != 0).unsqueeze(1)
+        limits = self.vllm_importance_sampling_clip_min, self.vllm_importance_sampling_clip_max
+        sums = correction_metrics(batch["outcomes"], mask, batch["importance_sampling_ratio"], *limits)
+        counts = torch.stack([torch.stack(sums[name]) for name in sums])
+        self._add(dict(zip(sums, self.accelerator.reduce(counts, reduction="sum").tolist(), strict=True)))
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any] | None:
         if not (self._compacts and self._mode == "train"):

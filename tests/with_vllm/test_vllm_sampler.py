@@ -96,8 +96,8 @@ def test_an_engine_that_was_stopped_early_starts_afresh(make_sampler):
 
 
 def test_a_prompt_without_room_for_a_completion_is_named(make_sampler):
-    too_long = Request("long-one", 0, "What is 1?" * 20)
-    with pytest.raises(ValueError, match=r"shorter than the 128 tokens .*problem 'long-one' has 180\. Leave"):
+    too_long = Request("long-one", 0, "1" * 200)
+    with pytest.raises(ValueError, match=r"shorter than the 128 tokens .*problem 'long-one' has 200\. Leave"):
         next(make_sampler().sample([*requests(1, 1), too_long], seed=0))
 
 
@@ -133,6 +133,6 @@ def test_a_server_gives_the_samples_that_the_engine_here_gives(make_sampler, tmp
             assert answers(endpoint, asked) == answers(make_sampler(**sampling), asked)
         with pytest.raises(ValueError, match=r"serves .*model, and not 'other'"):
             next(EndpointSampler(url, "other", max_new_tokens=60).sample(asked, 0))
-        too_long = Request("long-one", 0, "What is 1?" * 20)
+        too_long = Request("long-one", 0, "1" * 200)
         with pytest.raises(ValueError, match=r"for problem 'long-one' it said 400: .*128"):
             next(endpoint.sample([too_long], 0))
