@@ -7,6 +7,7 @@ from nsr_trl.metrics import (
     PHASES,
     POLICY_METRICS,
     SURROGATE_METRICS,
+    correction_metrics,
     cost_metrics,
     outcome_metrics,
     token_metrics,
