@@ -34,6 +34,7 @@ import torch
 import transformers
 import trl
 from torch import Tensor
+from transformers import AutoConfig, PreTrainedConfig
 from transformers.utils.generic import is_flash_attention_requested
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import get_config_model_id
@@ -76,6 +77,12 @@ TOKEN_SUM_LOSSES = ("dapo", "cispo", "vespo")
 
 CLIPPED_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo")
 """TRL's loss types that are the clipped surrogate; the others stop no gradient."""
+
+SHAPE_FIELDS = tuple(
+    "model_type vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads "
+    "head_dim".split()
+)
+"""What the shapes of a language model's weights follow from."""
 
 OUTCOME_NAMES = {sign: side for side, sign in SIGNS.items()} | {UNDECIDED: "undecided"}
 
@@ -168,6 +175,8 @@ class SignedRewardTrainer(GRPOTrainer):
                 "SignedRewardTrainer trains text-only models; got a vision-language processor. "
                 "Pass `processing_class=AutoTokenizer.from_pretrained(...)` to train on text, or use GRPOTrainer."
             )
+        if self.use_vllm and self.vllm_mode == "server" and self.accelerator.is_main_process:
+            self._check_served_model()
         self._outcome_index = self._find_outcome_reward()
         self._compacts = self._decide_compaction()
         # flash-attention takes rows of any length in one sequence; a recurrent state would run on from row to row
@@ -189,6 +198,27 @@ class SignedRewardTrainer(GRPOTrainer):
                 "says whether the answer is correct."
             )
         return names.index(chosen)
+
+    def _check_served_model(self) -> None:
+        """Checks that vLLM's server has a model that the trained weights fit: they are sent to it unasked."""
+        client = self.vllm_generation.vllm_client
+        served, trained = client.get_server_info()["model_config"]["model"], self.model.config
+        if served == trained.name_or_path:
+            return
+        try:
+            differing = differing_shapes(AutoConfig.from_pretrained(served), trained)
+        except OSError:  # a path of the server's machine
+            logger.warning(
+                f"The vLLM server at {client.base_url} serves {served}, whose config cannot be read from here: make "
+                f"sure that it is the model in training, {trained.name_or_path}."
+            )
+            return
+        if differing:
+            raise ValueError(
+                f"The vLLM server must serve the model in training; {client.base_url} serves {served} and not "
+                f"{trained.name_or_path} (theirs and ours: {', '.join(differing)}). Start `vllm serve` with the model "
+                "that the trainer is given."
+            )
 
     def _decide_compaction(self) -> bool:
         """Whether updates are compacted; says so where a setting forbids it."""
@@ -581,6 +611,16 @@ def _none_is_expected() -> Iterator[None]:
         yield
     finally:
         trl_logger.removeFilter(keep)
+
+
+def differing_shapes(served: PreTrainedConfig, trained: PreTrainedConfig) -> list[str]:
+    """Where two models differ so that the weights of one do not fit the other."""
+    theirs, ours = served.get_text_config(), trained.get_text_config()
+    return [
+        f"{name} {getattr(theirs, name, None)} and {getattr(ours, name, None)}"
+        for name in SHAPE_FIELDS
+        if getattr(theirs, name, None) != getattr(ours, name, None)
+    ]
 
 
 def check_hooks() -> None:

@@ -102,7 +102,7 @@ def requests(num_samples, prompt="1 + 1 ="):
 
 
 def sample(server, requests, **settings):
-    sampler = EndpointSampler(server.url, "policy", **({"max_new_tokens": 7} | settings))
+    sampler = EndpointSampler("policy", server.url, **({"max_new_tokens": 7} | settings))
     return [completion for batch in sampler.sample(requests, seed=3) for completion in batch]
 
 
@@ -148,7 +148,7 @@ def test_no_more_requests_are_under_way_than_allowed(server):
 
 def test_completions_are_handed_on_while_others_are_under_way(server):
     server.seconds = 0.2
-    sampler = EndpointSampler(server.url, "policy", max_new_tokens=7, max_concurrency=2)
+    sampler = EndpointSampler("policy", server.url, max_new_tokens=7, max_concurrency=2)
     first = next(sampler.sample(requests(20), seed=0))
     assert 1 <= len(first) <= 8  # half a second's worth of 20
 
@@ -173,7 +173,7 @@ def test_a_refused_request_is_told_at_once(server):
 
 
 def test_a_model_that_is_not_served_is_told_with_those_that_are(server):
-    sampler = EndpointSampler(server.url, "polciy", max_new_tokens=7)
+    sampler = EndpointSampler("polciy", server.url, max_new_tokens=7)
     with pytest.raises(EndpointError, match=r"/v1 serves policy, and not 'polciy'. Give one of these names"):
         next(sampler.sample(requests(1), seed=0))
 
@@ -183,7 +183,7 @@ def test_a_server_that_is_down_is_told_before_anything_is_sampled():
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
     with pytest.raises(EndpointError, match=r"must be up; .* cannot be reached .*Connection refused.*Start"):
-        next(EndpointSampler(url, "policy", max_new_tokens=7).sample(requests(1), seed=0))
+        next(EndpointSampler("policy", url, max_new_tokens=7).sample(requests(1), seed=0))
 
 
 def test_the_key_comes_from_the_argument_or_the_environment_and_is_recorded_nowhere(server, monkeypatch):
@@ -195,19 +195,19 @@ def test_the_key_comes_from_the_argument_or_the_environment_and_is_recorded_nowh
     assert len(sample(server, requests(1), api_key="sk-secret")) == 1
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     assert len(sample(server, requests(1))) == 1
-    assert "secret" not in json.dumps(EndpointSampler(server.url, "policy", max_new_tokens=7).settings)
+    assert "secret" not in json.dumps(EndpointSampler("policy", server.url, max_new_tokens=7).settings)
 
 
 def test_an_address_may_have_a_path_and_must_have_a_scheme():
-    assert EndpointSampler("http://host:8000/", "m", max_new_tokens=1).base_url == "http://host:8000/v1"
-    assert EndpointSampler("https://host/api/v2/", "m", max_new_tokens=1).base_url == "https://host/api/v2"
+    assert EndpointSampler("m", "http://host:8000/", max_new_tokens=1).base_url == "http://host:8000/v1"
+    assert EndpointSampler("m", "https://host/api/v2/", max_new_tokens=1).base_url == "https://host/api/v2"
     with pytest.raises(EndpointError, match="must begin with http:// or https://; got 'localhost:8000'"):
-        EndpointSampler("localhost:8000", "m", max_new_tokens=1)
+        EndpointSampler("m", "localhost:8000", max_new_tokens=1)
 
 
 def test_an_evaluation_samples_from_an_endpoint(server, tmp_path):
     problem = Problem("1 + 1", "2")
-    sampler = EndpointSampler(server.url, "policy", max_new_tokens=7)
+    sampler = EndpointSampler("policy", server.url, max_new_tokens=7)
     result = evaluate(sampler, [problem], num_samples=8, output_dir=tmp_path, show_progress=False)
     assert result.num_correct == {problem.id: 0}  # the server answers seeds
     samples = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]

@@ -43,10 +43,10 @@ class EndpointSampler:
     that changes the distribution. Other servers are told temperature and top-p, and top-k where it is not 0.
 
     Args:
-        base_url (`str`):
-            Address of the server, with the path of its API if that is not `/v1`.
         model (`str`):
             Name under which the model is served.
+        base_url (`str`):
+            Address of the server, with the path of its API if that is not `/v1`.
         max_new_tokens (`int`):
             Length limit of a completion.
         temperature (`float`, *optional*, defaults to `1.0`):
@@ -70,8 +70,8 @@ class EndpointSampler:
 
     def __init__(
         self,
-        base_url: str,
         model: str,
+        base_url: str,
         *,
         max_new_tokens: int,
         temperature: float = 1.0,

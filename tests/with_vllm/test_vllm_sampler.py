@@ -127,12 +127,12 @@ def test_a_server_gives_the_samples_that_the_engine_here_gives(make_sampler, tmp
     flags = ("--dtype", "float32", "--max-model-len", "128", "--gpu-memory-utilization", "0.2")
     with vllm_serve(tmp_path / "log", str(model_path()), *flags) as url:
         sampling = {"temperature": 0.9, "top_p": 0.95, "top_k": 5}
-        endpoint = EndpointSampler(url, str(model_path()), max_new_tokens=60, **sampling)
+        endpoint = EndpointSampler(str(model_path()), url, max_new_tokens=60, **sampling)
         for is_conversation in (False, True):
             asked = requests(6, 16, is_conversation)
             assert answers(endpoint, asked) == answers(make_sampler(**sampling), asked)
         with pytest.raises(ValueError, match=r"serves .*model, and not 'other'"):
-            next(EndpointSampler(url, "other", max_new_tokens=60).sample(asked, 0))
+            next(EndpointSampler("other", url, max_new_tokens=60).sample(asked, 0))
         too_long = Request("long-one", 0, "1" * 200)
         with pytest.raises(ValueError, match=r"for problem 'long-one' it said 400: .*128"):
             next(endpoint.sample([too_long], 0))

@@ -1,8 +1,8 @@
 """
-Trains with vLLM in the training process and writes what came of it. The same script for one process and for two.
+Trains with vLLM and writes what came of it: in the training process, of which there may be two, or on a server.
 
-    python train_colocate.py JOB
-    accelerate launch --config_file zero3.yaml train_colocate.py JOB
+    python train_with_vllm.py JOB
+    accelerate launch --config_file zero3.yaml train_with_vllm.py JOB
 
 JOB is JSON: `model`, `out`, `objectives` and `settings` of the config; `lora`; `sync` false leaves vLLM as it started.
 """
@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from transformers import PrinterCallback, TrainerCallback
 from trl.generation import vllm_generation
 
@@ -40,10 +41,28 @@ def share_engine():
     vllm_generation.LLM = engine
 
 
+def sync_through_files(folder):
+    """The server without a GPU: TRL's client sends weights from GPU to GPU, and here through a folder."""
+
+    def update_named_params(client, metadata, named_params):
+        weights = {name: weight.detach().clone().contiguous() for name, weight in named_params}
+        save_file(weights, folder / "model.safetensors")
+        body = {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}}
+        client._post(f"{client.base_url}/collective_rpc", json=body)
+
+    folder.mkdir()
+    vllm_generation.VLLMClient.init_communicator = lambda client, device: None
+    vllm_generation.VLLMClient.update_named_params = update_named_params
+
+
 def main(job):
+    is_server = job.get("settings", {}).get("vllm_mode") == "server"
     if not job.get("sync", True):
         vllm_generation.VLLMGeneration.sync_weights = lambda self: None
-    share_engine()
+    if is_server:
+        sync_through_files(Path(job["out"]) / "weights")
+    else:
+        share_engine()
     problems = [Problem(p.question, p.answer) for p in islice(sample_problems(0, "train", 2), 64)]
     defaults = {
         "output_dir": job["out"],
@@ -85,11 +104,13 @@ def main(job):
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
-        trainer.vllm_generation.sync_weights()
-        worker = trainer.vllm_generation.llm.llm_engine.model_executor.driver_worker
-        served = [parameter.double().sum() for parameter in worker.model_runner.model.parameters()]
-        checksums = trainer.accelerator.gather(torch.stack(served).sum().reshape(1)).tolist()
-        results[objective] = {"logs": logs.rows[:-1], "checksums": checksums}
+        results[objective] = {"logs": logs.rows[:-1]}
+        if not is_server:
+            trainer.vllm_generation.sync_weights()
+            worker = trainer.vllm_generation.llm.llm_engine.model_executor.driver_worker
+            served = [parameter.double().sum() for parameter in worker.model_runner.model.parameters()]
+            checksums = trainer.accelerator.gather(torch.stack(served).sum().reshape(1))
+            results[objective]["checksums"] = checksums.tolist()
         trainer.save_model(f"{job['out']}/{objective}")
         if trainer.accelerator.is_main_process:
             (Path(job["out"]) / "results.json").write_text(json.dumps(results))
