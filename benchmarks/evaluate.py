@@ -3,9 +3,10 @@ What an evaluation costs over its sampling, and its sampling over vLLM's own.
 
     OMP_NUM_THREADS=1 python benchmarks/evaluate.py [--model PATH] [--num-problems 64] [--num-samples 64] [--rounds 5]
 
-On one engine, in turns (A B C A B C), the prefix cache emptied before each, after a round that warms up:
+On one engine, in turns (A B C D A B C D), the prefix cache emptied before each, after a round that warms up:
 
 - bare: one `LLM.generate` of all requests, with the sampling parameters and seeds that the sampler uses
+- unseeded: the same without seeds, which no run could repeat
 - sampler: `VLLMSampler.sample` of the same requests
 - evaluate: `nsr_trl.evaluate`, which verifies and records them as well
 
@@ -17,6 +18,7 @@ import json
 import statistics
 import tempfile
 import time
+from functools import partial
 from itertools import islice
 
 from nsr_trl import Problem, evaluate
@@ -49,10 +51,11 @@ def main() -> None:
     ]
     prompts = [{"prompt_token_ids": sampler.tokenizer(request.prompt).input_ids} for request in requests]
 
-    def bare(seed: int) -> None:
+    def bare(seed: int, is_seeded: bool = True) -> None:
         params = [sampler.sampling_params(request, seed) for request in requests]
         for each in params:
-            each.detokenize = True
+            each.detokenize = True  # as `LLM.generate` is used
+            each.seed = each.seed if is_seeded else None
         outputs = sampler.llm.generate(prompts, params, use_tqdm=False)
         assert len(outputs) == len(requests)
 
@@ -64,7 +67,12 @@ def main() -> None:
             settings = {"template": "plain", "output_dir": folder, "show_progress": False}
             evaluate(sampler, problems, num_samples=options.num_samples, seed=seed, **settings)
 
-    contenders = {"bare": bare, "sampler": sample, "evaluate": evaluate_all}
+    contenders = {
+        "bare": bare,
+        "unseeded": partial(bare, is_seeded=False),
+        "sampler": sample,
+        "evaluate": evaluate_all,
+    }
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for round_index in range(options.rounds + 1):
         for name, contender in contenders.items():

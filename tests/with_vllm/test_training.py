@@ -19,6 +19,10 @@ from nsr_trl.quickstart.model import build_tokenizer, model_path
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 SCRIPT = Path(__file__).with_name("train_with_vllm.py")
+SERVER_FLAGS = (
+    '--weight-transfer-config {"backend":"nccl"} --logprobs-mode processed_logprobs --max-logprobs -1 '
+    "--dtype float32 --max-model-len 128 --gpu-memory-utilization 0.2"
+).split()
 DIFFERENCE = "sampling/sampling_logp_difference/mean"
 
 
@@ -92,19 +96,6 @@ def test_an_adapter_is_merged_into_what_vllm_samples_with(tmp_path):
     assert_in_sync(result)
 
 
-SERVER_FLAGS = (
-    *("--dtype", "float32", "--max-model-len", "128", "--gpu-memory-utilization", "0.2"),
-    *(
-        "--weight-transfer-config",
-        '{"backend": "nccl"}',
-        "--logprobs-mode",
-        "processed_logprobs",
-        "--max-logprobs",
-        "-1",
-    ),
-)
-
-
 def test_a_server_samples_with_the_weights_that_were_trained_and_a_wrong_model_is_told(tmp_path):
     other = tmp_path / "other"
     LlamaForCausalLM(LlamaConfig(vocab_size=101, hidden_size=64, num_hidden_layers=1)).save_pretrained(other)
@@ -116,9 +107,7 @@ def test_a_server_samples_with_the_weights_that_were_trained_and_a_wrong_model_i
         (tmp_path / "weights").rename(tmp_path / "used")
         refused = run(tmp_path, settings=settings, model=str(other))
     assert refused.returncode == 1
-    told = (
-        "The vLLM server must serve the model in training; .* serves .*quickstart/model and not .*/other .*hidden_size"
-    )
+    told = r"must serve the model in training; .* serves .*quickstart/model and not .*/other .*hidden_size 128 and 64"
     assert re.search(told, refused.stderr)
 
 
@@ -128,3 +117,12 @@ def test_a_server_that_is_down_is_told(tmp_path):
     failed = run(tmp_path, settings=settings)
     assert failed.returncode == 1
     assert f"The vLLM server can't be reached at {url} after 1 seconds" in failed.stderr.splitlines()[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("objective", ["nsr", "w_reinforce"])
+def test_a_real_model_trains_with_vllm_in_sync(smollm2, tmp_path, objective):
+    settings = {"learning_rate": 1e-5, "per_device_train_batch_size": 4}
+    results = train(tmp_path, model=str(smollm2), objectives=[objective], settings=settings)
+    assert_in_sync(results[objective])
