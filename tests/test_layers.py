@@ -25,6 +25,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("objective", "metrics", "compaction"),
     # 2: adapters, one foreign library each
     ("config", "data", "rewards", "card", "evaluation.samplers", "evaluation.plots", "quickstart.model"),
+    # and the samplers that stand on the protocol of another one
+    ("evaluation.vllm_sampler", "evaluation.endpoint_sampler"),
     # 3: assemblies
     ("trainer", "evaluation.runner", "grading"),
     # 4: doors

@@ -55,6 +55,27 @@ def sync_through_files(folder):
     vllm_generation.VLLMClient.update_named_params = update_named_params
 
 
+def served_weights(trainer):
+    """What this process's vLLM samples with: some under the names of transformers, some fused."""
+    worker = trainer.vllm_generation.llm.llm_engine.model_executor.driver_worker
+    return dict(worker.model_runner.model.named_parameters())
+
+
+def compare(trainer, before):
+    """How far vLLM's weights are, after a last sync, from where they began and from the trainer's."""
+    trainer.vllm_generation.sync_weights()
+    served = served_weights(trainer)
+    moved = max((weight - before[name]).abs().max().item() for name, weight in served.items())
+    off = [
+        (served[name][: len(weight)] - weight.to(served[name].dtype)).abs().max().item()  # vLLM pads the vocabulary
+        for name, weight in trainer.vllm_generation._iter_named_params()
+        if name in served
+    ]
+    checksum = torch.stack([weight.double().sum() for weight in served.values()]).sum().reshape(1)
+    checksums = trainer.accelerator.gather(checksum).tolist()
+    return {"moved": moved, "off": max(off), "num_compared": len(off), "checksums": checksums}
+
+
 def main(job):
     is_server = job.get("settings", {}).get("vllm_mode") == "server"
     if not job.get("sync", True):
@@ -103,14 +124,11 @@ def main(job):
             peft_config=peft_config,
         )
         trainer.remove_callback(PrinterCallback)
+        before = None if is_server else {name: weight.clone() for name, weight in served_weights(trainer).items()}
         trainer.train()
         results[objective] = {"logs": logs.rows[:-1]}
         if not is_server:
-            trainer.vllm_generation.sync_weights()
-            worker = trainer.vllm_generation.llm.llm_engine.model_executor.driver_worker
-            served = [parameter.double().sum() for parameter in worker.model_runner.model.parameters()]
-            checksums = trainer.accelerator.gather(torch.stack(served).sum().reshape(1))
-            results[objective]["checksums"] = checksums.tolist()
+            results[objective] |= compare(trainer, before)
         trainer.save_model(f"{job['out']}/{objective}")
         if trainer.accelerator.is_main_process:
             (Path(job["out"]) / "results.json").write_text(json.dumps(results))
