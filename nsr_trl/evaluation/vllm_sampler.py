@@ -103,7 +103,7 @@ class VLLMSampler:
         return {
             "engine": "vllm",
             "model": self.model,
-            "weights": self.revision or _fingerprint(Path(self.model)),
+            "weights": self.revision or fingerprint(Path(self.model)),
             "dtype": self.dtype,
             "max_model_len": self.max_model_len,
             "max_new_tokens": self.max_new_tokens,
@@ -201,7 +201,7 @@ class VLLMSampler:
         return Completion(request, text, len(output.token_ids), truncated=output.finish_reason == "length")
 
 
-def _fingerprint(folder: Path) -> str:
+def fingerprint(folder: Path) -> str:
     """Tells the weights in a folder from others of the same shape at little cost: a hash of 64 places of each file."""
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.iterdir() if path.suffix in {".safetensors", ".bin", ".gguf"}):
