@@ -54,7 +54,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         if not self.is_refused():
-            self.reply(200, {"data": [self.server.model]})
+            self.reply(200, {"data": [self.server.model]} if self.server.model else "<html>hello</html>")
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -176,6 +176,12 @@ def test_a_model_that_is_not_served_is_told_with_those_that_are(server):
     sampler = EndpointSampler("polciy", server.url, max_new_tokens=7)
     with pytest.raises(EndpointError, match=r"/v1 serves policy, and not 'polciy'. Give one of these names"):
         next(sampler.sample(requests(1), seed=0))
+
+
+def test_a_server_of_another_kind_is_told(server):
+    server.model = None
+    with pytest.raises(EndpointError, match=r"must speak OpenAI's protocol; .*/v1/models answered .*hello.*/v1\."):
+        sample(server, requests(1))
 
 
 def test_a_server_that_is_down_is_told_before_anything_is_sampled():

@@ -161,7 +161,13 @@ class EndpointSampler:
             "top_p": self.top_p,
         }
         reply = self._send("GET", "/models")
-        models = {entry["id"]: entry for entry in reply.json()["data"]} if reply.ok else {self.model: {}}
+        try:  # some servers have no list
+            models = {entry["id"]: entry for entry in reply.json()["data"]} if reply.ok else {self.model: {}}
+        except (ValueError, KeyError, TypeError) as error:
+            raise EndpointError(
+                f"The endpoint must speak OpenAI's protocol; {reply.url} answered {reply.text!r:.80}. "
+                "Correct the address: it mostly ends in /v1."
+            ) from error
         if self.model not in models:
             raise EndpointError(
                 f"The endpoint must serve the model; {self.base_url} serves {', '.join(models) or 'none'}, and not "
