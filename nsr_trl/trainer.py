@@ -13,6 +13,9 @@ The only module that touches TRL's private surface. It wraps these methods (`sup
 | `_generate` | with compaction, rewards are computed here, before the log-probs of rows that will not train |
 | `_prepare_inputs` | with compaction, owned: the rows are dealt by the plan |
 | `training_step` | with compaction, a micro-step without rows is skipped |
+| `train` | resumes from a checkpoint that is complete; saves and stops on SIGTERM |
+| `_save_rng_state`, `_load_rng_state` | rollouts that are not trained on yet, and counters, go with a checkpoint |
+| `_get_train_sampler` | a resumed run goes on in the order of its epoch |
 
 P problems, G completions per problem, B = P*G rows over all ranks; a rank holds a contiguous slice of them.
 """
@@ -34,12 +37,13 @@ import torch
 import transformers
 import trl
 from torch import Tensor
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig, TrainerState
 from transformers.utils.generic import is_flash_attention_requested
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import get_config_model_id
 
 from .card import CardFacts, build_card
+from .checkpoints import SaveOnSigterm, is_complete, last_complete_checkpoint, load_rank_state, save_rank_state
 from .compaction import DUMMY, cut_micro_batches, make_plan, renumber, run_unpadded, take_rows, token_shares
 from .config import SignedRewardConfig
 from .evaluation.pass_at_k import pass_at_k
@@ -66,6 +70,10 @@ HOOKS: dict[str, tuple[str, ...]] = {
     "_generate": ("prompts",),
     "_prepare_inputs": ("generation_batch",),
     "training_step": ("model", "inputs", "num_items_in_batch"),
+    "train": ("resume_from_checkpoint", "trial", "ignore_keys_for_eval"),
+    "_save_rng_state": ("output_dir",),
+    "_load_rng_state": ("checkpoint",),
+    "_get_train_sampler": ("dataset",),
     "_log_completion_extra": ("column", "values"),
     "log": ("logs", "start_time"),
     "create_model_card": ("model_name", "dataset_name", "tags"),
@@ -161,12 +169,14 @@ class SignedRewardTrainer(GRPOTrainer):
         self._totals: dict[str, dict[str, list[float]]] = {
             mode: defaultdict(lambda: [0.0, 0.0]) for mode in ("train", "eval")
         }
+        self._run_totals: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])  # of the training so far
         self._token_totals: Tensor | None = None  # (metrics, 2), this rank's part of an optimizer step
         self._inner_seconds = 0.0  # of the phases inside the one that is being timed
         self._scored_inputs: list[dict] = []  # the examples of the rollout under way
         self._rewards: Tensor | None = None  # of the rollout under way, where they were computed ahead of TRL's call
         self._buffered_inputs: list[dict[str, Any] | None] | None = None
         self._buffered_step: int | None = None  # the micro-step at which the buffered rows were generated
+        self._num_epochs_done = 0  # by the run that is being resumed
 
         super().__init__(model, reward_funcs, args, *rest, **kwargs)
 
@@ -183,6 +193,8 @@ class SignedRewardTrainer(GRPOTrainer):
         is_recurrent = getattr(self.model, "_is_stateful", False)
         self._unpads = self._compacts and is_flash_attention_requested(self.model.config) and not is_recurrent
         self._token_metrics = POLICY_METRICS + (SURROGATE_METRICS if self.loss_type in CLIPPED_LOSSES else ())
+        self._sigterm = SaveOnSigterm(self._any_rank, is_on=self.args.save_strategy != "no")
+        self.add_callback(self._sigterm)
 
     def _find_outcome_reward(self) -> int | None:
         """Column of the outcome reward; `None` under `grpo` with several rewards, where no sign is needed."""
@@ -235,6 +247,95 @@ class SignedRewardTrainer(GRPOTrainer):
             )
         logger.warning(f"Updates run every row: compaction would change the loss under {obstacle}.")
         return False
+
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: Any = None,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> Any:
+        """
+        Trains as `GRPOTrainer` does, and survives being stopped.
+
+        SIGTERM, which schedulers send before they kill, saves a checkpoint at the end of the optimizer step and
+        returns; `stopped_by_signal` is then `True`. A resumed run goes on with the rollouts, random numbers and
+        counters of the checkpoint: on a CPU its parameters equal those of a run that was not stopped, bit for bit.
+
+        Args:
+            resume_from_checkpoint (`str` or `bool`, *optional*):
+                A checkpoint folder, or `True` for the last complete one of `args.output_dir`.
+            trial (`optuna.Trial` or `dict[str, Any]`, *optional*):
+                As in [`~transformers.Trainer.train`].
+            ignore_keys_for_eval (`list[str]`, *optional*):
+                As in [`~transformers.Trainer.train`].
+
+        Raises:
+            ValueError: If there is no complete checkpoint to resume from.
+        """
+        checkpoint = resume_from_checkpoint or None
+        if checkpoint is True:
+            checkpoint = last_complete_checkpoint(self.args.output_dir)
+        if resume_from_checkpoint and (checkpoint is None or not is_complete(checkpoint)):
+            raise ValueError(
+                "A run resumes from a checkpoint that was written to its end; got "
+                f"resume_from_checkpoint={resume_from_checkpoint!r} and output_dir={self.args.output_dir!r}, where "
+                "there is none. Name a folder that has a `trainer_state.json`, or start without it."
+            )
+        if checkpoint is not None:
+            state = TrainerState.load_from_json(os.path.join(checkpoint, "trainer_state.json"))
+            self._num_epochs_done = int(state.epoch or 0)
+        try:
+            with self._sigterm:
+                return super().train(checkpoint, trial, ignore_keys_for_eval)
+        finally:
+            self._num_epochs_done = 0
+
+    @property
+    def stopped_by_signal(self) -> bool:
+        """Whether the last `train` ended early, with a checkpoint, because SIGTERM came."""
+        return self._sigterm.stopped
+
+    def _get_train_sampler(self, dataset: Any = None) -> Any:
+        sampler = super()._get_train_sampler(dataset)
+        for _ in range(self._num_epochs_done):
+            next(iter(sampler), None)  # draws the order of an epoch
+        return sampler
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        is_due = self._step % (self.args.steps_per_generation * self.num_iterations) == 0
+        state = {
+            "num_ranks": self.accelerator.num_processes,
+            "step": self._step,
+            "buffered_inputs": None if is_due else self._buffered_inputs,
+            "seen_correct": self._seen_correct,
+            "entropy": [self.entropy_coef, self._last_world_entropy],
+            "totals": dict(self._totals["train"]),
+            "run_totals": dict(self._run_totals),
+            "metrics": dict(self._metrics["train"]),
+        }
+        save_rank_state(output_dir, self.accelerator.process_index, state)
+        # the main process writes `trainer_state.json` next, which says that the files of all ranks are there
+        self.accelerator.wait_for_everyone()
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        super()._load_rng_state(checkpoint)
+        if checkpoint is None:
+            return
+        self._step = self.state.global_step * self.args.gradient_accumulation_steps
+        state = load_rank_state(checkpoint, self.accelerator.process_index, self.accelerator.device)
+        if state is None or state["num_ranks"] != self.accelerator.num_processes:
+            logger.warning(
+                f"{checkpoint} holds no rollouts for {self.accelerator.num_processes} processes: this run goes on "
+                "with new ones, and differs from one that was not stopped."
+            )
+            return
+        self._step, self._buffered_inputs = state["step"], state["buffered_inputs"]
+        self._seen_correct = state["seen_correct"]
+        self.entropy_coef, self._last_world_entropy = state["entropy"]
+        self._totals["train"].update(state["totals"])
+        self._run_totals.update(state["run_totals"])
+        self._metrics["train"].update(state["metrics"])
 
     @property
     def _mode(self) -> str:
@@ -588,9 +689,16 @@ class SignedRewardTrainer(GRPOTrainer):
     def _add(self, sums: Mapping[str, Sequence]) -> None:
         """Adds sums and counts, over all ranks, to what the next `log` reports."""
         for name, (total, count) in sums.items():
-            entry = self._totals[self._mode][name]
-            entry[0] += float(total)
-            entry[1] += float(count)
+            entries = [self._totals[self._mode][name]]
+            if self._mode == "train":
+                entries.append(self._run_totals[name])
+            for entry in entries:
+                entry[0] += float(total)
+                entry[1] += float(count)
+
+    def _any_rank(self, claim: bool) -> bool:
+        """Whether any rank says so."""
+        return bool(self.accelerator.gather(torch.tensor([claim], device=self.accelerator.device)).any())
 
     def _local(self, rows: Tensor, num_rows: int) -> Tensor:
         """Returns the slice of a tensor over all ranks that is this rank's."""

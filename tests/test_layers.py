@@ -24,7 +24,16 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # 1: torch only, not each other
     ("objective", "metrics", "compaction"),
     # 2: adapters, one foreign library each
-    ("config", "data", "rewards", "card", "evaluation.samplers", "evaluation.plots", "quickstart.model"),
+    (
+        "config",
+        "data",
+        "rewards",
+        "card",
+        "checkpoints",
+        "evaluation.samplers",
+        "evaluation.plots",
+        "quickstart.model",
+    ),
     # and the samplers that stand on the protocol of another one
     ("evaluation.vllm_sampler", "evaluation.endpoint_sampler"),
     # 3: assemblies

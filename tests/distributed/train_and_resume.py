@@ -1,0 +1,65 @@
+"""
+Trains the tiny model with a checkpoint after every optimizer step, from the last complete one if there is any.
+
+    python train_and_resume.py MODEL OUT SETTINGS
+    torchrun --nproc_per_node 2 train_and_resume.py MODEL OUT SETTINGS
+
+Writes OUT/parameters-RANK.pt at the end of the last step, and OUT/stopped where SIGTERM came first.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from transformers import TrainerCallback
+
+from nsr_trl import SignedRewardConfig, SignedRewardTrainer
+from nsr_trl.checkpoints import last_complete_checkpoint
+
+
+def reward(completion_ids, **kwargs):
+    return [[1.0, 0.0, 0.0, None][sum(ids) % 4] for ids in completion_ids]
+
+
+class Steps(TrainerCallback):
+    """Says on stdout when a step has begun, for whoever waits to kill this process."""
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        print(f"step {state.global_step}", flush=True)
+
+
+if __name__ == "__main__":
+    model, out, settings = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
+    defaults = {
+        "output_dir": str(out / "run"),
+        "use_cpu": True,
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "objective": "w_reinforce",
+        "per_device_train_batch_size": 4,
+        "gradient_accumulation_steps": 2,
+        "steps_per_generation": 4,  # two optimizer steps per generation
+        "num_iterations": 2,  # each taken twice
+        "num_generations": 4,
+        "max_completion_length": 6,
+        "max_steps": 14,  # the third epoch of 2 x 4 steps ends it
+        "learning_rate": 1e-2,
+        "logging_steps": 3,
+        "save_steps": 1,
+        "save_total_limit": 1,
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+    world_size = int(os.environ.get("WORLD_SIZE", 1))
+    prompts = Dataset.from_dict({"prompt": [f"{n}+{n}=" for n in range(8 * world_size)]})
+    args = SignedRewardConfig(**(defaults | settings))
+    trainer = SignedRewardTrainer(model, reward, args, prompts, callbacks=[Steps()])
+    trainer.train(resume_from_checkpoint=last_complete_checkpoint(args.output_dir))
+    if trainer.stopped_by_signal:
+        (out / "stopped").touch()
+    else:
+        state = {name: p.detach() for name, p in trainer.accelerator.unwrap_model(trainer.model).named_parameters()}
+        torch.save(state, out / f"parameters-{trainer.accelerator.process_index}.pt")

@@ -1,0 +1,168 @@
+"""A run that is stopped, whenever and however, and resumed ends as one that was not: with the same parameters."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from nsr_trl.checkpoints import is_complete, last_complete_checkpoint
+
+
+SCRIPT = Path(__file__).parent / "distributed" / "train_and_resume.py"
+TORCHRUN = ("-m", "torch.distributed.run", "--nproc_per_node", "2")
+
+
+def parameters(trainer):
+    return torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
+
+
+SETTINGS = {
+    "optim": "adamw_torch",
+    "learning_rate": 1e-2,
+    "per_device_train_batch_size": 4,
+    "gradient_accumulation_steps": 2,
+    "steps_per_generation": 4,
+    "max_steps": 10,  # 8 prompts, 4 to a generation of two steps: four steps an epoch
+    "save_strategy": "steps",
+    "save_steps": 1,
+}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"objective": "w_reinforce", "compact": "on"},
+        {"objective": "nsr", "compact": "on", "num_iterations": 2},
+        {"objective": "nsr", "compact": "off", "num_iterations": 2},
+        {"objective": "w_reinforce", "use_adaptive_entropy": True, "entropy_target": 99.0},
+    ],
+    ids=lambda s: "-".join(map(str, s.values())),
+)
+def test_a_run_resumed_from_any_step_ends_with_the_same_parameters(make_trainer, tmp_path, settings):
+    whole = make_trainer(**SETTINGS, **settings)
+    whole.train()
+    expected = parameters(whole)
+    for step in (1, 3, 4, 6, 9):  # amid a generation, between two, in the second and third epoch
+        resumed = make_trainer(**SETTINGS, **settings, output_dir=str(tmp_path / "again"))
+        resumed.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{step}"))
+        assert torch.equal(parameters(resumed), expected), step
+        assert resumed.state.global_step == 10
+        assert resumed._step == whole._step
+
+
+def test_metrics_since_the_last_log_survive_too(make_trainer, tmp_path):
+    settings = SETTINGS | {"max_steps": 4, "logging_steps": 4}
+    whole = make_trainer(**settings)
+    whole.train()
+    resumed = make_trainer(**settings, output_dir=str(tmp_path / "again"))
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
+    names = [name for name in whole.state.log_history[0] if name.startswith("signed/") or name == "entropy"]
+    assert len(names) > 10
+    for name in names:
+        assert resumed.state.log_history[0][name] == whole.state.log_history[0][name], name
+
+
+def test_true_resumes_from_the_last_complete_checkpoint(make_trainer, tmp_path):
+    make_trainer(**(SETTINGS | {"max_steps": 3})).train()
+    state = tmp_path / "checkpoint-3" / "trainer_state.json"
+    state.write_text(state.read_text()[:100])  # killed while it wrote
+    (tmp_path / "checkpoint-10").mkdir()  # or before it wrote anything
+    assert not is_complete(tmp_path / "checkpoint-3")
+    assert last_complete_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
+    resumed = make_trainer(**SETTINGS)
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed._initial_global_step == 2
+
+
+def test_an_incomplete_checkpoint_is_refused(make_trainer, tmp_path):
+    (tmp_path / "checkpoint-1").mkdir()
+    for given in (True, str(tmp_path / "checkpoint-1")):
+        with pytest.raises(ValueError, match="resumes from a checkpoint that was written to its end; got"):
+            make_trainer().train(resume_from_checkpoint=given)
+
+
+def test_a_checkpoint_of_another_number_of_processes_resumes_with_new_rollouts(make_trainer, tmp_path, caplog):
+    make_trainer(**SETTINGS).train()
+    checkpoint = tmp_path / "checkpoint-3"
+    (checkpoint / "rollouts_0.pth").unlink()  # what a second process would find, or TRL's own trainer left
+    resumed = make_trainer(**SETTINGS, output_dir=str(tmp_path / "again"))
+    with caplog.at_level("WARNING"):
+        resumed.train(resume_from_checkpoint=str(checkpoint))
+    assert "holds no rollouts for 1 processes: this run goes on with new ones" in caplog.text
+    assert resumed._step == 20
+
+
+def test_outside_of_training_sigterm_does_what_it_did(make_trainer):
+    before = signal.getsignal(signal.SIGTERM)
+    trainer = make_trainer()
+    trainer.train()
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert trainer.stopped_by_signal is False
+
+
+def start(tiny_model, out, launcher=(), **settings):
+    out.mkdir(exist_ok=True)
+    command = [sys.executable, *launcher, str(SCRIPT), tiny_model, str(out), json.dumps(settings)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    with (out / "stderr").open("a") as stderr:
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True)
+
+
+def finish(process, out):
+    process.communicate(timeout=240)
+    assert process.returncode == 0, (out / "stderr").read_text()[-4000:]
+    return [torch.load(path) for path in sorted(out.glob("parameters-*.pt"))]
+
+
+def stop_at(process, how, step, delay):
+    """Sends a signal some time after a step has begun; returns whether it came before the end."""
+    for line in process.stdout:
+        if line.startswith("step ") and int(line.split()[1]) >= step:
+            time.sleep(delay)
+            process.send_signal(how)
+            break
+    process.communicate(timeout=240)
+    return process.returncode
+
+
+def assert_equal(found, expected):
+    assert len(found) == len(expected) > 0
+    for ours, theirs in zip(found, expected, strict=True):
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.parametrize("num_stops", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_run_killed_at_random_moments_ends_with_the_same_parameters(tiny_model, tmp_path, num_stops):
+    expected = finish(start(tiny_model, tmp_path / "whole"), tmp_path / "whole")
+    rng, stops = random.Random(num_stops), 0
+    while stops < num_stops:
+        out = tmp_path / "killed"
+        shutil.rmtree(out, ignore_errors=True)
+        step = 0
+        while step < 12 and stops < num_stops:
+            how = [signal.SIGKILL, signal.SIGTERM][stops % 2]
+            status = stop_at(start(tiny_model, out), how, step, rng.uniform(0, 0.06))
+            assert status == (-signal.SIGKILL if how == signal.SIGKILL else 0), (out / "stderr").read_text()[-4000:]
+            if how == signal.SIGTERM:
+                assert (out / "stopped").exists()
+                assert last_complete_checkpoint(out / "run")
+                (out / "stopped").unlink()
+            stops += 1
+            step += rng.randint(1, 4)
+        assert_equal(finish(start(tiny_model, out), out), expected)
+
+
+@pytest.mark.distributed
+def test_two_processes_resume_amid_a_generation_to_the_same_parameters(tiny_model, tmp_path):
+    whole, stopped, settings = tmp_path / "whole", tmp_path / "stopped", {"lr_scheduler_type": "constant"}
+    expected = finish(start(tiny_model, whole, TORCHRUN, **settings, max_steps=6), whole)
+    finish(start(tiny_model, stopped, TORCHRUN, **settings, max_steps=3), stopped)
+    assert_equal(finish(start(tiny_model, stopped, TORCHRUN, **settings, max_steps=6), stopped), expected)
