@@ -65,9 +65,9 @@ def compare(trainer, before):
     """How far vLLM's weights are, after a last sync, from where they began and from the trainer's."""
     trainer.vllm_generation.sync_weights()
     served = served_weights(trainer)
-    moved = max((weight - before[name]).abs().max().item() for name, weight in served.items())
+    moved = max((weight - before[name]).abs().mean().item() for name, weight in served.items())
     off = [
-        (served[name][: len(weight)] - weight.to(served[name].dtype)).abs().max().item()  # vLLM pads the vocabulary
+        (served[name][: len(weight)] - weight.to(served[name].dtype)).abs().mean().item()  # vLLM pads the vocabulary
         for name, weight in trainer.vllm_generation._iter_named_params()
         if name in served
     ]
