@@ -10,7 +10,8 @@ On one engine, in turns (A B C D A B C D), the prefix cache emptied before each,
 - sampler: `VLLMSampler.sample` of the same requests
 - evaluate: `nsr_trl.evaluate`, which verifies and records them as well
 
-The figures are medians over rounds of the seconds and of the ratio to the bare call of the same round.
+The figures are medians over rounds: seconds, their ratio to those of the bare call of the same round, and CPU seconds of
+this process, in which requests are made and completions decoded and verified while the engine runs in another one.
 """
 
 import argparse
@@ -74,22 +75,25 @@ def main() -> None:
         "evaluate": evaluate_all,
     }
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    cpu: dict[str, list[float]] = {name: [] for name in contenders}
     for round_index in range(options.rounds + 1):
         for name, contender in contenders.items():
             sampler.llm.reset_prefix_cache()
-            start = time.perf_counter()
+            start, cpu_start = time.perf_counter(), time.process_time()
             contender(seed=round_index)
             if round_index:
                 seconds[name].append(time.perf_counter() - start)
+                cpu[name].append(time.process_time() - cpu_start)
 
     print(f"{len(requests)} requests of at most {options.max_new_tokens} tokens, {options.rounds} rounds")
-    print(f"{'contender':10} {'seconds':>8} {'lowest':>8} {'highest':>8} {'of bare':>8}")
+    print(f"{'contender':10} {'seconds':>8} {'lowest':>8} {'highest':>8} {'of bare':>8} {'CPU s':>8}")
     table = {}
     for name, values in seconds.items():
         ratio = statistics.median(value / base for value, base in zip(values, seconds["bare"], strict=True))
         median = statistics.median(values)
-        table[name] = {"seconds": median, "ratio": ratio, "all": values}
-        print(f"{name:10} {median:8.2f} {min(values):8.2f} {max(values):8.2f} {ratio:8.3f}")
+        table[name] = {"seconds": values, "ratio": ratio, "cpu_seconds": cpu[name]}
+        own = statistics.median(cpu[name])
+        print(f"{name:10} {median:8.2f} {min(values):8.2f} {max(values):8.2f} {ratio:8.3f} {own:8.2f}")
     if options.json:
         with open(options.json, "w") as file:
             json.dump({"options": vars(options), "figures": table}, file, indent=2)
