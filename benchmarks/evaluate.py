@@ -10,8 +10,8 @@ On one engine, in turns (A B C D A B C D), the prefix cache emptied before each,
 - sampler: `VLLMSampler.sample` of the same requests
 - evaluate: `nsr_trl.evaluate`, which verifies and records them as well
 
-The figures are medians over rounds: seconds, their ratio to those of the bare call of the same round, and CPU seconds of
-this process, in which requests are made and completions decoded and verified while the engine runs in another one.
+The figures are medians over rounds: seconds, their ratio to those of the bare call of the same round, and CPU seconds
+of this process, which makes requests, decodes and verifies while the engine runs in another one.
 """
 
 import argparse
