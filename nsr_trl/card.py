@@ -4,12 +4,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
-from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from .evaluation.comparison import Comparison
+from .evaluation.results import Evaluation
 from .resources import resource
 
 
 VERSIONED = ("nsr-trl", "trl", "transformers", "torch", "datasets")
+
+UNNAMED = "held-out problems"
+"""What the Hub is told where an evaluation's dataset has no name."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +43,16 @@ class CardFacts:
             Hub id of the trained model.
         example_prompt (`str`, *optional*):
             Python literal of a prompt for the usage example.
-        evaluation (`str`, *optional*):
-            Table of results, as text.
-        figure (`str`, *optional*):
-            Path of the Pass@k figure, relative to the card.
+        command (`str`, *optional*):
+            The command of the run.
+        trained (`Mapping[str, str]`):
+            Rows of the table of what was trained: counts, shares, times.
+        comparisons (`tuple[Comparison, ...]`):
+            Evaluations of the model, compared with those of its base.
+        evaluations (`Mapping[str, Evaluation]`):
+            Evaluations of the model by dataset, where there are none of its base.
+        figure (`str`, *optional*), dynamics (`str`, *optional*):
+            Paths of the figures of Pass@k and of the training, relative to the card.
     """
 
     model_name: str
@@ -56,12 +67,17 @@ class CardFacts:
     dataset_name: str | None = None
     hub_model_id: str | None = None
     example_prompt: str = '[{"role": "user", "content": "What is 12 * 12? Put the answer within \\\\boxed{}."}]'
-    evaluation: str | None = None
+    command: str | None = None
+    trained: Mapping[str, str] = field(default_factory=dict)
+    comparisons: tuple[Comparison, ...] = ()
+    evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
     figure: str | None = None
+    dynamics: str | None = None
 
 
 def build_card(facts: CardFacts) -> ModelCard:
     """Renders the facts."""
+    measured = {**{comparison.dataset: comparison.run for comparison in facts.comparisons}, **facts.evaluations}
     data = ModelCardData(
         base_model=facts.base_model,
         datasets=facts.dataset_name if facts.dataset_name and "/" in facts.dataset_name else None,
@@ -69,6 +85,19 @@ def build_card(facts: CardFacts) -> ModelCard:
         pipeline_tag="text-generation",
         model_name=facts.model_name,
         tags=["generated_from_trainer", *facts.tags],
+        eval_results=[
+            EvalResult(
+                task_type="text-generation",
+                dataset_type=dataset or UNNAMED,
+                dataset_name=dataset or UNNAMED,
+                metric_type=f"pass@{k}",
+                metric_name=f"Pass@{k} of {evaluation.num_samples} samples",
+                metric_value=round(100 * estimate.value, 2),
+            )
+            for dataset, evaluation in measured.items()
+            for k, estimate in evaluation.pass_at_k.items()
+        ]
+        or None,
     )
     return ModelCard.from_template(
         data,

@@ -5,11 +5,12 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
+from .commands import card, evaluate, results
+from .commands.evaluate import GRADERS
 
 
 OBJECTIVES = ("psr", "nsr", "w_reinforce", "reinforce", "grpo")  # a copy: the table itself stands behind torch
-GRADERS = ("default", "paper", "paper-competition")  # copies as well, for a quick --help
-FALLBACKS = ("answer is", "last number")
+FALLBACKS = ("answer is", "last number")  # a copy as well, for a quick --help
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -56,6 +57,10 @@ def build_parser() -> argparse.ArgumentParser:
     verify.add_argument("--num-workers", type=int, help="worker processes (default: the cores, 8 at most)")
     verify.add_argument("--num-slowest", type=int, default=5, help="slowest rows to show (default: %(default)s)")
     verify.set_defaults(run=_verify)
+
+    evaluate.add_parsers(commands)
+    results.add_parsers(commands)
+    card.add_parsers(commands)
     return parser
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset, DatasetDict, load_dataset
+from datasets.exceptions import DatasetGenerationError
+from pyarrow import ArrowInvalid
 
 from .verifier.extract import extract_gold
 
@@ -39,6 +41,37 @@ QUESTION_COLUMNS = ("problem", "question", "prompt")
 """Names under which a question is looked for, in this order."""
 ANSWER_COLUMNS = ("answer", "final_answer", "solution", "target")
 """Names under which a reference is looked for, in this order."""
+
+
+@dataclass(frozen=True, slots=True)
+class HubDataset:
+    """
+    Where a dataset with a short name is on the Hub.
+
+    Attributes:
+        id (`str`):
+            Its id.
+        split (`str`):
+            The split with the problems.
+        question_column (`str`):
+            Column of the question.
+        answer_column (`str`):
+            Column of the reference.
+    """
+
+    id: str
+    split: str
+    question_column: str
+    answer_column: str
+
+
+DATASETS: dict[str, HubDataset] = {
+    "math": HubDataset("DigitalLearningGmbH/MATH-lighteval", "test", "problem", "solution"),
+    "math500": HubDataset("HuggingFaceH4/MATH-500", "test", "problem", "answer"),
+    "aime2025": HubDataset("math-ai/aime25", "test", "problem", "answer"),
+    "amc23": HubDataset("math-ai/amc23", "test", "question", "answer"),
+}
+"""Datasets by short name. `math` is the test set of MATH, 5,000 problems, and `math500` the usual part of it."""
 
 _FILE_BUILDERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".csv": "csv"}
 
@@ -88,7 +121,8 @@ def load_problems(
 
     Args:
         source (`str` or `Path`):
-            Dataset id on the Hub, or path of a `.parquet`, `.json`, `.jsonl` or `.csv` file.
+            Short name of one of `DATASETS`, dataset id on the Hub, or path of a `.parquet`, `.json`, `.jsonl` or
+            `.csv` file.
         split (`str`, *optional*):
             Split to load, slices such as `"test[:100]"` included. May be left out where there is only one; a file is
             the split `"train"`.
@@ -106,6 +140,9 @@ def load_problems(
         FileNotFoundError: If the file does not exist.
         ValueError: If the split or a column cannot be told.
     """
+    if known := DATASETS.get(str(source)):
+        source, split = known.id, split or known.split
+        question_column, answer_column = question_column or known.question_column, answer_column or known.answer_column
     dataset = _load_rows(source, split)
     if limit is not None:
         dataset = dataset.select(range(min(limit, len(dataset))))
@@ -188,10 +225,22 @@ def _load_rows(source: str | Path, split: str | None) -> Dataset:
             f"A source that ends in {path.suffix} must be an existing file; there is none at {str(source)!r}. "
             "Correct the path, or give the id of a dataset on the Hub."
         )
-    if builder:
-        loaded = load_dataset(builder, data_files=str(path), split=split)
-    else:
-        loaded = load_dataset(str(source), split=split)
+    try:
+        if builder:
+            loaded = load_dataset(builder, data_files=str(path), split=split)
+        else:
+            loaded = load_dataset(str(source), split=split)
+    except (DatasetGenerationError, ArrowInvalid) as error:
+        raise ValueError(
+            f"A dataset must be rows of one kind; {str(source)!r} cannot be read ({error.__cause__ or error}). "
+            "Correct the file."
+        ) from error
+    except (FileNotFoundError, ConnectionError) as error:
+        raise FileNotFoundError(
+            f"A dataset must be one of {', '.join(DATASETS)}, the id of a dataset on the Hub or the path of a "
+            f"{', '.join(_FILE_BUILDERS)} file; {str(source)!r} cannot be loaded ({error}). "
+            "Correct the name, or the path, or connect to the Hub."
+        ) from error
     if not isinstance(loaded, DatasetDict):
         return loaded
     if len(loaded) > 1:

@@ -27,6 +27,7 @@ import inspect
 import logging
 import math
 import os
+import sys
 import textwrap
 import time
 from collections import defaultdict
@@ -42,7 +43,7 @@ from transformers.utils.generic import is_flash_attention_requested
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import get_config_model_id
 
-from .card import CardFacts, build_card
+from .card import CardFacts
 from .checkpoints import SaveOnSigterm, is_complete, last_complete_checkpoint, load_rank_state, save_rank_state
 from .compaction import DUMMY, cut_micro_batches, make_plan, renumber, run_unpadded, take_rows, token_shares
 from .config import SignedRewardConfig
@@ -58,6 +59,7 @@ from .metrics import (
     token_metrics,
 )
 from .objective import CORRECT, UNDECIDED, check_outcome_rewards, outcomes_from_rewards
+from .run_card import command_line, write_card
 
 
 logger = logging.getLogger(__name__)
@@ -650,13 +652,31 @@ class SignedRewardTrainer(GRPOTrainer):
             local_base=os.path.basename(os.path.normpath(base)) if base and is_local else None,
             dataset_name=dataset_name,
             hub_model_id=self.hub_model_id,
+            command=command_line(sys.argv),
+            trained=self._trained(),
         )
+
+    def _trained(self) -> dict[str, str]:
+        """What the updates were made of and what they cost, over all resumes, to be read."""
+        totals = {name: entry for name, entry in self._run_totals.items() if entry[1]}
+        rows = {
+            "completions sampled": ("signed/correct_ratio", lambda total, count: f"{count:,.0f}"),
+            "of them correct": ("signed/correct_ratio", _amount),
+            "incorrect": ("signed/incorrect_ratio", _amount),
+            "undecided": ("signed/undecided_ratio", _amount),
+            "completions that the updates ran": ("cost/rows", _amount),
+            "tokens that the updates ran, prompts included": ("cost/tokens", _amount),
+        } | {f"time in {phase}": (f"cost/seconds/{phase}", _duration) for phase in PHASES}
+        return {label: show(*totals[name]) for label, (name, show) in rows.items() if name in totals}
 
     def create_model_card(
         self, model_name: str | None = None, dataset_name: str | None = None, tags: str | list[str] | None = None
     ) -> None:
         """
         Writes the model card of this run to `output_dir/README.md`, as every checkpoint and `push_to_hub` do.
+
+        It shows the evaluations in `output_dir/evaluation/before` and `after`, where there are any, and draws the
+        figures beside it; `nsr-trl card` writes it anew.
 
         Args:
             model_name (`str`, *optional*):
@@ -670,8 +690,8 @@ class SignedRewardTrainer(GRPOTrainer):
             return
         facts = self.card_facts(model_name, dataset_name)
         more = (tags,) if isinstance(tags, str) else tuple(tags or ())
-        card = build_card(dataclasses.replace(facts, tags=tuple(dict.fromkeys((*facts.tags, *more)))))
-        card.save(os.path.join(self.args.output_dir, "README.md"))
+        facts = dataclasses.replace(facts, tags=tuple(dict.fromkeys((*facts.tags, *more))))
+        write_card(self.args.output_dir, facts, self.state.log_history)
 
     @contextlib.contextmanager
     def _timed(self, phase: str) -> Iterator[None]:
@@ -704,6 +724,14 @@ class SignedRewardTrainer(GRPOTrainer):
         """Returns the slice of a tensor over all ranks that is this rank's."""
         start = self.accelerator.process_index * num_rows
         return rows[start : start + num_rows]
+
+
+def _amount(total: float, count: float) -> str:
+    return f"{total:,.0f} ({total / count:.1%})"
+
+
+def _duration(seconds: float, count: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds:.0f} s"
 
 
 @contextlib.contextmanager

@@ -6,6 +6,8 @@ import pytest
 from huggingface_hub import ModelCard
 
 from nsr_trl.card import CardFacts, build_card
+from nsr_trl.evaluation.comparison import compare
+from nsr_trl.evaluation.results import Evaluation, estimate_pass_at_k
 
 
 FACTS = CardFacts(
@@ -26,10 +28,38 @@ def test_a_card_has_no_section_without_facts():
     assert "![" not in text
 
 
-def test_a_card_shows_the_evaluation_and_the_figure_it_was_given():
-    text = str(build_card(replace(FACTS, evaluation="pass@1  50.0", figure="pass_at_k.png")))
-    assert "pass@1  50.0" in text
+def evaluation(*counts):
+    """An evaluation of one problem per count, 4 samples each."""
+    num_correct = {f"problem {i}": count for i, count in enumerate(counts)}
+    return Evaluation(4, num_correct, 0, 9.0, 0.0, estimate_pass_at_k(4, num_correct, (1, 4)))
+
+
+def test_a_card_shows_what_it_was_given():
+    comparison = compare(evaluation(1, 1), evaluation(3, 4), base_name="before", run_name="after", dataset="math")
+    given = replace(
+        FACTS,
+        comparisons=(comparison,),
+        evaluations={"amc23": evaluation(2, 2)},
+        figure="pass_at_k.png",
+        dynamics="training_dynamics.png",
+        trained={"completions sampled": "8"},
+        command="nsr-trl train --config nsr-qwen3-4b",
+    )
+    text = str(build_card(given))
+    assert "### math\n\n|  | before | after | after - before | verdict |" in text
+    assert "| Pass@1 | 25.0 [25.0, 25.0] | 87.5 [75.0, 100.0] |" in text
+    assert "### amc23" in text
     assert "![Pass@k](pass_at_k.png)" in text
+    assert "![Training dynamics](training_dynamics.png)" in text
+    assert "| completions sampled | 8 |" in text
+    assert "```bash\nnsr-trl train --config nsr-qwen3-4b\n```" in text
+
+
+def test_the_hub_is_told_the_scores_of_the_trained_model():
+    comparison = compare(evaluation(1, 1), evaluation(3, 4), base_name="before", run_name="after", dataset="math")
+    data = ModelCard(str(build_card(replace(FACTS, comparisons=(comparison,))))).data
+    scores = {(result.dataset_name, result.metric_type): result.metric_value for result in data.eval_results}
+    assert scores == {("math", "pass@1"): 87.5, ("math", "pass@4"): 100.0}  # (3/4 + 4/4) / 2
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from nsr_trl.config import SIGNED_FIELDS
+from nsr_trl.data import DATASETS
+from nsr_trl.evaluation.presets import PRESETS, Preset
 from nsr_trl.metrics import METRICS
 from nsr_trl.objective import OBJECTIVE_NAMES
 from nsr_trl.rewards import UNDECIDED_METRICS
@@ -41,12 +43,29 @@ def test_every_signed_field_is_mentioned():
     assert all(f"`{name}`" in text or f"{name}=" in text for name in SIGNED_FIELDS)
 
 
+def test_every_dataset_of_a_short_name_is_documented():
+    documented = {name: where for name, where in first_column(DOCS / "evaluation.md").items() if name in DATASETS}
+    assert documented == {name: f"`{dataset.id}`, {dataset.split}" for name, dataset in DATASETS.items()}
+
+
+def test_every_preset_is_documented_with_its_values():
+    rows = re.findall(
+        r"^\| `([a-z0-9.-]+)` \| `(\w+)` \| (.+) \|$", (DOCS / "evaluation.md").read_text(), re.MULTILINE
+    )
+    documented = {}
+    for name, template, values in rows:
+        temperature, top_p, top_k, tokens, samples = (text.strip().replace(",", "") for text in values.split("|"))
+        numbers = float(temperature), float(top_p), int(top_k or 0), int(tokens), int(samples)
+        documented[name] = Preset(template, *numbers)
+    assert documented == PRESETS
+
+
 def test_every_reason_is_documented():
     text = (DOCS / "verifier.md").read_text()
     assert all(f"`{reason}`" in text for reason in Reason)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/verifier.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/verifier.md", "docs/evaluation.md"])
 def test_the_sessions_shown_are_what_one_sees(page):
     blocks = re.findall(r"```(?:pycon|python)\n(>>> .*?)```", (ROOT / page).read_text(), re.DOTALL)
     test = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, page, page, 0)

@@ -16,8 +16,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "verifier.*",
         "evaluation.pass_at_k",
+        "evaluation.presets",
         "evaluation.records",
         "evaluation.results",
+        "evaluation.comparison",
+        "evaluation.runs",
+        "dynamics",
         "quickstart.problems",
         "resources",
     ),
@@ -31,16 +35,21 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "card",
         "checkpoints",
         "evaluation.samplers",
+        "evaluation.tally",
         "evaluation.plots",
+        "evaluation.viewer",
         "quickstart.model",
     ),
     # and the samplers that stand on the protocol of another one
     ("evaluation.vllm_sampler", "evaluation.endpoint_sampler"),
-    # 3: assemblies
-    ("trainer", "evaluation.runner", "grading"),
-    # 4: doors
+    # 3: what the trainer and a command share
+    ("run_card",),
+    # 4: assemblies
+    ("trainer", "evaluation.runner", "evaluation.merge", "grading"),
+    # 5: doors
     ("quickstart.run",),
-    # 5 and 6: the command, which imports inside the chosen command
+    # 6 to 8: the command, which imports inside the chosen command
+    ("commands.*",),
     ("cli",),
     ("__main__",),
 )

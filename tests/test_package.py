@@ -23,4 +23,5 @@ def test_the_wheel_holds_every_file_of_the_package(tmp_path):
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("nsr_trl/")}
     tracked = subprocess.run(["git", "ls-files", "nsr_trl"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert packed == set(tracked.stdout.split())
-    assert {"nsr_trl/py.typed", "nsr_trl/quickstart/model/model.safetensors"} <= packed
+    data = {"py.typed", "quickstart/model/model.safetensors", "templates/viewer.html"}
+    assert {f"nsr_trl/{name}" for name in data} <= packed

@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 
 from nsr_trl.evaluation import pass_at_k as module
-from nsr_trl.evaluation.pass_at_k import bootstrap_interval, estimate_mean, paired_difference, pass_at_k
+from nsr_trl.evaluation.pass_at_k import (
+    bootstrap_interval,
+    estimate_mean,
+    estimate_means,
+    majority_at_k,
+    pass_at_k,
+)
 
 
 def test_every_value_up_to_forty_samples_equals_the_exact_fraction():
@@ -14,6 +20,12 @@ def test_every_value_up_to_forty_samples_equals_the_exact_fraction():
         for k in range(1, n + 1):
             exact = [float(1 - Fraction(comb(n - wrong, k), comb(n, k))) for wrong in range(n + 1)]
             np.testing.assert_allclose(pass_at_k(n, c, k), exact, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("k", [1, 2, 4, 8, 16, 32, 64, 128, 256])
+def test_the_k_of_the_paper_agree_with_the_binomials_to_twelve_digits(k):
+    exact = [float(1 - Fraction(comb(256 - c, k), comb(256, k))) for c in range(257)]
+    np.testing.assert_allclose(pass_at_k(256, np.arange(257), k), exact, rtol=0, atol=1e-12)
 
 
 def test_problems_may_differ_in_their_samples():
@@ -32,6 +44,15 @@ def test_it_is_the_chance_that_one_of_k_drawn_samples_is_correct():
     assert pass_at_k(20, 3, 5) == pytest.approx(draws.any(axis=1).mean(), abs=0.01)
 
 
+@pytest.mark.parametrize("rate", [0.002, 0.05, 0.5])
+def test_its_mean_over_runs_of_256_samples_is_the_true_chance(rate):
+    num_correct = np.random.default_rng(0).binomial(256, rate, size=20_000)
+    for k in (1, 16, 128, 256):
+        estimates = pass_at_k(256, num_correct, k)
+        error = estimates.std() / np.sqrt(len(estimates))
+        assert abs(estimates.mean() - (1 - (1 - rate) ** k)) <= 4 * error + 1e-5
+
+
 def test_too_few_samples_are_refused_with_both_numbers_named():
     with pytest.raises(ValueError, match=r"pass@8 needs at least 8 samples per problem; a problem has 4\. Sample"):
         pass_at_k([16, 4], [1, 1], 8)
@@ -43,34 +64,64 @@ def test_impossible_counts_are_refused(n, c, k):
         pass_at_k([n], [c], k)
 
 
-def test_the_interval_holds_the_truth_as_often_as_it_says():
-    rng = np.random.default_rng(1)
-    samples = rng.random((300, 60)) < 0.3
-    intervals = [bootstrap_interval(sample, num_resamples=400) for sample in samples]
-    coverage = np.mean([low <= 0.3 <= high for low, high in intervals])
-    assert 0.90 <= coverage <= 0.98  # 0.95, and 300 trials have a standard error of 0.013
+@pytest.mark.parametrize("num_problems", [30, 100])
+def test_the_interval_holds_the_truth_as_often_as_it_says(num_problems):
+    """Problems of very unlike difficulty, as in a competition: success rates from Beta(0.4, 1), 64 samples each."""
+    rng = np.random.default_rng(0)
+    ks, covered = (1, 8, 64), []
+    # E[1 - (1 - p)^k] = 1 - B(0.4, 1 + k) / B(0.4, 1), and B(a, 1 + k) / B(a, 1) is the product of i / (i + a), i to k
+    truth = [1 - np.prod([i / (i + 0.4) for i in range(1, k + 1)]) for k in ks]
+    for trial in range(600):
+        correct = rng.binomial(64, rng.beta(0.4, 1.0, size=num_problems))
+        estimates = estimate_means([pass_at_k(64, correct, k) for k in ks], num_resamples=1_000, seed=trial)
+        covered.append([each.low <= value <= each.high for each, value in zip(estimates, truth, strict=True)])
+    coverage = np.mean(covered, axis=0)
+    assert ((coverage >= 0.92) & (coverage <= 0.98)).all(), coverage  # a standard error is 0.009
 
 
 def test_the_interval_does_not_depend_on_how_the_draws_are_chunked(monkeypatch):
     values = np.random.default_rng(2).random(50)
     whole = bootstrap_interval(values, num_resamples=1_000)
     monkeypatch.setattr(module, "_MAX_DRAWS", 50 * 7)
-    assert bootstrap_interval(values, num_resamples=1_000) == whole
+    assert bootstrap_interval(values, num_resamples=1_000) == pytest.approx(whole, abs=1e-12)
 
 
 def test_equal_values_have_an_interval_of_no_width():
     assert estimate_mean([0.25] * 10).low == estimate_mean([0.25] * 10).high == 0.25
 
 
-def test_pairing_narrows_the_interval_of_a_difference():
-    before = np.random.default_rng(3).random(200)
-    difference = paired_difference(before + 0.1, before)
-    assert difference.value == pytest.approx(0.1)
-    assert difference.high - difference.low < 1e-12
-
-
-def test_an_interval_of_nothing_and_a_difference_of_unlike_lists_are_refused():
+def test_an_interval_of_nothing_is_refused():
     with pytest.raises(ValueError, match="at least one"):
         bootstrap_interval([])
-    with pytest.raises(ValueError, match="same problems"):
-        paired_difference([1.0, 0.0], [1.0])
+
+
+def test_the_most_frequent_of_k_answers_wins_and_ties_are_shared():
+    answers = [[0, 1, 1, 2, 0, 0], [3, -1, -1, -1, -1, 2]]
+    is_correct = [[True, False, False, False, True, True], [True, False, False, False, False, False]]
+    # k=1: the mean of the samples
+    np.testing.assert_allclose(majority_at_k(answers, is_correct, 1), [3 / 6, 1 / 6])
+    # k=2: (0 1) 1/2, (1 2) 0, (0 0) 1; (3 -) 1, (- -) 0, (- 2) 0
+    np.testing.assert_allclose(majority_at_k(answers, is_correct, 2), [1.5 / 3, 1 / 3])
+    # k=4: (0 1 1 2) 0, the rest of two left out; (3 - - -) 1
+    np.testing.assert_allclose(majority_at_k(answers, is_correct, 4), [0, 1])
+    # k=6: three votes for 0; 3 and 2 tie
+    np.testing.assert_allclose(majority_at_k(answers, is_correct, 6), [1, 1 / 2])
+
+
+def test_votes_do_not_depend_on_how_the_problems_are_chunked(monkeypatch):
+    rng = np.random.default_rng(5)
+    answers, is_correct = rng.integers(-1, 6, size=(40, 32)), rng.random((40, 32)) < 0.5
+    whole = majority_at_k(answers, is_correct, 8)
+    monkeypatch.setattr(module, "_MAX_COUNTS", 3 * 4 * 6)
+    np.testing.assert_array_equal(majority_at_k(answers, is_correct, 8), whole)
+
+
+def test_several_estimates_share_their_resamples():
+    values = np.random.default_rng(4).random((3, 20))
+    for together, alone in zip(estimate_means(values), map(estimate_mean, values), strict=True):
+        assert (together.low, together.high) == pytest.approx((alone.low, alone.high), abs=1e-12)
+
+
+def test_equal_values_that_floats_cannot_add_exactly_have_an_interval_of_no_width():
+    estimate = estimate_mean([0.1] * 7)
+    assert estimate.high - estimate.low < 1e-15

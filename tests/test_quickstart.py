@@ -7,6 +7,7 @@ import pytest
 from huggingface_hub import ModelCard
 from transformers import AutoModelForCausalLM
 
+from nsr_trl.dynamics import read_log
 from nsr_trl.quickstart import run
 from nsr_trl.quickstart.model import model_path
 from nsr_trl.quickstart.run import OutputExistsError, run_quickstart
@@ -29,6 +30,7 @@ def test_a_short_quickstart_leaves_everything_it_promises(tmp_path, monkeypatch,
         assert num_correct == sum(evaluations[name].num_correct.values())
         assert 0 < num_correct < 64
 
+    assert sum("signed/correct_ratio" in entry for entry in read_log(out)) == 2
     assert (out / "pass_at_k.png").read_bytes().startswith(b"\x89PNG")
     tables = [pd.read_parquet(path) for path in sorted(out.glob("completions/*.parquet"))]
     assert len(tables) == 2

@@ -1,52 +1,119 @@
 import json
+import resource
 from dataclasses import replace
 
 import pytest
 
-from nsr_trl.evaluation.records import RunFolder, Sample
+from nsr_trl.evaluation.records import RunFolder, Sample, find_runs, read_problems, read_samples
 
 
 SAMPLE = Sample("p0", 0, "caf\u00e9 \\boxed{1}\n\u2028", "correct", "1", "string", 7, False)
 
 
+PROBLEMS = [{"id": "p0", "question": "What is 1?", "answer": "1", "level": None, "subject": "Algebra"}]
+
+
+def open_run(path, config=None):
+    return RunFolder(path, config or {}, PROBLEMS)
+
+
 def test_what_was_appended_is_read_back(tmp_path):
-    folder = RunFolder(tmp_path / "new" / "run", {"seed": 0})
-    folder.append([SAMPLE])
-    folder.append([replace(SAMPLE, sample_index=1, answer=None, truncated=True)])
-    again = RunFolder(tmp_path / "new" / "run", {"seed": 0})
-    assert list(again.samples()) == [SAMPLE, replace(SAMPLE, sample_index=1, answer=None, truncated=True)]
+    path = tmp_path / "new" / "run"
+    others = [replace(SAMPLE, sample_index=1, answer=None, truncated=True), replace(SAMPLE, sample_index=2)]
+    with open_run(path) as folder:
+        folder.append([SAMPLE])
+    with open_run(path) as folder:
+        folder.append(others)
+    assert list(read_samples(path)) == [SAMPLE, *others]
+    assert read_problems(path) == PROBLEMS
 
 
 def test_a_new_folder_has_no_samples(tmp_path):
-    assert list(RunFolder(tmp_path, {}).samples()) == []
+    open_run(tmp_path).close()
+    assert list(read_samples(tmp_path)) == []
+
+
+def test_completions_may_be_left_out_whatever_they_and_the_answers_say(tmp_path):
+    misleading = ', "completion": "x", "completion": '
+    samples = [replace(SAMPLE, completion=misleading), replace(SAMPLE, sample_index=1, answer=misleading)]
+    with open_run(tmp_path) as folder:
+        folder.append(samples)
+    assert list(read_samples(tmp_path)) == samples
+    assert list(read_samples(tmp_path, with_completions=False)) == [replace(each, completion="") for each in samples]
 
 
 @pytest.mark.parametrize("torn", ['{"problem_id": "p0", "sam', '{"problem_id": "' + "x" * 200_000, "\u00e9"])
-def test_a_line_torn_by_a_crash_is_cut_before_appending(tmp_path, torn):
-    RunFolder(tmp_path, {}).append([SAMPLE])
+def test_a_line_torn_by_a_crash_is_left_out_by_readers_and_cut_before_appending(tmp_path, torn):
+    with open_run(tmp_path) as folder:
+        folder.append([SAMPLE])
     with (tmp_path / "samples.jsonl").open("ab") as file:
         file.write(torn.encode()[:-1])
-    folder = RunFolder(tmp_path, {})
-    folder.append([replace(SAMPLE, sample_index=1)])
-    assert [sample.sample_index for sample in folder.samples()] == [0, 1]
+    size = (tmp_path / "samples.jsonl").stat().st_size
+    assert list(read_samples(tmp_path)) == [SAMPLE]
+    assert (tmp_path / "samples.jsonl").stat().st_size == size  # a reader writes nothing
+    with open_run(tmp_path) as folder:
+        folder.append([replace(SAMPLE, sample_index=1)])
+    assert [sample.sample_index for sample in read_samples(tmp_path)] == [0, 1]
 
 
 def test_a_file_that_is_one_torn_line_is_emptied(tmp_path):
-    RunFolder(tmp_path, {})
     (tmp_path / "samples.jsonl").write_text('{"problem')
-    assert list(RunFolder(tmp_path, {}).samples()) == []
+    open_run(tmp_path).close()
     assert (tmp_path / "samples.jsonl").read_bytes() == b""
 
 
+def test_a_damaged_line_is_named(tmp_path):
+    with open_run(tmp_path) as folder:
+        folder.append([SAMPLE])
+    with (tmp_path / "samples.jsonl").open("a") as file:
+        file.write('{"answer": 1}\n')
+    with pytest.raises(ValueError, match=r"must be a sample; line 2 is .*answer.*\. Remove the line"):
+        list(read_samples(tmp_path))
+
+
 def test_another_config_is_refused_with_the_difference_shown(tmp_path):
-    RunFolder(tmp_path, {"seed": 0, "sampler": {"temperature": 1.0}, "old": 1})
-    with pytest.raises(ValueError, match=r"changes old: 1 -> None; sampler: .*1\.0.* -> .*0\.6.*\. Choose another"):
-        RunFolder(tmp_path, {"seed": 0, "sampler": {"temperature": 0.6}})
+    open_run(tmp_path, {"seed": 0, "sampler": {"temperature": 1.0, "top_p": 1.0}, "old": 1}).close()
+    expected = r"changes old: 1 -> None; sampler\.temperature: 1\.0 -> 0\.6\. Choose another"
+    with pytest.raises(ValueError, match=expected):
+        open_run(tmp_path, {"seed": 0, "sampler": {"temperature": 0.6, "top_p": 1.0}})
+
+
+def test_a_second_writer_is_refused_until_the_first_is_done(tmp_path):
+    with open_run(tmp_path), pytest.raises(BlockingIOError, match=r"one writer; another process .*\. Wait for it"):
+        open_run(tmp_path)
+    open_run(tmp_path).close()
 
 
 def test_the_summary_replaces_the_one_before(tmp_path):
-    folder = RunFolder(tmp_path, {})
-    folder.write_summary({"pass_at_k": {"1": 0.5}})
-    folder.write_summary({"pass_at_k": {"1": 0.75}})
+    with open_run(tmp_path) as folder:
+        folder.write_summary({"pass_at_k": {"1": 0.5}})
+        folder.write_summary({"pass_at_k": {"1": 0.75}})
     assert json.loads((tmp_path / "summary.json").read_text()) == {"pass_at_k": {"1": 0.75}}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "summary.json"]
+    names = ["config.json", "problems.jsonl", "samples.jsonl", "summary.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+
+
+@pytest.mark.parametrize("room", [0, 100, 400])
+def test_a_full_disk_loses_the_failed_append_alone(tmp_path, room):
+    with open_run(tmp_path) as folder:
+        folder.append([SAMPLE])
+        size = (tmp_path / "samples.jsonl").stat().st_size
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + room, limits[1]))
+        try:
+            with pytest.raises(OSError, match=r"must have room .*samples\.jsonl failed: .*\. Make room and run"):
+                folder.append([replace(SAMPLE, sample_index=index) for index in range(1, 9)])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert list(read_samples(tmp_path)) == [SAMPLE]
+        folder.append([replace(SAMPLE, sample_index=1)])
+    assert [sample.sample_index for sample in read_samples(tmp_path)] == [0, 1]
+
+
+def test_runs_are_found_at_a_path_or_directly_in_it(tmp_path):
+    for name in ("math", "amc23"):
+        open_run(tmp_path / name).close()
+    assert find_runs(tmp_path) == {"amc23": tmp_path / "amc23", "math": tmp_path / "math"}
+    assert find_runs(str(tmp_path / "math")) == {"math": tmp_path / "math"}
+    with pytest.raises(ValueError, match=r"with a problems\.jsonl, or hold such folders; .*gone' does not\. Name"):
+        find_runs(tmp_path / "gone")

@@ -1,13 +1,16 @@
-"""Figures of results already computed: evaluations go in, a file comes out."""
+"""Figures of results already computed: evaluations or training logs go in, a file comes out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from .results import Evaluation
 
 
 try:
+    from matplotlib.artist import Artist
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 except ImportError as error:
     raise ImportError(
         "Plots need matplotlib, which is not installed. Install it with `pip install nsr-trl[plot]`."
@@ -25,6 +28,17 @@ _STYLES = (
     ("#000000", "X", "-."),
 )
 
+_DYNAMICS = {
+    "entropy": ("entropy of what is trained", "nats", 1),
+    "signed/correct_ratio": ("correct", "% of completions", 100),
+    "signed/groups_solved": ("fully solved", "% of prompts", 100),
+    "signed/undecided_ratio": ("undecided", "% of completions", 100),
+    "signed/length/correct": ("length of correct", "tokens", 1),
+    "signed/length/incorrect": ("length of incorrect", "tokens", 1),
+    "reward": ("reward", "", 1),
+}
+"""Metric to the title, unit and factor of its panel."""
+
 
 def plot_pass_at_k(evaluations: Mapping[str, Evaluation], path: str | Path) -> None:
     """
@@ -35,24 +49,145 @@ def plot_pass_at_k(evaluations: Mapping[str, Evaluation], path: str | Path) -> N
             Evaluations by the name to show in the legend.
         path (`str` or `Path`):
             File to write; its suffix, `.png`, `.svg` or `.pdf`, is the format.
+
+    Raises:
+        ValueError: If the format is unknown, or the folder does not exist.
     """
-    figure = Figure(figsize=(5.5, 3.8), layout="constrained")  # no pyplot, hence no global state
-    axes = figure.add_subplot()
-    for index, (name, evaluation) in enumerate(evaluations.items()):
-        color, marker, line = _STYLES[index % len(_STYLES)]
-        ks = sorted(evaluation.pass_at_k)
-        estimates = [evaluation.pass_at_k[k] for k in ks]
-        lows, highs = [100 * e.low for e in estimates], [100 * e.high for e in estimates]
-        values = [100 * e.value for e in estimates]
-        axes.fill_between(ks, lows, highs, color=color, alpha=0.15, linewidth=0)
-        axes.plot(ks, values, color=color, marker=marker, linestyle=line, markersize=5, label=name)
-    shown_ks = sorted({k for evaluation in evaluations.values() for k in evaluation.pass_at_k})
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(shown_ks, [str(k) for k in shown_ks])
-    axes.minorticks_off()
-    axes.set(xlabel="k", ylabel="Pass@k (%)")
-    axes.grid(color="0.9")
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="lower right")
-    figure.savefig(path, dpi=200)
+    plot_panels({"": evaluations}, path)
+
+
+def plot_panels(evaluations: Mapping[str, Mapping[str, Evaluation]], path: str | Path) -> None:
+    """
+    Draws Pass@k curves as [`plot_pass_at_k`] does, one panel per dataset, side by side.
+
+    Args:
+        evaluations (`Mapping[str, Mapping[str, Evaluation]]`):
+            Evaluations by dataset and by the name to show in the legend.
+        path (`str` or `Path`):
+            As in [`plot_pass_at_k`].
+    """
+    styles = _styles([name for runs in evaluations.values() for name in runs])
+    panels = _Panels(len(evaluations), path, max_columns=3)
+    alpha = 0.15 if len(styles) <= 3 else 0.1  # of the bands, which lie over each other
+    for axes, (dataset, runs) in zip(panels.axes, evaluations.items(), strict=True):
+        for name, evaluation in runs.items():
+            ks = sorted(evaluation.pass_at_k)
+            estimates = [evaluation.pass_at_k[k] for k in ks]
+            lows, highs = [100 * e.low for e in estimates], [100 * e.high for e in estimates]
+            axes.plot(ks, [100 * e.value for e in estimates], label=name, markersize=5, **styles[name])
+            axes.fill_between(ks, lows, highs, color=styles[name]["color"], alpha=alpha, linewidth=0)
+            if len(ks) == 1:  # a band of no width
+                axes.vlines(ks, lows, highs, color=styles[name]["color"], alpha=0.5)
+        largest_k = max(k for evaluation in runs.values() for k in evaluation.pass_at_k)
+        ticks = [2**i for i in range(largest_k.bit_length())]
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(ticks, [str(k) for k in ticks], fontsize="medium" if len(panels.axes) == 1 else "small")
+        axes.minorticks_off()
+        axes.set(title=_literal(dataset), xlabel="k")
+    for axes in panels.axes[:: panels.num_columns]:
+        axes.set_ylabel("Pass@k (%)")
+    panels.save()
+
+
+def has_dynamics(log: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a log has a curve to draw: two steps or more with one of the metrics that [`plot_dynamics`] draws."""
+    return any(sum(metric in entry for entry in log) > 1 for metric in _DYNAMICS)
+
+
+def plot_dynamics(logs: Mapping[str, Sequence[Mapping[str, Any]]], path: str | Path) -> None:
+    """
+    Draws what training runs logged by step, unsmoothed, one panel per metric that any of them has.
+
+    Args:
+        logs (`Mapping[str, Sequence[Mapping[str, Any]]]`):
+            Log entries, as [`~dynamics.read_log`] reads them, by the name to show in the legend.
+        path (`str` or `Path`):
+            As in [`plot_pass_at_k`].
+
+    Raises:
+        ValueError: If no run logged any of the metrics; or as [`plot_pass_at_k`].
+    """
+    metrics = [metric for metric in _DYNAMICS if any(metric in entry for log in logs.values() for entry in log)]
+    if not metrics:
+        raise ValueError(
+            f"A figure of training dynamics needs one of the metrics {', '.join(_DYNAMICS)}; {', '.join(logs)} logged "
+            "none. Train with SignedRewardTrainer and a logging_steps below the number of steps."
+        )
+    styles = _styles(list(logs))
+    panels = _Panels(len(metrics), path, max_columns=4)
+    for axes, metric in zip(panels.axes, metrics, strict=True):
+        title, unit, factor = _DYNAMICS[metric]
+        for name, log in logs.items():
+            points = [(entry["step"], factor * entry[metric]) for entry in log if metric in entry]
+            if points:
+                every = max(1, len(points) // 8)
+                axes.plot(*zip(*points, strict=True), label=name, markersize=4, markevery=every, **styles[name])
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.set(title=title, ylabel=unit, xlabel="step")
+        if factor == 100:
+            axes.set_ylim(bottom=0, top=None if axes.dataLim.ymax > 0 else 1)
+    lengths = [axes for axes, metric in zip(panels.axes, metrics, strict=True) if "length" in metric]
+    if len(lengths) == 2:
+        lengths[0].sharey(lengths[1])
+        lengths[0].autoscale()
+    panels.save()
+
+
+class _Panels:
+    """Panels of one size in rows, one legend above them all."""
+
+    def __init__(self, num_panels: int, path: str | Path, max_columns: int) -> None:
+        self.path = Path(path)
+        self.num_columns = min(num_panels, max_columns)
+        self.figure = Figure(layout="constrained")  # no pyplot, hence no global state
+        formats = sorted(self.figure.canvas.get_supported_filetypes())
+        if self.path.suffix.removeprefix(".").lower() not in formats:
+            raise ValueError(
+                f"A figure's suffix must be one of .{', .'.join(formats)}; got {self.path.name!r}. "
+                "Name a .png for a model card, a .svg or .pdf for print."
+            )
+        if not self.path.parent.is_dir():
+            raise ValueError(
+                f"A figure must be written to a folder that exists; {str(self.path.parent)!r} does not. Make it first."
+            )
+        num_rows = -(-num_panels // self.num_columns)
+        self.figure.set_size_inches(
+            5.5 if num_panels == 1 else 3.1 * self.num_columns, 3.8 if num_panels == 1 else 2.9 * num_rows
+        )
+        grid = self.figure.add_gridspec(num_rows, self.num_columns)
+        self.axes = [self.figure.add_subplot(grid[divmod(i, self.num_columns)]) for i in range(num_panels)]
+
+    def save(self) -> None:
+        handles: dict[Any, Artist] = {}
+        for axes in self.axes:
+            axes.grid(color="0.9")
+            axes.set_axisbelow(True)
+            axes.spines[["top", "right"]].set_visible(False)
+            handles |= {line.get_label(): line for line in axes.lines}
+        handles.pop("", None)  # a run alone needs no name
+        labels = [_literal(str(name)) for name in handles]
+        legend: dict[str, Any] = {"handles": list(handles.values()), "labels": labels, "frameon": False}
+        if not handles:
+            pass
+        elif len(self.axes) == 1:
+            self.axes[0].legend(**legend, handlelength=3, loc="lower right")
+        else:
+            num_rows = -(-len(handles) // (self.num_columns + 1))
+            num_columns = -(-len(handles) // num_rows)
+            self.figure.legend(**legend, handlelength=3, loc="outside upper center", ncols=num_columns)
+        self.figure.savefig(self.path, dpi=200, facecolor="white")  # not transparent: a card may be read in dark mode
+
+
+def _literal(name: str) -> str:
+    """A name as it is: between dollar signs matplotlib sets mathematics."""
+    return name.replace("$", r"\$")
+
+
+def _styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Style by name, the same in every panel; no two alike for 49 names."""
+    styles: dict[str, dict[str, Any]] = {}
+    for index, name in enumerate(dict.fromkeys(names)):
+        color, *_ = _STYLES[index % len(_STYLES)]
+        _, marker, line = _STYLES[(index + index // len(_STYLES)) % len(_STYLES)]
+        styles[name] = {"color": color, "marker": marker, "linestyle": line}
+    return styles

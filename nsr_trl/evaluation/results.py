@@ -3,16 +3,32 @@
 P problems, n samples per problem, c of them correct.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from .pass_at_k import Estimate, estimate_mean, paired_difference, pass_at_k
+from .pass_at_k import Estimate, estimate_means, pass_at_k
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """
+    The problems of one level or subject.
+
+    Attributes:
+        num_problems (`int`):
+            How many they are.
+        pass_at_k (`dict[int, Estimate]`):
+            Pass@k over them, at the least and the greatest k.
+    """
+
+    num_problems: int
+    pass_at_k: dict[int, Estimate]
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """
+    r"""
     Pass@k of one policy on one list of problems.
 
     An undecided sample counts as not correct, so Pass@k is a lower bound, loose by as much as `num_undecided` allows.
@@ -30,6 +46,13 @@ class Evaluation:
             Fraction of the samples that ran into the length limit.
         pass_at_k (`dict[int, Estimate]`):
             Mean over problems of Pass@k, with its 95% interval, by k.
+        majority_at_k (`dict[int, Estimate]`):
+            Mean over problems of maj@k, whether the most frequent of k answers is correct, by k.
+        distinct_answers (`float`):
+            Mean over problems of the number of different answers among the n samples. Answers are the same here and
+            in majority votes if the verifier's normal form of them is: `\dfrac12` and `\frac{1}{2}`, but not `0.5`.
+        groups (`dict[str, dict[str, Group]]`):
+            The problems by `"level"` and by `"subject"`, where the dataset has them.
     """
 
     num_samples: int
@@ -38,6 +61,9 @@ class Evaluation:
     mean_length: float
     truncation_rate: float
     pass_at_k: dict[int, Estimate]
+    majority_at_k: dict[int, Estimate] = field(default_factory=dict)
+    distinct_answers: float = 0.0
+    groups: dict[str, dict[str, Group]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The evaluation as JSON values."""
@@ -46,33 +72,38 @@ class Evaluation:
     @classmethod
     def from_dict(cls, summary: Mapping[str, Any]) -> "Evaluation":
         """The evaluation that `to_dict` wrote, before or after a passage through JSON."""
-        estimates = {int(k): Estimate(**estimate) for k, estimate in summary["pass_at_k"].items()}
-        return cls(**{**summary, "pass_at_k": estimates})
+        groups = {
+            name: {
+                label: Group(group["num_problems"], _read_estimates(group["pass_at_k"]))
+                for label, group in members.items()
+            }
+            for name, members in summary.get("groups", {}).items()
+        }
+        estimates = {key: _read_estimates(summary.get(key, {})) for key in ("pass_at_k", "majority_at_k")}
+        return cls(**{**summary, **estimates, "groups": groups})
 
     def table(self) -> str:
         """The evaluation as a text table."""
         return format_table({"": self})
 
+    def breakdown(self) -> str:
+        """Pass@k by level and by subject as text tables, empty where the dataset has neither."""
+        return "\n\n".join(_format_groups(name, members) for name, members in self.groups.items())
 
-_FACTS: tuple[tuple[str, Callable[[Evaluation], str]], ...] = (
-    ("problems x samples", lambda e: f"{len(e.num_correct)} x {e.num_samples}"),
-    ("undecided", lambda e: f"{e.num_undecided / (len(e.num_correct) * e.num_samples):.1%}"),
-    ("mean tokens", lambda e: f"{e.mean_length:.1f}"),
-    ("truncated", lambda e: f"{e.truncation_rate:.1%}"),
-)
+
+def _read_estimates(estimates: Mapping[str, Mapping[str, float]]) -> dict[int, Estimate]:
+    return {int(k): Estimate(**estimate) for k, estimate in estimates.items()}
 
 
 def estimate_pass_at_k(num_samples: int, num_correct: Mapping[str, int], ks: Iterable[int]) -> dict[int, Estimate]:
     """Mean Pass@k over problems, with its interval, for each k."""
-    counts = list(num_correct.values())
-    return {k: estimate_mean(pass_at_k(num_samples, counts, k)) for k in ks}
+    ks, counts = list(ks), list(num_correct.values())
+    return dict(zip(ks, estimate_means([pass_at_k(num_samples, counts, k) for k in ks]), strict=True))
 
 
 def format_table(evaluations: Mapping[str, Evaluation]) -> str:
     """
-    Sets evaluations side by side, in percent with 95% intervals.
-
-    Every evaluation after the first that has the same problems also gets its paired difference from the first.
+    Sets evaluations side by side, in percent with 95% intervals; [`~evaluation.comparison.compare`] gives differences.
 
     Args:
         evaluations (`Mapping[str, Evaluation]`):
@@ -82,32 +113,45 @@ def format_table(evaluations: Mapping[str, Evaluation]) -> str:
         `str`:
             An aligned text table.
     """
-    (_, first), *others = evaluations.items()
-    ks = [k for k in first.pass_at_k if all(k in evaluation.pass_at_k for evaluation in evaluations.values())]
-    paired = [(name, other) for name, other in others if other.num_correct.keys() == first.num_correct.keys()]
-    rows = [["", *evaluations, *(f"{name} - {next(iter(evaluations))}" for name, _ in paired)]]
-    for k in ks:
-        cells = [_percent(evaluation.pass_at_k[k]) for evaluation in evaluations.values()]
-        rows.append([f"Pass@{k}", *cells, *(_percent(_difference(other, first, k), "+") for _, other in paired)])
-    for label, show in _FACTS:
-        rows.append([label, *map(show, evaluations.values()), *[""] * len(paired)])
-    return _align(rows)
+    first, *others = evaluations.values()
+    ks = [k for k in first.pass_at_k if all(k in other.pass_at_k for other in others)]
+    rows = [["", *evaluations]]
+    rows += [[f"Pass@{k}", *(percent(evaluation.pass_at_k[k]) for evaluation in evaluations.values())] for k in ks]
+    columns = [facts(evaluation) for evaluation in evaluations.values()]
+    rows += [[label, *(column[label] for column in columns)] for label in columns[0]]
+    return align(rows)
 
 
-def _difference(after: Evaluation, before: Evaluation, k: int) -> Estimate:
-    ids = list(before.num_correct)
-    return paired_difference(
-        pass_at_k(after.num_samples, [after.num_correct[id] for id in ids], k),
-        pass_at_k(before.num_samples, [before.num_correct[id] for id in ids], k),
-    )
+def facts(evaluation: Evaluation) -> dict[str, str]:
+    """What a table says of an evaluation beside Pass@k, in words and percent."""
+    num_problems, num_samples = len(evaluation.num_correct), evaluation.num_samples
+    majority = evaluation.majority_at_k.get(num_samples)
+    return {
+        "problems x samples": f"{num_problems} x {num_samples}",
+        "undecided": f"{evaluation.num_undecided / (num_problems * num_samples):.1%}",
+        "majority of all": percent(majority) if majority else "-",
+        "distinct answers": f"{evaluation.distinct_answers:.1f}",
+        "mean tokens": f"{evaluation.mean_length:.1f}",
+        "truncated": f"{evaluation.truncation_rate:.1%}",
+    }
 
 
-def _percent(estimate: Estimate, sign: str = "") -> str:
+def _format_groups(name: str, members: Mapping[str, Group]) -> str:
+    ks = list(next(iter(members.values())).pass_at_k)
+    rows = [[name, "problems", *(f"Pass@{k}" for k in ks)]]
+    for label, group in members.items():
+        rows.append([label, str(group.num_problems), *(percent(group.pass_at_k[k]) for k in ks)])
+    return align(rows)
+
+
+def percent(estimate: Estimate, sign: str = "") -> str:
+    """An estimate with its interval in percent, as in `43.8 [40.6, 47.0]`; `sign="+"` writes the sign of each."""
     value, low, high = (f"{100 * number:{sign}.1f}" for number in (estimate.value, estimate.low, estimate.high))
     return f"{value} [{low}, {high}]"
 
 
-def _align(rows: list[list[str]]) -> str:
+def align(rows: list[list[str]]) -> str:
+    """Rows of cells as text: the first column to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = (
         "  ".join(

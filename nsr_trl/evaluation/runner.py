@@ -7,15 +7,19 @@ import hashlib
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from ..data import Problem, format_prompt
-from ..verifier import Outcome, verify_batch
-from .records import RunFolder, Sample
-from .results import Evaluation, estimate_pass_at_k, format_table
-from .samplers import Completion, Request, Sampler
+from ..data import PROMPT_TEMPLATES, Problem, format_prompt
+from ..verifier import verify_batch
+from .records import RunFolder, Sample, read_samples
+from .results import Evaluation, format_table
+from .samplers import Batched, Completion, Request, Sampler
+from .tally import GROUPINGS, Tally
 
 
 __all__ = ["Evaluation", "evaluate", "format_table"]
@@ -31,6 +35,7 @@ def evaluate(
     output_dir: str | Path | None = None,
     seed: int = 0,
     grader: str = "default",
+    shard: tuple[int, int] | None = None,
     show_progress: bool = True,
 ) -> Evaluation:
     """
@@ -54,6 +59,8 @@ def evaluate(
             Seed of the sampling.
         grader (`str`, *optional*, defaults to `"default"`):
             As in [`~verifier.verify`]; `"paper"` for parity with the paper's numbers.
+        shard (`tuple[int, int]`, *optional*):
+            `(i, n)` evaluates the i-th of n parts of the problems, counted from 1; `merge_runs` joins the folders.
         show_progress (`bool`, *optional*, defaults to `True`):
             Show a progress line with rate and remaining time.
 
@@ -61,38 +68,93 @@ def evaluate(
         [`~evaluation.results.Evaluation`]
 
     Raises:
-        ValueError: If problems repeat, a k exceeds `num_samples`, or the run folder has another configuration.
+        ValueError: If problems repeat, a k exceeds `num_samples`, the model has no chat template and none is given, or
+            the run folder has another configuration.
+        BlockingIOError: If another process writes into the run folder.
+        OSError: If the disk is full; run again to resume.
     """
-    ks = [2**i for i in range(num_samples.bit_length())] if k is None else list(k)
-    if num_samples < 1 or not all(1 <= each <= num_samples for each in ks):
-        raise ValueError(
-            f"Every k must be between 1 and the samples per problem; got k={ks} and num_samples={num_samples}. "
-            "Sample more, or drop the larger k."
-        )
+    ks = resolve_ks(k, num_samples)
     by_id = {problem.id: problem for problem in problems}
     if len(by_id) < len(problems) or not problems:
         raise ValueError(
             f"An evaluation needs problems that are all different; got {len(problems)}, of which {len(by_id)} differ. "
             "Drop the duplicates."
         )
-    tally = _Tally(num_samples, by_id)
-    folder = None
-    if output_dir is not None:
-        fingerprint = hashlib.sha256("".join(sorted(by_id)).encode()).hexdigest()[:16]
-        config = {"sampler": sampler.settings, "problems": fingerprint, "template": template, "seed": seed}
-        if grader != "default":
-            config["grader"] = grader
-        folder = RunFolder(output_dir, config)
-        for sample in folder.samples():
-            tally.add(sample)
+    if template is None and sampler.tokenizer is not None and not sampler.tokenizer.chat_template:
+        raise ValueError(
+            "A model without a chat template needs a `template`; got none. "
+            f"Choose the one that it was trained with from {', '.join(PROMPT_TEMPLATES)}."
+        )
+    config = {"sampler": sampler.settings, "problems": _fingerprint(by_id), "template": template, "seed": seed}
+    if grader != "default":
+        config["grader"] = grader
+    if shard is not None:
+        config["shard"] = "{}/{}".format(*shard)
+        by_id = {problem_id: by_id[problem_id] for problem_id in select_shard(by_id, *shard)}
+    tally = Tally(list(by_id), num_samples)
+    with ExitStack() as stack:
+        folder = None
+        if output_dir is not None:
+            rows = [{"id": problem_id, **asdict(problem)} for problem_id, problem in by_id.items()]
+            folder = stack.enter_context(RunFolder(output_dir, config, rows))
+            for sample in read_samples(output_dir, with_completions=False):
+                tally.add(sample)
+        if tally.num_missing:
+            _draw(sampler, by_id, tally, folder, template, seed, grader, show_progress)
+        groups = {name: [getattr(problem, name) for problem in by_id.values()] for name in GROUPINGS}
+        evaluation = tally.evaluation(ks, groups)
+        if folder:
+            folder.write_summary(evaluation.to_dict())
+    return evaluation
 
-    requests = []
-    for problem_id, problem in by_id.items():
-        prompt = format_prompt(problem.question, template, sampler.tokenizer)
-        indices = (index for index in range(num_samples) if (problem_id, index) not in tally.seen)
-        requests += [Request(problem_id, index, prompt) for index in indices]
-    total = len(by_id) * num_samples
-    with tqdm(total=total, initial=total - len(requests), unit="sample", disable=not show_progress) as progress:
+
+def resolve_ks(k: Sequence[int] | None, num_samples: int) -> list[int]:
+    """Returns the k of Pass@k: those given, or the powers of two up to the samples per problem."""
+    ks = [2**i for i in range(num_samples.bit_length())] if k is None else sorted(set(k))
+    if num_samples < 1 or not ks or not all(1 <= each <= num_samples for each in ks):
+        raise ValueError(
+            f"Every k must be between 1 and the samples per problem; got k={ks} and num_samples={num_samples}. "
+            "Sample more, or drop the larger k."
+        )
+    return ks
+
+
+def select_shard(problem_ids: Iterable[str], index: int, count: int) -> list[str]:
+    """Returns the problems of shard 1 to `count`: every `count`-th by id, so that any order of the dataset agrees."""
+    selected = sorted(problem_ids)[index - 1 :: count] if 1 <= index <= count else []
+    if not selected:
+        raise ValueError(
+            f"A shard i/n must have 1 <= i <= n and a problem to itself; got {index}/{count}. "
+            "Use as many shards as there are machines, and problems at least."
+        )
+    return selected
+
+
+def _draw(
+    sampler: Sampler,
+    problems: Mapping[str, Problem],
+    tally: Tally,
+    folder: RunFolder | None,
+    template: str | None,
+    seed: int,
+    grader: str,
+    show_progress: bool,
+) -> None:
+    """Samples, verifies and records what is missing from the tally."""
+    prompts = {id: format_prompt(problem.question, template, sampler.tokenizer) for id, problem in problems.items()}
+    requests = [Request(id, index, prompt) for id, prompt in prompts.items() for index in range(tally.num_samples)]
+    batches = sampler.batches(requests) if isinstance(sampler, Batched) else ([request] for request in requests)
+    asked = [request for batch in batches if any(map(partial(_is_missing, tally), batch)) for request in batch]
+    with (
+        tqdm(
+            total=len(requests),
+            initial=len(requests) - tally.num_missing,
+            unit="sample",
+            desc=folder.path.name if folder else None,
+            disable=not show_progress,
+        ) as progress,
+        ThreadPoolExecutor(1) as verifier,
+    ):
 
         def record(verifying: Future[list[Sample]]) -> None:
             samples = verifying.result()
@@ -102,21 +164,25 @@ def evaluate(
                 tally.add(sample)
             progress.update(len(samples))
 
-        with ThreadPoolExecutor(1) as verifier:
-            under_way: deque[Future[list[Sample]]] = deque()
-            try:
-                for completions in sampler.sample(requests, seed):
-                    under_way.append(verifier.submit(_verify, completions, by_id, grader))
-                    if len(under_way) > 1:
-                        record(under_way.popleft())
-            finally:  # what was generated before a failure is not lost
-                while under_way:
+        under_way: deque[Future[list[Sample]]] = deque()
+        try:
+            for completions in sampler.sample(asked, seed):
+                # those drawn again only to complete their batch are recorded already
+                new = [completion for completion in completions if _is_missing(tally, completion.request)]
+                under_way.append(verifier.submit(_verify, new, problems, grader))
+                if len(under_way) > 1:
                     record(under_way.popleft())
+        finally:  # what was generated before a failure is not lost
+            while under_way:
+                record(under_way.popleft())
 
-    evaluation = tally.evaluation(ks)
-    if folder:
-        folder.write_summary(evaluation.to_dict())
-    return evaluation
+
+def _is_missing(tally: Tally, request: Request) -> bool:
+    return not tally.has(request.problem_id, request.sample_index)
+
+
+def _fingerprint(problem_ids: Iterable[str]) -> str:
+    return hashlib.sha256("".join(sorted(problem_ids)).encode()).hexdigest()[:16]
 
 
 def _verify(completions: Sequence[Completion], problems: Mapping[str, Problem], grader: str) -> list[Sample]:
@@ -135,34 +201,3 @@ def _verify(completions: Sequence[Completion], problems: Mapping[str, Problem], 
         )
         for completion, verdict in zip(completions, verdicts, strict=True)
     ]
-
-
-class _Tally:
-    """Running counts, so that no completion is kept in memory."""
-
-    def __init__(self, num_samples: int, problem_ids: Iterable[str]) -> None:
-        self.num_samples = num_samples
-        self.num_correct = dict.fromkeys(problem_ids, 0)
-        self.seen: set[tuple[str, int]] = set()
-        self.num_undecided = self.num_tokens = self.num_truncated = 0
-
-    def add(self, sample: Sample) -> None:
-        key = (sample.problem_id, sample.sample_index)
-        if sample.sample_index >= self.num_samples or key in self.seen:  # recorded by a larger run
-            return
-        self.seen.add(key)
-        self.num_correct[sample.problem_id] += sample.outcome == Outcome.CORRECT
-        self.num_undecided += sample.outcome == Outcome.UNDECIDED
-        self.num_tokens += sample.num_tokens
-        self.num_truncated += sample.truncated
-
-    def evaluation(self, ks: Sequence[int]) -> Evaluation:
-        assert len(self.seen) == len(self.num_correct) * self.num_samples, "a sampler answers every request"
-        return Evaluation(
-            num_samples=self.num_samples,
-            num_correct=self.num_correct,
-            num_undecided=self.num_undecided,
-            mean_length=self.num_tokens / len(self.seen),
-            truncation_rate=self.num_truncated / len(self.seen),
-            pass_at_k=estimate_pass_at_k(self.num_samples, self.num_correct, ks),
-        )

@@ -1,21 +1,37 @@
 """Samplers: prompts go in, completions come out, batch by batch. No verifying, no writing.
 
-B requests per batch, T prompt tokens, N new tokens.
+B requests per batch, T prompt tokens, N new tokens, V tokens in the vocabulary.
 """
 
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from itertools import groupby
+from typing import Any, Protocol, cast, runtime_checkable
 
+import numpy as np
 import torch
-from transformers import BatchEncoding, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BatchEncoding,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 
 Prompt = str | list[dict[str, str]]
 """A plain text or a conversation."""
+
+WAVE = 64
+"""Samples that each problem gets before any problem gets more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +78,9 @@ class Completion:
 class Sampler(Protocol):
     """What an evaluation asks of a source of completions."""
 
-    tokenizer: PreTrainedTokenizerBase
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase | None:
+        """Tells whether the model has a chat template and adds a BOS token itself; `None` where a server knows."""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -70,6 +88,14 @@ class Sampler(Protocol):
 
     def sample(self, requests: Sequence[Request], seed: int) -> Iterator[list[Completion]]:
         """Answers every request, in any order, yielding completions as they are finished."""
+
+
+@runtime_checkable
+class Batched(Protocol):
+    """What a sampler has besides, if a sample depends on the others of its batch, be it in the last bit only."""
+
+    def batches(self, requests: Sequence[Request]) -> Iterator[list[Request]]:
+        """Cuts requests into batches. If one of a batch is asked for, so are the others, recorded or not."""
 
 
 def request_seed(request: Request, seed: int) -> int:
@@ -103,8 +129,9 @@ class TransformersSampler:
     """
     Samples with `model.generate`, wherever the model is.
 
-    A model that is being trained can be sampled from: it is put into evaluation mode for each batch only, and the
-    global random state is left as it was.
+    Each sample has random numbers of its own, from the seed, its problem and its index: it does not matter what else
+    is sampled, nor in what order. A model that is being trained can be sampled from: it is put into evaluation mode
+    for each batch only, and the global random state is left alone.
 
     Args:
         model (`PreTrainedModel`):
@@ -141,9 +168,40 @@ class TransformersSampler:
         self.top_k = top_k
         self.batch_size = batch_size
 
+    @classmethod
+    def from_pretrained(
+        cls, model: str, *, dtype: str = "auto", device: str | None = None, **sampling: Any
+    ) -> "TransformersSampler":
+        """
+        Loads a model and its tokenizer.
+
+        Args:
+            model (`str`):
+                Id on the Hub, or folder.
+            dtype (`str`, *optional*, defaults to `"auto"`):
+                Precision, such as `"bfloat16"`. By default that of the weights.
+            device (`str`, *optional*):
+                Where to put it. Defaults to the accelerator if there is one, else the CPU.
+            sampling (`Any`):
+                The other arguments of the class.
+
+        Raises:
+            ValueError: If there is no such model.
+        """
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(model)
+            loaded = AutoModelForCausalLM.from_pretrained(model, dtype=dtype)
+        except OSError as error:
+            raise ValueError(
+                "A model must be the id of one on the Hub, or a folder that `save_pretrained` wrote; "
+                f"{model!r} cannot be loaded ({str(error).splitlines()[0]}). Correct the name, or connect to the Hub."
+            ) from error
+        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
+        return cls(loaded.to(device or accelerator), tokenizer, **sampling)
+
     @property
     def settings(self) -> dict[str, Any]:
-        """The model and the sampling parameters; not the batch size, which only changes the speed."""
+        """The model and the sampling parameters; not the batch size, which changes the last bits at most."""
         return {
             "model": self.model.config.name_or_path,
             "weights": _fingerprint(self.model),
@@ -153,26 +211,45 @@ class TransformersSampler:
             "top_k": self.top_k,
         }
 
+    def batches(self, requests: Sequence[Request]) -> Iterator[list[Request]]:
+        """
+        Cuts requests into batches, those with the longest prompts first.
+
+        The first `WAVE` samples of every problem come before the others, so that a greater number of samples leaves
+        the batches of complete waves as they are. The order of the requests does not matter.
+        """
+        lengths = {id: len(ids) for id, ids in self._prompt_ids(requests).items()}
+
+        def place(request: Request) -> tuple[int, int, str, int]:
+            # longest first: little padding, and memory runs out in the first batch or never
+            id = request.problem_id
+            return request.sample_index // WAVE, -lengths[id], id, request.sample_index
+
+        for _, group in groupby(sorted(requests, key=place), key=lambda request: request.sample_index // WAVE):
+            wave = list(group)
+            for start in range(0, len(wave), self.batch_size):
+                yield wave[start : start + self.batch_size]
+
     def sample(self, requests: Sequence[Request], seed: int) -> Iterator[list[Completion]]:
         """
-        Answers the requests in batches, those with the longest prompts first.
+        Answers the requests, batch by batch.
 
         Args:
             requests (`Sequence[Request]`):
                 The requests.
             seed (`int`):
-                Seed; equal requests with equal batch size and seed give equal completions.
+                Seed; equal batches and seeds give equal completions.
 
         Yields:
             `list[Completion]`: the completions of a batch.
         """
-        prompts = {request.problem_id: request.prompt for request in requests}
-        prompt_ids = {problem_id: tokenize(self.tokenizer, prompt) for problem_id, prompt in prompts.items()}
-        # longest first: little padding, and memory runs out in the first batch or never
-        ordered = sorted(requests, key=lambda request: len(prompt_ids[request.problem_id]), reverse=True)
-        for start in range(0, len(ordered), self.batch_size):
-            batch = ordered[start : start + self.batch_size]
+        prompt_ids = self._prompt_ids(requests)
+        for batch in self.batches(requests):
             yield self._sample_batch(batch, [prompt_ids[request.problem_id] for request in batch], seed)
+
+    def _prompt_ids(self, requests: Sequence[Request]) -> dict[str, list[int]]:
+        prompts = {request.problem_id: request.prompt for request in requests}
+        return {problem_id: tokenize(self.tokenizer, prompt) for problem_id, prompt in prompts.items()}
 
     def _sample_batch(self, batch: list[Request], prompt_ids: list[list[int]], seed: int) -> list[Completion]:
         config = self._generation_config()
@@ -183,14 +260,18 @@ class TransformersSampler:
         was_training = self.model.training
         self.model.eval()
         try:
-            # the seed is the first request's own, so that a resumed evaluation does not repeat a batch's randomness
-            with _seeded(f"{seed}/{batch[0].problem_id}/{batch[0].sample_index}", device):
-                generate: Callable[..., torch.Tensor] = self.model.generate
-                sequences = generate(
-                    input_ids=torch.tensor(rows, device=device),  # (B, T)
-                    attention_mask=torch.tensor(masks, device=device),  # (B, T)
-                    generation_config=config,
-                )  # (B, T + N)
+            generate: Callable[..., torch.Tensor] = self.model.generate
+            sequences = generate(
+                input_ids=torch.tensor(rows, device=device),  # (B, T)
+                attention_mask=torch.tensor(masks, device=device),  # (B, T)
+                generation_config=config,
+                logits_processor=self._logits_processors(batch, seed, width),
+            )  # (B, T + N)
+        except torch.OutOfMemoryError as error:
+            raise MemoryError(
+                f"A batch must fit in the memory of the device; {len(batch)} completions did not. "
+                "Halve the batch size: what is recorded is kept."
+            ) from error
         finally:
             self.model.train(was_training)
         return [
@@ -198,18 +279,33 @@ class TransformersSampler:
             for request, ids in zip(batch, sequences[:, width:].tolist(), strict=True)
         ]
 
+    def _logits_processors(self, batch: list[Request], seed: int, width: int) -> LogitsProcessorList:
+        """What turns the logits into a choice: `generate` is greedy, and takes the one token left."""
+        processors = LogitsProcessorList()
+        if self.temperature > 0:
+            if self.temperature != 1:
+                processors.append(TemperatureLogitsWarper(self.temperature))
+            if self.top_k > 0:
+                processors.append(TopKLogitsWarper(self.top_k))
+            if self.top_p < 1:
+                processors.append(TopPLogitsWarper(self.top_p))
+            keys = [f"{seed}/{request.problem_id}/{request.sample_index}" for request in batch]
+            processors.append(OwnDraws(keys, self.max_new_tokens, width, self.model.device))
+        return processors
+
     def _generation_config(self) -> GenerationConfig:
         eos_token_id = self.model.generation_config.eos_token_id
         if eos_token_id is None:
             eos_token_id = self.tokenizer.eos_token_id
         eos_token_ids = eos_token_id if isinstance(eos_token_id, list) else [eos_token_id]
         pad_token_id = self.tokenizer.pad_token_id
-        sampling = {"temperature": self.temperature, "top_p": self.top_p, "top_k": self.top_k}
         return GenerationConfig(
             max_new_tokens=self.max_new_tokens,
-            do_sample=self.temperature > 0,
-            **(sampling if self.temperature > 0 else {}),
+            do_sample=False,  # the sampling is in the logits processors
             repetition_penalty=1.0,  # what is left unset, the model's own defaults fill in
+            temperature=1.0,
+            top_p=1.0,
+            top_k=50,
             eos_token_id=eos_token_ids,
             pad_token_id=eos_token_ids[0] if pad_token_id is None else pad_token_id,
             use_cache=True,  # a trainer with gradient checkpointing has turned it off in the model's config
@@ -223,22 +319,44 @@ class TransformersSampler:
         return Completion(request, text, num_tokens=len(ids), truncated=not ends)
 
 
+class OwnDraws(LogitsProcessor):
+    """
+    Leaves one token per row, drawn from the row's distribution with the row's own random numbers.
+
+    The number of a row at a position is the position's in a counter-based stream keyed by the row, and the token is
+    where the cumulative distribution passes it.
+
+    Args:
+        keys (`Sequence[str]`):
+            One per row; equal keys draw alike.
+        max_new_tokens (`int`):
+            N.
+        width (`int`):
+            T, the tokens of the padded prompts.
+        device (`torch.device`):
+            Where the logits are.
+    """
+
+    def __init__(self, keys: Sequence[str], max_new_tokens: int, width: int, device: torch.device) -> None:
+        hashes = [int.from_bytes(hashlib.sha256(key.encode()).digest()[:16]) for key in keys]
+        uniform = [np.random.Generator(np.random.Philox(key=h)).random(max_new_tokens, np.float32) for h in hashes]
+        self.uniform = torch.from_numpy(np.stack(uniform, axis=1)).to(device)  # (N, B)
+        self.width = width
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """Takes scores of shape (B, V) and returns them with all but the drawn token at minus infinity."""
+        uniform = self.uniform[input_ids.shape[1] - self.width].unsqueeze(1)  # (B, 1), in [0, 1)
+        cumulative = scores.float().softmax(dim=-1).cumsum(dim=-1)  # (B, V)
+        total = cumulative[:, -1:]
+        # below the total, which the product may round to: the token found then has a probability
+        threshold = torch.minimum(uniform * total, torch.nextafter(total, torch.zeros_like(total)))
+        token = torch.searchsorted(cumulative, threshold, right=True)  # (B, 1)
+        return cast(torch.FloatTensor, torch.full_like(scores, -torch.inf).scatter_(1, token, 0.0))
+
+
 def _fingerprint(model: PreTrainedModel) -> str:
     """Tells a model from itself after training, at little cost: a hash of the first values of every parameter."""
     digest = hashlib.sha256()
     for parameter in model.parameters():
         digest.update(parameter.detach().flatten()[:64].float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-@contextmanager
-def _seeded(key: str, device: torch.device) -> Iterator[None]:
-    """Seeds the random generators that sampling on `device` draws from, and restores them afterwards."""
-    seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:7])
-    is_cuda = device.type == "cuda"
-    with torch.random.fork_rng(devices=[device] if is_cuda else []):
-        torch.default_generator.manual_seed(seed)
-        if is_cuda:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
-        yield

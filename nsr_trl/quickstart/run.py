@@ -17,12 +17,13 @@ from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
 from transformers.utils import logging
 
-from ..card import build_card
 from ..config import SignedRewardConfig
 from ..data import Problem, to_dataset
-from ..evaluation.runner import Evaluation, evaluate, format_table
+from ..evaluation.comparison import compare
+from ..evaluation.runner import Evaluation, evaluate
 from ..evaluation.samplers import TransformersSampler
 from ..rewards import math_reward
+from ..run_card import FIGURE, write_card
 from ..trainer import SignedRewardTrainer
 from .model import model_path
 from .problems import generate_problems
@@ -102,21 +103,23 @@ def run_quickstart(
     print(f"Training with objective={objective!r}: {trainer.signed_objective.formula}.")
     trainer.train()
     trainer.save_model()
+    trainer.save_state()
     evaluations["after"] = evaluate_now("after")
 
-    table = format_table(evaluations)
     facts = replace(
         trainer.card_facts(f"quickstart-{objective}", "procedural arithmetic"),
         local_base="nsr-trl quickstart",
-        evaluation=table,
-        figure=draw(evaluations, output_dir),
         example_prompt=repr(test_problems[0].question),
     )
-    build_card(facts).save(output_dir / "README.md")
+    write_card(output_dir, facts, trainer.state.log_history)
 
+    table = compare(*evaluations.values(), base_name="before", run_name="after").table()
     print(f"\n{table}\n")
     print(f"{NUM_TEST_PROBLEMS} held-out problems x {NUM_SAMPLES} samples, {time.monotonic() - started:.0f} s in all.")
-    print(f"The model, its card (README.md), pass_at_k.png, completions/ and evaluation/ are in {output_dir}/")
+    figure = f"{FIGURE}, " if (output_dir / FIGURE).exists() else ""
+    print(f"The model, its card (README.md), {figure}completions/ and evaluation/ are in {output_dir}/")
+    if not figure:
+        print("Figures need matplotlib: pip install 'nsr-trl[plot]'")
     return evaluations
 
 
@@ -163,17 +166,6 @@ class StepLine(TrainerCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Closes the bar."""
         self.bar.close()
-
-
-def draw(evaluations: dict[str, Evaluation], output_dir: Path) -> str | None:
-    """Draws the figure and returns its name; without matplotlib says so and returns `None`."""
-    try:
-        from ..evaluation.plots import plot_pass_at_k
-    except ImportError as error:
-        print(f"No figure: {error}")
-        return None
-    plot_pass_at_k(evaluations, output_dir / "pass_at_k.png")
-    return "pass_at_k.png"
 
 
 def quieten() -> None:

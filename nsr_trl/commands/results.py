@@ -1,0 +1,194 @@
+"""`nsr-trl compare`, `plot` and `show`: what evaluations found, as tables, figures and samples to read."""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+
+OUTCOMES = ("correct", "incorrect", "undecided")  # a copy, for a quick --help
+
+
+def add_parsers(commands: Any) -> None:
+    """Adds the three commands."""
+    compare = commands.add_parser(
+        "compare",
+        help="compare evaluations: differences of Pass@k with intervals and a verdict per k",
+        description="Compares evaluations with a base, on the problems that both have: Pass@k of both, the paired "
+        "difference with its 95%% bootstrap interval, a verdict per k, and where the curves cross.",
+    )
+    compare.add_argument("base", metavar="BASE", help="output folder of the evaluation to compare with")
+    compare.add_argument("runs", nargs="+", metavar="RUN", help="output folders of the evaluations to compare")
+    compare.add_argument("--names", nargs="+", metavar="NAME", help="names to show, the base's first")
+    compare.add_argument("--json", metavar="FILE", help="write the comparisons to a JSON file as well")
+    compare.add_argument("--markdown", action="store_true", help="print Markdown tables")
+    compare.set_defaults(run=run_compare)
+
+    plot = commands.add_parser(
+        "plot",
+        help="draw Pass@k curves, or what training runs logged",
+        description="Draws the Pass@k curves of evaluations with 95%% intervals as bands, one panel per dataset; or, "
+        "with --dynamics, what training runs logged by step: entropy, correct and solved share, lengths by sign.",
+    )
+    plot.add_argument("runs", nargs="+", metavar="RUN", help="output folders of evaluations, or of training runs")
+    plot.add_argument("--dynamics", action="store_true", help="the folders are of training runs")
+    plot.add_argument("--output", required=True, metavar="FILE", help="figure to write: .png, .svg or .pdf")
+    plot.add_argument("--names", nargs="+", metavar="NAME", help="names to show, one per folder")
+    plot.set_defaults(run=run_plot)
+
+    show = commands.add_parser(
+        "show",
+        help="read the samples of an evaluation, in the terminal or as one HTML page",
+        description="Shows the samples of an evaluation: question, extracted and reference answer, outcome, reason, "
+        "length and text. With --html it writes one page that needs no network and runs nothing a model wrote.",
+    )
+    show.add_argument("folder", metavar="RUN", help="output folder of an evaluation")
+    show.add_argument("--outcome", choices=OUTCOMES, help="only samples of this outcome")
+    show.add_argument("--reason", metavar="REASON", help="only samples of this reason, such as 'no answer'")
+    show.add_argument("--dataset", metavar="NAME", help="only this dataset")
+    show.add_argument("--problem", metavar="ID", help="only problems whose id begins so")
+    show.add_argument("--truncated", action="store_true", help="only samples that ran into the length limit")
+    show.add_argument("--limit", type=_positive, metavar="N", help="stop after N samples (terminal)")
+    show.add_argument("--brief", action="store_true", help="leave out the completions (terminal)")
+    show.add_argument("--html", metavar="FILE", help="write a page instead")
+    show.add_argument(
+        "--max-per-problem",
+        type=_positive,
+        default=4,
+        metavar="N",
+        help="samples of each outcome of each problem on the page, the first ones (default: %(default)s)",
+    )
+    show.add_argument(
+        "--max-characters",
+        type=_positive,
+        default=20_000,
+        metavar="N",
+        help="longer completions are cut in the middle on the page (default: %(default)s)",
+    )
+    show.set_defaults(run=run_show)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1; got {number}")
+    return number
+
+
+def run_compare(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Prints a table for each dataset that all runs share and each run."""
+    import json
+    from itertools import groupby
+    from operator import attrgetter
+    from pathlib import Path
+
+    from ..evaluation.comparison import compare
+    from ..evaluation.runs import name_runs, read_evaluations
+
+    try:
+        runs = name_runs([args.base, *args.runs], args.names)
+        evaluations = read_evaluations(runs)
+        shared = {dataset: by_run for dataset, by_run in evaluations.items() if len(by_run) == len(runs)}
+        if not shared:
+            held = "; ".join(f"{name}: {', '.join(d for d in evaluations if name in evaluations[d])}" for name in runs)
+            parser.error(f"the runs must share a dataset; they have {held}. Evaluate them on one dataset.")
+        if left_out := [dataset for dataset in evaluations if dataset not in shared]:
+            print(f"Not in all runs, so left out: {', '.join(left_out)}", file=sys.stderr)
+        base_name, *names = runs
+        comparisons = [
+            compare(by_run[base_name], by_run[name], base_name=base_name, run_name=name, dataset=dataset)
+            for dataset, by_run in shared.items()
+            for name in names
+        ]
+        if args.json:
+            content = json.dumps([comparison.to_dict() for comparison in comparisons], indent=2, ensure_ascii=False)
+            Path(args.json).write_text(content + "\n", encoding="utf-8")
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    texts = []
+    for dataset, of_dataset in groupby(comparisons, key=attrgetter("dataset")):
+        if dataset:
+            texts.append(f"## {dataset}" if args.markdown else f"{dataset}:")
+        texts += [comparison.markdown() if args.markdown else comparison.table() for comparison in of_dataset]
+    print("\n\n".join(texts))
+
+
+def run_plot(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Writes one figure."""
+    from ..dynamics import read_log
+    from ..evaluation.runs import name_runs, read_evaluations
+
+    try:
+        from ..evaluation.plots import plot_dynamics, plot_panels
+
+        runs = name_runs(args.runs, args.names)
+        if args.dynamics:
+            plot_dynamics({name: read_log(folder) for name, folder in runs.items()}, args.output)
+        else:
+            plot_panels(read_evaluations(runs), args.output)
+    except (ImportError, OSError, ValueError) as error:
+        parser.error(str(error))
+    print(args.output)
+
+
+def run_show(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Prints samples, or writes the page of them; with none to show it ends with status 1."""
+    from itertools import islice
+
+    from ..evaluation.records import find_runs
+    from ..evaluation.viewer import SampleFilter, collect, page, sample_texts
+    from ..verifier.verdict import Reason
+
+    try:
+        folders = find_runs(args.folder)
+        if args.dataset is not None:
+            if args.dataset not in folders:
+                parser.error(f"--dataset must be one of {', '.join(folders)}; got {args.dataset!r}. Name one of them.")
+            folders = {args.dataset: folders[args.dataset]}
+        if args.reason is not None and args.reason not in {*Reason}:
+            parser.error(f"--reason must be one of {', '.join(Reason)}; got {args.reason!r}. Name one of them.")
+        chosen = SampleFilter(args.outcome, args.reason, args.problem, args.truncated)
+        if args.html is not None:
+            content = collect(folders, chosen, args.max_per_problem, args.max_characters)
+            num_shown = len(content.problems)
+            if num_shown:
+                with open(args.html, "w", encoding="utf-8") as file:
+                    file.write(page(os.path.basename(os.path.abspath(args.folder)), content))
+                print(f"{args.html}, {os.path.getsize(args.html) / 1e6:.1f} MB: {content.note}")
+        else:
+            color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+            num_shown = _print_paged(islice(sample_texts(folders, chosen, brief=args.brief, color=color), args.limit))
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    if not num_shown:
+        print("No sample matches. Loosen --outcome, --reason, --problem or --truncated.", file=sys.stderr)
+        sys.exit(1)
+
+
+def _print_paged(texts: Iterable[str]) -> int:
+    """Prints texts, through a pager in a terminal, until whoever reads them has enough; returns how many."""
+    import shlex
+    import shutil
+    import subprocess
+
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    command = shlex.split(os.environ.get("PAGER") or "less -FRX")
+    num_printed = 0
+    pager = None
+    if sys.stdout.isatty() and command and shutil.which(command[0]):
+        pager = subprocess.Popen(
+            command, stdin=subprocess.PIPE, encoding=sys.stdout.encoding, errors="backslashreplace"
+        )
+    stream = sys.stdout if pager is None or pager.stdin is None else pager.stdin
+    try:
+        for num_printed, text in enumerate(texts, start=1):  # noqa: B007
+            print(text, end="", file=stream)
+        stream.flush()
+    except (BrokenPipeError, KeyboardInterrupt):
+        if pager is None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python flushes it again, and fails
+    finally:
+        if pager is not None:
+            pager.communicate()
+    return num_printed

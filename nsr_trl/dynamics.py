@@ -1,0 +1,40 @@
+"""What a training run logged: a training folder comes in, the log by step comes out. Any trainer of transformers."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def read_log(folder: str | Path) -> list[dict[str, Any]]:
+    """
+    Reads the log of a training run.
+
+    Args:
+        folder (`str` or `Path`):
+            A training folder: its own trainer_state.json is read or, without one, that of its last checkpoint.
+
+    Returns:
+        `list[dict[str, Any]]`: one entry per log, with its `"step"` and the metrics by name
+
+    Raises:
+        ValueError: If the folder holds no log.
+    """
+    folder = Path(folder)
+    checkpoints = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
+    checkpoints.sort(key=lambda path: int(path.name.removeprefix("checkpoint-")))
+    states = [path / "trainer_state.json" for path in (folder, *reversed(checkpoints))]
+    state = next((path for path in states if path.exists()), None)
+    if state is None:
+        raise ValueError(
+            f"A training folder must hold a trainer_state.json or a checkpoint with one; {str(folder)!r} "
+            f"{'holds none' if folder.is_dir() else 'is not a folder'}. Name the output_dir of a training run that "
+            "saved a checkpoint or called `trainer.save_state()`."
+        )
+    try:
+        log = json.loads(state.read_text(encoding="utf-8"))["log_history"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"A trainer_state.json must be one that a trainer saved; {str(state)!r} is not ({error!r}). "
+            "Name another training folder or checkpoint."
+        ) from error
+    return [entry for entry in log if "step" in entry]

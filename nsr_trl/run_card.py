@@ -1,0 +1,158 @@
+"""The card of a training folder: what the run recorded, evaluated and logged goes in, README.md and figures come out.
+
+RUN/nsr_trl_run.json                  what the run knows of itself, written by the trainer
+RUN/evaluation/before, RUN/evaluation/after   evaluations of the base and of the trained model, where there are any
+RUN/README.md, pass_at_k.png, training_dynamics.png   written here, and written alike when written again
+"""
+
+import json
+import shlex
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from .card import CardFacts, build_card
+from .dynamics import read_log
+from .evaluation.comparison import compare
+from .evaluation.records import CONFIG, PROBLEMS, SUMMARY, find_runs
+from .evaluation.results import Evaluation
+from .evaluation.runs import read_evaluations
+
+
+FACTS = "nsr_trl_run.json"
+BEFORE, AFTER = "before", "after"
+FIGURE, DYNAMICS = "pass_at_k.png", "training_dynamics.png"
+
+
+def write_card(folder: str | Path, facts: CardFacts, log: Sequence[Mapping[str, Any]]) -> None:
+    """
+    Records what a run knows of itself and writes its card.
+
+    Args:
+        folder (`str` or `Path`):
+            The training folder.
+        facts ([`~card.CardFacts`]):
+            What the run knows, without evaluations and figures, which are looked for in the folder.
+        log (`Sequence[Mapping[str, Any]]`):
+            What the run logged, by step; may be empty.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / FACTS).write_text(json.dumps(asdict(facts), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    evaluations = _evaluations(folder)
+    both = {name: runs for name, runs in evaluations.items() if runs.keys() >= {BEFORE, AFTER}}
+    facts = replace(
+        facts,
+        comparisons=tuple(
+            compare(runs[BEFORE], runs[AFTER], base_name=BEFORE, run_name=AFTER, dataset=name)
+            for name, runs in both.items()
+        ),
+        evaluations={name: runs[AFTER] for name, runs in evaluations.items() if name not in both},
+    )
+    build_card(replace(facts, **_draw(folder, evaluations, log))).save(folder / "README.md")
+
+
+def rebuild_card(
+    folder: str | Path, evaluation: str | Path | None = None, base_evaluation: str | Path | None = None
+) -> Path:
+    """
+    Writes the card of a training run anew.
+
+    Args:
+        folder (`str` or `Path`):
+            The training folder.
+        evaluation (`str` or `Path`, *optional*):
+            Evaluation of the trained model, as `nsr-trl evaluate` wrote it. Its summaries are copied into the folder,
+            so that the evidence goes where the model goes.
+        base_evaluation (`str` or `Path`, *optional*):
+            Evaluation of the model that was trained.
+
+    Returns:
+        `Path`: the card
+
+    Raises:
+        ValueError: If the folder is not one of a training run, or an evaluation is not finished.
+    """
+    folder = Path(folder)
+    try:
+        facts = CardFacts(**json.loads((folder / FACTS).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(
+            f"A card is made of what a training run recorded in {FACTS}; {str(folder)!r} has no readable one "
+            f"({error}). Name the output_dir of a run of SignedRewardTrainer that saved a checkpoint or made a card."
+        ) from error
+    given = {name: path for name, path in ((BEFORE, base_evaluation), (AFTER, evaluation)) if path is not None}
+    read_evaluations(
+        {name: Path(path) for name, path in given.items()}
+    )  # that they are finished, before any is copied
+    for name, path in given.items():
+        for dataset, source in find_runs(path).items():
+            target = folder / "evaluation" / name / dataset
+            if source.resolve() != target.resolve():
+                target.mkdir(parents=True, exist_ok=True)
+                for file in (CONFIG, PROBLEMS, SUMMARY):
+                    shutil.copyfile(source / file, target / file)
+    try:
+        log = read_log(folder)
+    except ValueError:  # a run without a checkpoint or a saved state
+        log = []
+    write_card(folder, facts, log)
+    return folder / "README.md"
+
+
+def command_line(argv: Sequence[str]) -> str | None:
+    """
+    The command of a process as a user would type it.
+
+    Args:
+        argv (`Sequence[str]`):
+            `sys.argv` of the process.
+
+    Returns:
+        `str` or `None`:
+            The command without folders of the program and without secrets; `None` in a notebook or a shell.
+    """
+    program, *arguments = argv or [""]
+    path = Path(program)
+    if (path.suffix != ".py" and path.name != "nsr-trl") or "ipykernel" in program:
+        return None
+    if path.parts[-2:] == ("nsr_trl", "train.py"):
+        words = ["nsr-trl", "train"]
+    elif path.parts[-2:] == ("nsr_trl", "__main__.py") or path.name == "nsr-trl":
+        words = ["nsr-trl"]
+    else:
+        words = ["python", path.name]
+    hides_next = False
+    for argument in arguments:
+        flag, equals, _ = argument.partition("=")
+        is_secret = flag.startswith("-") and flag.endswith(("token", "key"))
+        words.append("..." if hides_next else f"{flag}=..." if is_secret and equals else argument)
+        hides_next = is_secret and not equals
+    return shlex.join(words).replace("'...'", "...")
+
+
+def _evaluations(folder: Path) -> dict[str, dict[str, Evaluation]]:
+    """The evaluations of the trained model, and of its base on the same dataset, by dataset and name."""
+    runs = {name: folder / "evaluation" / name for name in (BEFORE, AFTER)}
+    runs = {name: path for name, path in runs.items() if any(path.glob(f"**/{SUMMARY}"))}
+    return {name: found for name, found in read_evaluations(runs).items() if AFTER in found} if AFTER in runs else {}
+
+
+def _draw(
+    folder: Path, evaluations: Mapping[str, Mapping[str, Evaluation]], log: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Draws what there is to draw, where matplotlib is at hand; returns the figures' names."""
+    try:
+        from .evaluation.plots import has_dynamics, plot_dynamics, plot_panels
+    except ImportError:
+        return {}
+    drawn: dict[str, Any] = {}
+    if evaluations:
+        plot_panels(evaluations, folder / FIGURE)
+        drawn["figure"] = FIGURE
+    if has_dynamics(log):
+        plot_dynamics({"": log}, folder / DYNAMICS)
+        drawn["dynamics"] = DYNAMICS
+    return drawn

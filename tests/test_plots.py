@@ -1,0 +1,124 @@
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from nsr_trl.evaluation import plots
+from nsr_trl.evaluation.plots import plot_dynamics, plot_panels, plot_pass_at_k
+from nsr_trl.evaluation.results import Evaluation, estimate_pass_at_k
+
+
+def build_evaluation(counts, num_samples=8, ks=(1, 2, 4, 8)):
+    num_correct = {f"p{i}": count for i, count in enumerate(counts)}
+    return Evaluation(num_samples, num_correct, 0, 1.0, 0.0, estimate_pass_at_k(num_samples, num_correct, ks))
+
+
+BEFORE, AFTER = build_evaluation([0, 4, 8, 2]), build_evaluation([2, 6, 8, 4])
+
+
+@pytest.fixture
+def figure(monkeypatch):
+    """The figures that were drawn, kept for a look at what they hold."""
+    kept = []
+
+    class Kept(plots.Figure):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            kept.append(self)
+
+    monkeypatch.setattr(plots, "Figure", Kept)
+    return kept
+
+
+def curves(axes):
+    return {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines}
+
+
+@pytest.mark.parametrize(("suffix", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("PDF", b"%PDF")])
+def test_the_figure_is_written_in_the_format_of_its_suffix(tmp_path, suffix, start):
+    plot_pass_at_k({"before": BEFORE, "after": AFTER}, tmp_path / f"curve.{suffix}")
+    assert (tmp_path / f"curve.{suffix}").read_bytes().startswith(start)
+
+
+def test_the_background_is_white_whatever_the_page(tmp_path):
+    plot_pass_at_k({"before": BEFORE}, tmp_path / "curve.svg")
+    root = ElementTree.parse(tmp_path / "curve.svg").getroot()
+    background = next(element for element in root.iter() if element.tag.endswith("path"))
+    assert "fill: #ffffff" in background.get("style")
+
+
+def test_the_curves_are_the_numbers_passed_in(tmp_path, figure):
+    plot_pass_at_k({"before": BEFORE, "after": AFTER}, tmp_path / "curve.png")
+    (axes,) = figure[0].axes
+    assert curves(axes)["before"] == ([1, 2, 4, 8], [100 * BEFORE.pass_at_k[k].value for k in (1, 2, 4, 8)])
+    band = axes.collections[0].get_paths()[0].vertices
+    assert {(1.0, 100 * BEFORE.pass_at_k[1].low), (1.0, 100 * BEFORE.pass_at_k[1].high)} <= {*map(tuple, band)}
+    assert axes.get_xscale() == "log"
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "2", "4", "8"]
+    assert axes.get_ylabel() == "Pass@k (%)"
+
+
+def test_a_run_looks_alike_in_every_panel_and_stands_once_in_the_legend(tmp_path, figure):
+    plot_panels({"amc23": {"a": BEFORE, "b": AFTER}, "aime2025": {"b": BEFORE}}, tmp_path / "panels.png")
+    left, right = figure[0].axes
+    assert (left.get_title(), right.get_title()) == ("amc23", "aime2025")
+    assert {line.get_color() for line in left.lines if line.get_label() == "b"} == {right.lines[0].get_color()}
+    (legend,) = figure[0].legends
+    assert [text.get_text() for text in legend.get_texts()] == ["a", "b"]
+
+
+def test_names_are_shown_as_they_are(tmp_path, figure):
+    plot_panels({"$5 problems": {"_run": BEFORE, r"$\frac$": AFTER}, "b": {"_run": BEFORE}}, tmp_path / "panels.png")
+    assert [text.get_text() for text in figure[0].legends[0].get_texts()] == ["_run", r"\$\frac\$"]
+
+
+def test_no_two_of_many_runs_look_alike():
+    styles = plots._styles([f"run {i}" for i in range(40)])
+    assert len({tuple(style.values()) for style in styles.values()}) == 40
+
+
+def test_an_evaluation_of_one_k_shows_its_interval(tmp_path, figure):
+    plot_pass_at_k({"greedy": build_evaluation([0, 1, 1, 1], 1, [1])}, tmp_path / "curve.png")
+    (segment,) = figure[0].axes[0].collections[-1].get_segments()
+    assert segment[0][1] < 75 < segment[1][1]
+
+
+LOG = [
+    {"step": 1, "entropy": 0.5, "signed/correct_ratio": 0.25, "signed/groups_solved": 0.0, "reward": 0.25},
+    {"step": 2, "entropy": 0.4, "signed/correct_ratio": 0.5, "signed/groups_solved": 0.125, "reward": 0.5},
+    {"step": 2, "eval_reward": 0.5},
+    {"step": 2, "train_runtime": 9.0},
+]
+
+
+def test_dynamics_are_drawn_by_step_in_one_panel_per_metric_that_is_there(tmp_path, figure):
+    logs = {"a": LOG, "b": [{"step": 4, "entropy": 0.1}]}
+    plot_dynamics(logs, tmp_path / "dynamics.svg")
+    panels = {axes.get_title(): curves(axes) for axes in figure[0].axes}
+    assert panels == {
+        "entropy of what is trained": {"a": ([1, 2], [0.5, 0.4]), "b": ([4], [0.1])},
+        "correct": {"a": ([1, 2], [25, 50])},
+        "fully solved": {"a": ([1, 2], [0, 12.5])},
+        "reward": {"a": ([1, 2], [0.25, 0.5])},
+    }
+
+
+def test_the_lengths_of_both_signs_have_one_scale(tmp_path, figure):
+    log = [{"step": i, "signed/length/correct": 10 + i, "signed/length/incorrect": 90 + i} for i in range(3)]
+    plot_dynamics({"a": log}, tmp_path / "dynamics.png")
+    correct, incorrect = figure[0].axes
+    assert correct.get_ylim() == incorrect.get_ylim()
+    assert correct.get_ylim()[0] < 10 < 92 < correct.get_ylim()[1]
+
+
+def test_a_log_without_any_of_the_metrics_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"needs one of the metrics entropy, .*; a, b logged none\. Train with"):
+        plot_dynamics({"a": [{"step": 1, "loss": 2.0}], "b": []}, tmp_path / "dynamics.png")
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [("curve.bmp", r"one of .*\.png.*; got 'curve\.bmp'"), ("curve", "got 'curve'"), ("no/curve.png", "does not")],
+)
+def test_a_figure_that_cannot_be_written_is_refused(tmp_path, name, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        plot_pass_at_k({"before": BEFORE}, tmp_path / name)

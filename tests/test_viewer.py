@@ -1,0 +1,272 @@
+"""Samples in the terminal and as a page, with texts that a model should not have written."""
+
+import json
+import re
+import shutil
+import subprocess
+import threading
+from functools import partial
+from html import unescape
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from nsr_trl.evaluation.viewer import SampleFilter, collect, page, sample_texts, spell_out
+
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
+
+OWN = "document.documentElement.setAttribute('owned', '1')"
+HOSTILE = [
+    f"<script>{OWN}</script>",
+    f"</script><script>{OWN}</script>",
+    f"<!--<script></script><script>{OWN}</script>-->",
+    f'<img src=x onerror="{OWN}"><svg onload="{OWN}">',
+    '<img src="http://127.0.0.1:PORT/image"><link rel="stylesheet" href="http://127.0.0.1:PORT/style">',
+    f'"><a href="javascript:{OWN}" autofocus onfocus="{OWN}">x</a>',
+    "\u202egnitide\u202c \x00 \x1b]0;title\x07 \x1b[2J \u2028 \ud800 caf\u00e9 \u5e74",
+    "a" * 1_000_000,
+]
+
+
+def sample(problem, index, outcome, completion="", answer="7", **others):
+    row = {"problem_id": problem, "sample_index": index, "outcome": outcome, "answer": answer, "reason": "number"}
+    return row | {"num_tokens": 5, "truncated": False} | others | {"completion": completion}
+
+
+def write_run(folder, problems, samples):
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    for name, rows in (("problems", problems), ("samples", samples)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """A run of two datasets; p1 was solved once in 3, p2 never, q1 always."""
+    amc = [
+        {"id": "p1", "question": "How many?", "answer": "7", "level": "1", "subject": "counting"},
+        {"id": "p2", "question": "Which angle?", "answer": "60", "level": "5", "subject": "geometry"},
+    ]
+    samples = [sample("p1", i, outcome) for i, outcome in enumerate(["incorrect", "correct", "undecided"])]
+    samples += [sample("p2", i, "incorrect", f"try {i}", truncated=i == 1) for i in range(3)]
+    aime = [{"id": "q1", "question": "How far?", "answer": "7", "level": None, "subject": None}]
+    return {
+        "amc23": write_run(tmp_path / "run" / "amc23", amc, samples),
+        "aime2025": write_run(tmp_path / "run" / "aime2025", aime, [sample("q1", 0, "correct", "so \\boxed{7}")]),
+    }
+
+
+# --- the terminal ----------------------------------------------------------------------------------------------------
+
+
+def test_a_sample_is_shown_with_its_question_answer_reference_outcome_reason_and_length(folders):
+    assert next(sample_texts({"aime2025": folders["aime2025"]}, SampleFilter())) == (
+        "━━ aime2025 · q1\nHow far?\n\n"
+        "── sample 0: correct (number), answer 7, reference 7, 5 tokens\nso \\boxed{7}\n\n"
+    )
+
+
+def test_a_question_is_shown_once_for_the_samples_that_follow_each_other(folders):
+    text = "".join(sample_texts(folders, SampleFilter(), brief=True))
+    assert text.count("How many?") == text.count("Which angle?") == 1
+    assert "level 5 · geometry" in text
+    assert "try 0" not in text
+
+
+@pytest.mark.parametrize(
+    ("chosen", "num_samples"),
+    [
+        ({"outcome": "incorrect"}, 4),
+        ({"outcome": "incorrect", "problem": "p2"}, 3),
+        ({"problem": "p"}, 6),
+        ({"truncated": True}, 1),
+        ({"reason": "number"}, 7),
+        ({"reason": "no answer"}, 0),
+    ],
+)
+def test_filters_choose_samples(folders, chosen, num_samples):
+    assert len(list(sample_texts(folders, SampleFilter(**chosen)))) == num_samples
+
+
+def test_no_control_character_of_a_model_reaches_the_terminal(tmp_path):
+    texts = "".join(HOSTILE[:-1])
+    problem = {"id": "p", "question": texts, "answer": texts, "level": texts, "subject": texts}
+    folder = write_run(tmp_path / "run", [problem], [sample("p", 0, "correct", texts, texts)])
+    shown = "".join(sample_texts({"\x1b[2J": folder}, SampleFilter()))
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]", shown)
+    assert "\\x1b[2J" in shown
+    assert "\\u202egnitide\\u202c" in shown
+
+
+def test_letters_of_any_script_newlines_and_tabs_are_left_as_they_are():
+    assert spell_out("café\tשלום\n年 \\frac12 👍") == "café\tשלום\n年 \\frac12 👍"
+
+
+# --- the page --------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_counts_all_samples_and_keeps_the_first_of_each_outcome(folders):
+    content = collect(folders, SampleFilter(), max_per_problem=2, max_characters=100)
+    p1, p2, q1 = content.problems
+    assert (p1["correct"], p1["incorrect"], p1["undecided"], p1["total"]) == (1, 1, 1, 3)
+    assert (p2["correct"], p2["total"], len(p2["samples"])) == (0, 3, 2)
+    assert (q1["dataset"], q1["gold"], q1["level"]) == ("aime2025", "7", None)
+    assert content.note == "6 of 7 samples of 3 problems, the first 2 of each outcome of each problem"
+
+
+def test_a_filter_leaves_out_problems_without_a_sample_but_no_sample_from_the_counts(folders):
+    content = collect(folders, SampleFilter(outcome="correct"), max_per_problem=9, max_characters=100)
+    assert [(row["id"], row["total"], len(row["samples"])) for row in content.problems] == [("p1", 3, 1), ("q1", 1, 1)]
+
+
+def test_long_texts_are_cut_in_the_middle_and_say_so(tmp_path):
+    folder = write_run(tmp_path / "run", [{"id": "p"}], [sample("p", 0, "correct", "a" * 600 + "b" * 600)])
+    content = collect({"d": folder}, SampleFilter(), max_per_problem=1, max_characters=1_001)
+    text = "a" * 500 + "\n[200 characters left out]\n" + "b" * 500
+    assert content.problems[0]["samples"][0]["completion"] == text
+    assert content.note.endswith("; 1 texts of more than 1,001 characters are cut in the middle")
+
+
+def test_the_page_asks_for_nothing_from_elsewhere(folders):
+    written = page("run", collect(folders, SampleFilter(), 9, 1_000))
+    assert "default-src 'none'; style-src 'sha256-" in written
+    assert not re.search(r"(src|href|url)\s*[=(]\s*[\"']?\w+:", written)
+    assert "{{" not in written
+
+
+def dump(url, tmp_path):
+    """The document after its scripts ran, as Chromium sees it."""
+    options = "--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --allow-file-access-from-files".split()
+    command = [CHROMIUM, *options, f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000"]
+    done = subprocess.run([*command, "--dump-dom", url], capture_output=True, text=True, timeout=120, check=True)
+    assert "</html>" in done.stdout, done.stderr
+    return done.stdout
+
+
+class Recorder(BaseHTTPRequestHandler):
+    def __init__(self, paths, *args):
+        self.paths = paths
+        super().__init__(*args)
+
+    def do_GET(self):
+        self.paths.append(self.path)
+        self.send_error(404)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def recorder():
+    """A server on this machine that records what is asked of it: (port, paths)."""
+    paths = []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Recorder, paths))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_port, paths
+    server.shutdown()
+    server.server_close()
+
+
+@needs_chromium
+def test_nothing_that_a_model_wrote_runs_or_is_fetched(tmp_path, recorder):
+    port, paths = recorder
+    texts = [text.replace("PORT", str(port)) for text in HOSTILE]
+    problem = dict.fromkeys(("question", "answer", "level", "subject"), "".join(texts[:-1])) | {"id": "p"}
+    rows = [sample("p", i, "correct", text, text) for i, text in enumerate(texts)]
+    folder = write_run(tmp_path / "run", [problem], rows)
+    content = collect({"d": folder}, SampleFilter(), max_per_problem=20, max_characters=2_000_000)
+    written = page(texts[1], content)
+    (tmp_path / "page.html").write_text(written, encoding="utf-8")
+    seen = dump(f"file://{tmp_path}/page.html#problem=d/p", tmp_path)
+    assert "owned" not in re.search("<html[^>]*>", seen)[0]
+    assert paths == []
+    assert "8 of 8 samples" in seen
+    assert f"&lt;script&gt;{OWN}&lt;/script&gt;" in seen  # shown as text
+    assert "\\x00 \\x1b]0;title\\x07 \\x1b[2J \\u2028 \\ud800 café 年" in seen
+    assert "a" * 1_000_000 in seen
+
+    # were a text taken for markup, the policy would still stop it: here is the proof, and that these texts are hostile
+    markup = "".join(texts[:-2])
+    for policy, is_owned, asked in ((True, False, set()), (False, True, {"/image", "/style"})):
+        broken = written.replace("<h1", markup + "<h1")
+        if not policy:
+            broken = re.sub('<meta http-equiv="Content-Security-Policy"[^>]*>', "", broken)
+        (tmp_path / "broken.html").write_text(broken, encoding="utf-8")
+        seen = dump(f"file://{tmp_path}/broken.html", tmp_path)
+        assert ("owned" in re.search("<html[^>]*>", seen)[0]) == is_owned
+        assert set(paths) == asked
+
+
+def in_frame(tmp_path, content, script):
+    """What a script returns that drives the page in a frame as wide as a phone."""
+    (tmp_path / "page.html").write_text(page("r" * 500, content), encoding="utf-8")
+    (tmp_path / "frame.html").write_text(
+        """<!doctype html><iframe src="page.html" width="390" height="700" style="border: 0"></iframe>
+        <script>
+        const settle = () => new Promise((done) => setTimeout(done, 50));
+        document.querySelector("iframe").onload = async ({ target }) => {
+          const view = target.contentWindow, page = target.contentDocument;
+          document.body.append(JSON.stringify(await (async () => { SCRIPT })()));
+        };
+        </script>""".replace("SCRIPT", script),
+        encoding="utf-8",
+    )
+    seen = dump(f"file://{tmp_path}/frame.html", tmp_path)
+    return json.loads(unescape(re.search("</script>(.*)</body>", seen, re.DOTALL)[1]))
+
+
+@needs_chromium
+def test_the_hash_presets_the_filters(folders, tmp_path):
+    expected = {
+        "": ["amc23/p1", "amc23/p2", "aime2025/q1"],
+        "outcome=correct": ["amc23/p1", "aime2025/q1"],
+        "dataset=aime2025": ["aime2025/q1"],
+        "level=5": ["amc23/p2"],
+        "text=ANGLE": ["amc23/p2"],
+        "text=boxed": ["aime2025/q1"],
+        "outcome=incorrect&text=try+2": ["amc23/p2"],
+        "sort=easiest": ["aime2025/q1", "amc23/p1", "amc23/p2"],
+    }
+    script = """const listed = {};
+        for (const hash of HASHES) {
+          view.location.hash = hash;
+          await settle();
+          listed[hash] = [...page.querySelectorAll("#list a")].map((link) => link.dataset.problem);
+        }
+        return listed;"""
+    content = collect(folders, SampleFilter(), 9, 1_000)
+    assert in_frame(tmp_path, content, script.replace("HASHES", json.dumps(list(expected)))) == expected
+
+
+@needs_chromium
+def test_a_filter_that_is_used_stands_in_the_hash_and_chooses_the_samples(folders, tmp_path):
+    script = """page.querySelector("#list a").click();
+        await settle();
+        const control = page.querySelector("[name=outcome]");
+        control.value = "undecided";
+        control.dispatchEvent(new view.Event("input", { bubbles: true }));
+        const outcomes = [...page.querySelectorAll("details .outcome")].map((outcome) => outcome.textContent);
+        return [view.location.hash, outcomes];"""
+    result = in_frame(tmp_path, collect(folders, SampleFilter(), 9, 1_000), script)
+    assert result == ["#problem=amc23%2Fp1&outcome=undecided", ["? undecided"]]
+
+
+@needs_chromium
+def test_a_phone_needs_no_sideways_scrolling_and_a_keyboard_is_enough(folders, tmp_path):
+    rows = [sample("p", 0, "incorrect", "a" * 5_000, "b" * 5_000)]
+    folders["long"] = write_run(tmp_path / "long", [{"id": "p", "question": "q" * 5_000}], rows)
+    script = """const seen = [];
+        for (const key of ["j", "j", "j", "j", "k", "Escape", "/"]) {
+          const press = { key, bubbles: true, cancelable: true };
+          page.activeElement.dispatchEvent(new view.KeyboardEvent("keydown", press));
+          await settle();
+          seen.push([view.location.hash, page.documentElement.scrollWidth - page.documentElement.clientWidth]);
+        }
+        return [seen, page.activeElement.name];"""
+    seen, focused = in_frame(tmp_path, collect(folders, SampleFilter(), 9, 10_000), script)
+    problems = ["amc23%2Fp1", "amc23%2Fp2", "aime2025%2Fq1", "long%2Fp", "aime2025%2Fq1"]
+    assert seen == [*([f"#problem={problem}", 0] for problem in problems), ["", 0], ["", 0]]
+    assert focused == "text"
