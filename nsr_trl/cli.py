@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
-from .commands import card, evaluate, results
+from .commands import card, evaluate, results, train
 from .commands.evaluate import GRADERS
 
 
@@ -61,13 +61,17 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_parsers(commands)
     results.add_parsers(commands)
     card.add_parsers(commands)
+    train.add_parsers(commands)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command. A bad input ends with its sentence on stderr and status 2."""
     parser = build_parser()
-    args = parser.parse_args(arguments)
+    args, rest = parser.parse_known_args(arguments)
+    if rest and not getattr(args, "passes_on", False):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    args.rest = rest
     args.run(parser, args)
 
 

@@ -1,5 +1,6 @@
 """Shipped files: a name goes in, the path of a file inside the package comes out."""
 
+import difflib
 from pathlib import Path
 
 
@@ -8,3 +9,38 @@ def resource(*parts: str) -> Path:
     path = Path(__file__).parent.joinpath(*parts)
     assert path.exists(), f"the installed package lacks {path}"
     return path
+
+
+def shipped_names(folder: str) -> list[str]:
+    """Names of the YAML files in a folder that ships with the package, such as `"recipes"`."""
+    return sorted(path.stem for path in resource(folder).glob("*.yaml"))
+
+
+def find_yaml(folder: str, name: str | Path) -> Path:
+    """
+    Finds a YAML file by the name under which it ships, or by its path.
+
+    Args:
+        folder (`str`):
+            Folder of shipped files: `"recipes"` or `"accelerate_configs"`.
+        name (`str` or `Path`):
+            Name of one of them, without `.yaml`, or path of a file of the user's.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    names = shipped_names(folder)
+    if str(name) in names:
+        return resource(folder, f"{name}.yaml")
+    if not Path(name).is_file():
+        raise ValueError(
+            f"A name in {folder} must be one of {', '.join(names)}, or the path of a file; got {str(name)!r}. "
+            f"{did_you_mean(str(name), names)}"
+        )
+    return Path(name)
+
+
+def did_you_mean(name: str, names: list[str]) -> str:
+    """A sentence that points to the nearest name."""
+    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"Did you mean {nearest[0]!r}?" if nearest else "Check the spelling."

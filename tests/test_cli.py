@@ -136,3 +136,62 @@ def test_verify_finds_the_references_that_are_not_even_correct_against_themselve
     out = capsys.readouterr().out
     assert "3 of 4 references are correct" in out
     assert "row 1: gold unparsable" in out
+
+
+# --- recipes and train -----------------------------------------------------------------------------------------------
+
+
+def test_recipes_are_listed_with_one_line_each(capsys):
+    main(["recipes"])
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("nsr-qwen2.5-math-7b ") and "penalise wrong answers only" in line for line in lines)
+
+
+def test_a_recipe_is_shown_flat_and_copied_to_a_new_file_only(tmp_path, capsys):
+    main(["recipes", "show", "nsr-qwen3-4b"])
+    shown = capsys.readouterr().out
+    assert "learning_rate: 1.0e-6" in shown
+    path = tmp_path / "mine.yaml"
+    main(["recipes", "copy", "nsr-qwen3-4b", str(path)])
+    assert path.read_text() == shown
+    with pytest.raises(SystemExit) as ended:
+        main(["recipes", "copy", "nsr-qwen3-4b", str(path)])
+    assert ended.value.code == 2
+    assert "must be new" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["recipes", "show", "nsr-qwen3"])
+    assert "Did you mean 'nsr-qwen3-4b'" in capsys.readouterr().err
+
+
+def test_a_dry_run_starts_nothing(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    main(["train", "--config", "nsr-qwen3-4b", "--dry-run", "--num_processes", "4"])
+    assert "on each of 4 processes" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_flags_that_only_train_and_doctor_pass_on_are_refused_elsewhere(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["quickstart", "--num_processes", "4"])
+    assert ended.value.code == 2
+    assert "unrecognized arguments" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--config", "quickstrat"], "Did you mean 'quickstart'"),
+        (["--config", "quickstart", "--learning_rat", "1"], "Did you mean '--learning_rate'"),
+        (["--config", "quickstart", "--objective", "nrs"], "invalid choice: 'nrs'"),
+        (["--config", "quickstart", "--num_processes", "3"], "3 processes x per_device_train_batch_size=64 are 192"),
+        (["--config", "quickstart", "--accelerate_config", "fsdp2", "--num_processes", "2"], "FSDP needs GPUs"),
+        ([], "A run needs a model"),
+    ],
+)
+def test_train_refuses_with_a_sentence_before_a_process_starts(arguments, sentence, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["train", *arguments])
+    assert ended.value.code == 2
+    assert sentence in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

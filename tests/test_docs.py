@@ -2,15 +2,18 @@
 
 import doctest
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from nsr_trl.arguments import ScriptArguments
 from nsr_trl.config import SIGNED_FIELDS
 from nsr_trl.data import DATASETS
 from nsr_trl.evaluation.presets import PRESETS, Preset
 from nsr_trl.metrics import METRICS
 from nsr_trl.objective import OBJECTIVE_NAMES
+from nsr_trl.resources import shipped_names
 from nsr_trl.rewards import UNDECIDED_METRICS
 from nsr_trl.verifier import Reason
 
@@ -71,6 +74,17 @@ def test_the_sessions_shown_are_what_one_sees(page):
     test = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, page, page, 0)
     assert len(test.examples) >= 2
     assert doctest.DocTestRunner().run(test).failed == 0
+
+
+def test_the_shipped_accelerate_configs_and_recipes_are_documented():
+    assert set(shipped_names("accelerate_configs")) <= set(first_column(DOCS / "scale.md"))
+    text = (DOCS / "recipes.md").read_text()
+    assert all(part in text for name in shipped_names("recipes") for part in re.split(r"(?<=psr|nsr|rpo|rce)-", name))
+
+
+def test_the_fields_of_the_script_are_documented():
+    text = (DOCS / "recipes.md").read_text()
+    assert all(f"`{field.name}`" in text for field in fields(ScriptArguments))
 
 
 def test_links_between_documents_lead_somewhere():

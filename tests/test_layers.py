@@ -23,6 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "evaluation.runs",
         "dynamics",
         "quickstart.problems",
+        "memory",
         "resources",
     ),
     # 1: torch only, not each other
@@ -31,6 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "config",
         "data",
+        "recipe",
         "rewards",
         "card",
         "checkpoints",
@@ -45,10 +47,13 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # 3: what the trainer and a command share
     ("run_card",),
     # 4: assemblies
-    ("trainer", "evaluation.runner", "evaluation.merge", "grading"),
-    # 5: doors
-    ("quickstart.run",),
-    # 6 to 8: the command, which imports inside the chosen command
+    ("trainer", "evaluation.runner", "evaluation.merge", "grading", "arguments"),
+    # 5 and 6: a run before it starts
+    ("plan",),
+    ("launch",),
+    # 7: doors
+    ("quickstart.run", "train", "doctor"),
+    # 8 to 10: the command, which imports inside the chosen command
     ("commands.*",),
     ("cli",),
     ("__main__",),

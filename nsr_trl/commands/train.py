@@ -1,0 +1,102 @@
+"""`nsr-trl train`, `recipes` and `doctor`: what starts a run, and what looks at one before it starts."""
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds the commands."""
+    train = commands.add_parser(
+        "train",
+        help="train a model: a recipe or file, fields as flags, any number of processes",
+        usage="nsr-trl train --config RECIPE|FILE [--dry-run] [--FIELD VALUE ...] [--accelerate_config NAME|FILE] "
+        "[flags of accelerate launch]",
+        add_help=False,  # the fields are listed by their own parser
+        allow_abbrev=False,
+    )
+    train.add_argument("--dry-run", "--dry_run", action="store_true")
+    train.add_argument("--gpu-memory", "--gpu_memory", type=float, default=80, metavar="GB")
+    train.set_defaults(run=_train, passes_on=True)
+
+    recipes = commands.add_parser(
+        "recipes",
+        help="list, show or copy the shipped recipes",
+        description="A recipe is a YAML file of settings for `nsr-trl train --config`. Without an action lists them.",
+    )
+    actions = recipes.add_subparsers(metavar="ACTION")
+    show = actions.add_parser("show", help="print a recipe as one flat, commented file")
+    copy = actions.add_parser("copy", help="write it to a file, to be changed")
+    for action in (show, copy):
+        action.add_argument("name", metavar="NAME", help="name of a recipe")
+    copy.add_argument("path", nargs="?", metavar="PATH", help="file to write (default: NAME.yaml here)")
+    recipes.set_defaults(run=_recipes, name=None, path=None)
+    show.set_defaults(run=_show_recipe)
+    copy.set_defaults(run=_copy_recipe)
+
+    doctor = commands.add_parser(
+        "doctor",
+        help="check this machine, and a run on it, before a GPU hour is spent",
+        description="Checks versions, GPUs, memory, vLLM, DeepSpeed and the verifier; with --config also the batch "
+        "schedule, the chat template, rewards on five problems, disk space and the Hub login. Takes the arguments of "
+        "`nsr-trl train`. Every finding says what to do; the exit status is 1 when one of them fails.",
+        allow_abbrev=False,
+    )
+    doctor.set_defaults(run=_doctor, passes_on=True)
+
+
+def _train(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    from ..launch import launch
+
+    try:
+        launch(args.rest, is_dry_run=args.dry_run, gpu_bytes=args.gpu_memory * 1e9)
+    except ValueError as error:
+        parser.error(str(error))
+    except ChildFailedError as error:  # it has printed its own traceback
+        sys.exit(error.get_first_failure()[1].exitcode)
+    except SignalException as error:  # the run has saved and said so
+        sys.exit(128 + error.sigval)
+
+
+def _recipes(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    from ..recipe import describe, recipe_names
+
+    for name in recipe_names():
+        print(f"{name:<42} {describe(name)}")
+
+
+def _show_recipe(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    from ..recipe import flat_text
+
+    try:
+        print(flat_text(args.name), end="")
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def _copy_recipe(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    from ..recipe import flat_text
+
+    path = Path(args.path or f"{args.name}.yaml")
+    try:
+        text = flat_text(args.name)
+        if path.exists():
+            raise ValueError(f"The file to write must be new; {str(path)!r} exists. Name another.")
+        path.write_text(text, encoding="utf-8")
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    print(f"Wrote {path}; train with: nsr-trl train --config {path}")
+
+
+def _doctor(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    from ..doctor import examine, format_findings
+
+    try:
+        findings = examine(args.rest)
+    except ValueError as error:
+        parser.error(str(error))
+    print(format_findings(findings))
+    sys.exit(1 if any(finding.level == "fail" for finding in findings) else 0)

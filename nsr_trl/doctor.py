@@ -1,0 +1,339 @@
+"""`nsr-trl doctor`: a machine, and a run on it, go in; findings come out, each with what to do.
+
+One function per question, each returning its findings; `examine` asks them all.
+"""
+
+import importlib.util
+import os
+import platform
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Literal
+
+import torch
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from .arguments import RunArguments, ScriptArguments, parse, resolve_model
+from .config import SignedRewardConfig
+from .data import to_dataset
+from .memory import GIB, ModelShape
+from .plan import count_processes, estimate_run, find_accelerate_config, find_shape, make_schedule, sharding_of
+from .verifier import Outcome, verify
+
+
+@dataclass(frozen=True)
+class Finding:
+    """
+    One line of the report.
+
+    Attributes:
+        level (`str`):
+            `"ok"`, `"warn"` or `"fail"`.
+        subject (`str`):
+            What was looked at.
+        found (`str`):
+            What it is, and what to do where it is not well.
+    """
+
+    level: Literal["ok", "warn", "fail"]
+    subject: str
+    found: str
+
+
+def examine(arguments: Sequence[str]) -> list[Finding]:
+    """
+    Examines this machine and, if `arguments` name a recipe or a model, a run on it.
+
+    Args:
+        arguments (`Sequence[str]`):
+            As of `nsr-trl train`.
+
+    Raises:
+        ValueError: If the arguments do not name a recipe, fields and flags that exist.
+    """
+    run = parse(arguments, "nsr-trl doctor")
+    has_run = run.values["model_name_or_path"] is not None
+    about = run if has_run else None
+    findings = [check_python(), *check_versions(), check_verifier()]
+    findings += check_gpus(about)
+    findings += check_engines(about)
+    if not has_run:
+        return findings
+    num_processes = count_processes(run)
+    try:
+        script, args, _ = run.preview(num_processes)
+    except ValueError as error:
+        return [*findings, Finding("fail", "batches", str(error))]
+    findings.append(check_batches(args, num_processes))
+    findings += check_tokenizer(str(run.values["model_name_or_path"]), script.template)
+    findings += check_rewards(script, args.seed)
+    shape = find_shape(run.values["model_name_or_path"])
+    findings.append(check_memory(run, args))
+    if shape is not None:
+        findings.append(check_disk(args, checkpoint_bytes(run, shape)))
+    if args.push_to_hub:
+        findings.append(check_hub_login())
+    return findings
+
+
+def format_findings(findings: Sequence[Finding]) -> str:
+    """One line per finding."""
+    width = max(len(finding.subject) for finding in findings)
+    lines = [f"{finding.level:<4}  {finding.subject:<{width}}  {finding.found}" for finding in findings]
+    counts = {level: sum(f.level == level for f in findings) for level in ("ok", "warn", "fail")}
+    return "\n".join([*lines, ", ".join(f"{count} {level}" for level, count in counts.items())])
+
+
+def check_python() -> Finding:
+    """The Python that runs this."""
+    return Finding("ok", "python", f"{platform.python_version()}, {platform.system()} {platform.machine()}")
+
+
+def check_versions() -> list[Finding]:
+    """Every dependency against the range that this package's own metadata asks for."""
+    findings = []
+    for line in requires("nsr-trl") or ():
+        requirement = Requirement(line)
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        installed = installed_version(requirement.name)
+        if installed is None:
+            findings.append(
+                Finding("fail", requirement.name, f"is not installed. Run: pip install '{requirement.name}'")
+            )
+        elif not requirement.specifier.contains(installed, prereleases=True):
+            findings.append(
+                Finding(
+                    "fail",
+                    requirement.name,
+                    f"must be {requirement.specifier}; {installed} is installed. "
+                    f"Run: pip install '{requirement.name}{requirement.specifier}'",
+                )
+            )
+        else:
+            findings.append(Finding("ok", requirement.name, f"{installed} ({requirement.specifier or 'any'})"))
+    return findings
+
+
+def check_verifier() -> Finding:
+    """Grades an answer that only computer algebra, and so its parser and a worker process, can tell is right."""
+    verdict = verify(r"\boxed{\sin^2 x + \cos^2 x + \sqrt{8}}", r"1 + 2\sqrt{2}")
+    antlr = installed_version("antlr4-python3-runtime")
+    if verdict.outcome is Outcome.CORRECT:
+        return Finding("ok", "verifier", f"grades by computer algebra (antlr4 runtime {antlr})")
+    return Finding(
+        "fail",
+        "verifier",
+        f"calls a right answer {verdict.outcome}, {verdict.reason} (antlr4 runtime {antlr}). "
+        "Run: pip install --force-reinstall latex2sympy2_extended",
+    )
+
+
+def check_gpus(run: RunArguments | None = None) -> list[Finding]:
+    """The GPUs of this machine, against the processes of the run."""
+    count = torch.cuda.device_count()
+    if count == 0:
+        is_on_cpu = run is not None and (run.values["use_cpu"] or find_accelerate_config(run)[1].get("use_cpu"))
+        if is_on_cpu:
+            return [Finding("ok", "gpu", "none, and the run asks for the CPU")]
+        level: Literal["warn", "fail"] = "warn" if run is None else "fail"
+        return [
+            Finding(level, "gpu", "PyTorch sees none. Install a CUDA build of torch, or try things with --use_cpu")
+        ]
+    found = []
+    for index in range(count):
+        free, total = torch.cuda.mem_get_info(index)
+        level2: Literal["ok", "warn"] = "ok" if free > 0.9 * total else "warn"
+        advice = "" if level2 == "ok" else ". Another program uses it: nvidia-smi says which"
+        name = torch.cuda.get_device_name(index)
+        found.append(
+            Finding(level2, f"gpu {index}", f"{name}, {free / GIB:.1f} of {total / GIB:.1f} GiB free{advice}")
+        )
+    if run is not None:
+        _, config = find_accelerate_config(run)
+        machines = int(run.launch.get("num_machines") or config.get("num_machines") or 1)
+        needed = count_processes(run) // machines
+        if needed > count:
+            advice = f"the run starts {needed} processes on a machine that has {count}. Pass --num_processes {count}"
+            found.append(Finding("fail", "gpu", advice))
+    return found
+
+
+def check_engines(run: RunArguments | None = None) -> list[Finding]:
+    """VLLM and DeepSpeed: whether they are there, of a version that TRL drives, and needed."""
+    needs_vllm = run is not None and bool(run.values["use_vllm"]) and run.values["vllm_mode"] == "colocate"
+    needs_deepspeed = run is not None and sharding_of(find_accelerate_config(run)[1])[0].startswith("zero")
+    return [
+        _check_engine("vllm", needs_vllm, _trl_range("vllm")),
+        _check_engine("deepspeed", needs_deepspeed, _trl_range("deepspeed")),
+    ]
+
+
+def _check_engine(name: str, is_needed: bool, wanted: SpecifierSet) -> Finding:
+    installed = installed_version(name)
+    if installed is None or importlib.util.find_spec(name) is None:
+        if is_needed:
+            return Finding("fail", name, f"is not installed, and the run needs it. Run: pip install 'nsr-trl[{name}]'")
+        return Finding("ok", name, "is not installed, and not needed")
+    if not wanted.contains(installed.split("+")[0], prereleases=True):
+        advice = f"{installed} is installed; TRL {version('trl')} drives {wanted}. Run: pip install 'nsr-trl[{name}]'"
+        return Finding("fail" if is_needed else "warn", name, advice)
+    return Finding("ok", name, f"{installed} ({wanted or 'any'})")
+
+
+def _trl_range(name: str) -> SpecifierSet:
+    """The versions of an optional package that TRL's metadata names."""
+    for line in requires("trl") or ():
+        requirement = Requirement(line)
+        if requirement.name == name and requirement.specifier:
+            return requirement.specifier
+    return SpecifierSet()
+
+
+def check_batches(args: SignedRewardConfig, num_processes: int) -> Finding:
+    """Whether the batches divide; that they do is what `preview` has checked."""
+    schedule = make_schedule(args, num_processes)
+    found = (
+        f"{schedule.num_prompts:,} prompts x {schedule.num_generations} in {schedule.optimizer_steps:g} optimizer "
+        f"steps on {num_processes} processes"
+    )
+    if schedule.optimizer_steps % 1:
+        return Finding("warn", "batches", f"{found}: a step ends inside a generation. See nsr-trl train --dry-run")
+    obstacle = args.compaction_obstacle()
+    if obstacle and args.objective != "grpo":
+        return Finding("warn", "batches", f"{found}; updates are not compacted under {obstacle}")
+    return Finding("ok", "batches", found)
+
+
+def check_tokenizer(model_name: str, template: str | None) -> list[Finding]:
+    """The chat template that prompts need, and an end of sequence that generation can stop at."""
+    from transformers import AutoTokenizer, GenerationConfig
+
+    path = resolve_model(model_name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        advice = (
+            f"{model_name!r} has none to load ({' '.join(str(error).split())[:120]}). Check the name and the network"
+        )
+        return [Finding("fail", "tokenizer", advice)]
+    findings = []
+    if template is not None:
+        findings.append(Finding("ok", "prompt", f"the template {template!r}"))
+    elif tokenizer.chat_template:
+        findings.append(Finding("ok", "prompt", "the model's chat template"))
+    else:
+        advice = f"{model_name!r} has no chat template. Set --template, such as simple"
+        findings.append(Finding("fail", "prompt", advice))
+    if tokenizer.eos_token_id is None:
+        findings.append(Finding("fail", "eos", "the tokenizer has no EOS token: no completion ends. Set eos_token"))
+        return findings
+    try:
+        stops = GenerationConfig.from_pretrained(path).eos_token_id
+    except OSError:
+        stops = None
+    stops = {stops} if isinstance(stops, int) else set(stops or ())
+    if stops and tokenizer.eos_token_id not in stops:
+        advice = (
+            f"the tokenizer ends with {tokenizer.eos_token_id}, generation stops at {sorted(stops)}: "
+            "TRL masks by the tokenizer's. Make the two agree"
+        )
+        findings.append(Finding("warn", "eos", advice))
+    else:
+        findings.append(Finding("ok", "eos", f"{tokenizer.eos_token!r}"))
+    return findings
+
+
+def check_rewards(script: ScriptArguments, seed: int, num_rows: int = 5) -> list[Finding]:
+    """The reward function on the references of a few problems, each put into a box: all must be correct."""
+    try:
+        problems = script.load_problems(seed)[:num_rows]
+        reward = script.load_reward()
+    except (ConnectionError, FileNotFoundError, OSError, ValueError) as error:
+        return [Finding("fail", "dataset", " ".join(str(error).split())[:300])]
+    dataset = to_dataset(problems)
+    found = [Finding("ok", "dataset", f"{script.dataset}, such as {problems[0].question!r:.60}")]
+    completions = [f"\\boxed{{{problem.answer}}}" for problem in problems]
+    rewards = reward(
+        prompts=[problem.question for problem in problems],
+        completions=completions,
+        **{name: dataset[name] for name in dataset.column_names if name != "prompt"},
+    )
+    shown = ", ".join("undecided" if value is None else f"{value:g}" for value in rewards)
+    if all(value is not None and value > 0.5 for value in rewards):
+        found.append(Finding("ok", "rewards", f"{len(problems)} references, boxed, are correct ({shown})"))
+    else:
+        advice = f"references, boxed, must be correct; got {shown}. Check the answer column with nsr-trl verify --gold"
+        found.append(Finding("fail", "rewards", advice))
+    return found
+
+
+def check_memory(run: RunArguments, args: SignedRewardConfig) -> Finding:
+    """The estimate against the smallest GPU, or main memory for a run on the CPU."""
+    if torch.cuda.is_available():
+        available = min(torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count()))
+    elif not run.values["use_cpu"]:
+        return Finding(
+            "warn", "memory", "no GPU to compare the estimate with. See nsr-trl train --dry-run --gpu-memory 80"
+        )
+    else:
+        available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // count_processes(run)
+    estimate = estimate_run(run, args, available)
+    if estimate is None:
+        return Finding("warn", "memory", "no estimate: the model's config is not at hand")
+    found = f"about {estimate.peak / GIB:.1f} of {available / GIB:.1f} GiB a process (nsr-trl train --dry-run)"
+    if estimate.peak < 0.95 * available:
+        return Finding("ok", "memory", found)
+    advice = f"{found}. Lower per_device_train_batch_size or max_tokens_per_microbatch, or shard more"
+    return Finding("warn", "memory", advice)
+
+
+def checkpoint_bytes(run: RunArguments, shape: ModelShape) -> float:
+    """Bytes of a checkpoint: the weights as they are saved, and what the optimizer keeps of each that trains."""
+    saved = 4 if run.values["dtype"] == "float32" and not run.values["bf16"] else 2
+    if run.values["use_peft"]:
+        return shape.num_lora(run.values["lora_r"]) * (4 + 8)
+    optimizer = 12 if sharding_of(find_accelerate_config(run)[1])[0].startswith("zero") else 8
+    return shape.num_parameters * (saved + (0 if run.values["save_only_model"] else optimizer))
+
+
+def check_disk(args: SignedRewardConfig, size: float) -> Finding:
+    """Room for the checkpoints that are kept, one more while it is written, and the model at the end."""
+    kept = 0 if args.save_strategy == "no" else (args.save_total_limit or 1) + 1
+    needed = (kept + 1) * size
+    folder = next(
+        p for p in [Path(args.output_dir).absolute(), *Path(args.output_dir).absolute().parents] if p.exists()
+    )
+    free = shutil.disk_usage(folder).free
+    found = f"{free / 1e9:.0f} GB free in {folder}, {kept} checkpoints of {size / 1e9:.1f} GB and the model"
+    if free < needed:
+        advice = f"{found} need {needed / 1e9:.0f} GB. Change --output_dir or --save_total_limit"
+        return Finding("fail", "disk", advice)
+    if args.save_strategy != "no" and args.save_total_limit is None:
+        return Finding("warn", "disk", f"{found}; none is ever removed. Set --save_total_limit")
+    return Finding("ok", "disk", found)
+
+
+def check_hub_login() -> Finding:
+    """Whether the Hub knows who pushes."""
+    from huggingface_hub import whoami
+    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+
+    try:
+        return Finding("ok", "hub", f"logged in as {whoami()['name']}")
+    except (LocalTokenNotFoundError, HfHubHTTPError, OSError) as error:
+        advice = f"the run pushes, and the Hub does not know you ({type(error).__name__}). Run: hf auth login"
+        return Finding("fail", "hub", advice)
+
+
+def installed_version(name: str) -> str | None:
+    """Version of a distribution, or `None`."""
+    try:
+        return version(re.sub(r"[-_.]+", "-", name))
+    except PackageNotFoundError:
+        return None

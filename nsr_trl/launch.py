@@ -1,0 +1,107 @@
+"""`nsr-trl train`: resolve the arguments, check them for the number of processes that will run, start those.
+
+The launcher is accelerate's. A single process takes the place of this one, so that signals reach it. Several are
+started by torchrun, which passes SIGTERM on and then kills: later than it would by itself, so that the optimizer step
+after which a run saves can end.
+"""
+
+import argparse
+import os
+from collections.abc import Sequence
+
+from accelerate.commands.launch import _validate_launch_command, launch_command, launch_command_parser
+from accelerate.utils import prepare_deepspeed_cmd_env, prepare_multi_gpu_env, prepare_simple_launcher_cmd_env
+
+from .arguments import RunArguments, parse, resolve_model
+from .plan import count_processes, find_accelerate_config, format_plan
+
+
+PROGRAM = "nsr_trl.train"
+SHUTDOWN_SECONDS = "3600"  # from SIGTERM to SIGKILL; torchrun's own 30 end before an optimizer step of a large model
+
+
+def launch(arguments: Sequence[str], is_dry_run: bool = False, gpu_bytes: float = 80e9) -> None:
+    """
+    Starts a run, or prints its plan.
+
+    Args:
+        arguments (`Sequence[str]`):
+            Command line: `--config RECIPE|FILE`, fields of the run, flags of `accelerate launch`.
+        is_dry_run (`bool`, *optional*, defaults to `False`):
+            Whether to print the plan and start nothing.
+        gpu_bytes (`float`, *optional*, defaults to `80e9`):
+            Memory of a GPU, for the plan.
+
+    Raises:
+        ValueError: If the arguments do not hold together.
+        torch.distributed.elastic.multiprocessing.errors.ChildFailedError: If a process of several failed.
+    """
+    run = parse(arguments, "nsr-trl train")
+    resolve_model(run.values["model_name_or_path"])
+    if is_dry_run:
+        print(format_plan(run, gpu_bytes))
+        return
+    run.preview(count_processes(run))  # an error here is one sentence, not one traceback per process
+    args = launcher_arguments(run, arguments)
+    _check_gpus(args)
+    if not (args.use_deepspeed or args.use_fsdp or args.multi_gpu) and args.num_processes == 1:
+        command, environment = prepare_simple_launcher_cmd_env(args)
+        os.execvpe(command[0], command, environment)
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", SHUTDOWN_SECONDS)
+    launch_command(args)
+
+
+def launcher_arguments(run: RunArguments, arguments: Sequence[str]) -> argparse.Namespace:
+    """The arguments of `accelerate launch` for a run whose processes get `arguments`."""
+    path, config = find_accelerate_config(run)
+    parser = launch_command_parser()
+    takes_value = {option: action.nargs != 0 for action in parser._actions for option in action.option_strings}
+    flags = ["--config_file", path, "--module"]
+    for name, value in run.launch.items():
+        if name in ("accelerate_config", "config_file"):
+            continue
+        if takes_value[f"--{name}"]:
+            flags += [f"--{name}", value]
+        elif value.lower() != "false":
+            flags.append(f"--{name}")
+    is_on_cpu = run.values["use_cpu"] or bool(config.get("use_cpu"))
+    if "mixed_precision" not in run.launch:  # the fields of the run decide, not the accelerate config
+        precision = "fp16" if run.values["fp16"] else "no" if run.values["bf16"] is False else "bf16"
+        flags += ["--mixed_precision", precision]
+    own = [*arguments, *(["--use_cpu", "true"] if is_on_cpu else [])]
+    if is_on_cpu and config.get("distributed_type") == "FSDP":
+        raise ValueError(
+            f"FSDP needs GPUs; got {os.path.basename(path)} and a run on the CPU, where accelerate would run DDP "
+            "and not say so. Use --accelerate_config multi_cpu or zero3 on a CPU."
+        )
+    args = parser.parse_args([*flags, PROGRAM, *own])
+    args.use_cpu = is_on_cpu
+    args, _, _ = _validate_launch_command(args)
+    return args
+
+
+def accelerate_environment(run: RunArguments) -> dict[str, str]:
+    """What `accelerate launch` would put into the environment, for processes that another launcher started."""
+    args = launcher_arguments(run, [])
+    args.main_process_port = 0  # the other launcher's is in use
+    if args.use_deepspeed:
+        args.deepspeed_fields_from_accelerate_config = ""
+        _, environment = prepare_deepspeed_cmd_env(args)
+    elif args.use_fsdp or args.multi_gpu:
+        environment = prepare_multi_gpu_env(args)
+    else:
+        _, environment = prepare_simple_launcher_cmd_env(args)
+    return {name: value for name, value in environment.items() if name.startswith(("ACCELERATE_", "FSDP_"))}
+
+
+def _check_gpus(args: argparse.Namespace) -> None:
+    import torch
+
+    if args.use_cpu:
+        return
+    needed, found = args.num_processes // max(args.num_machines or 1, 1), torch.cuda.device_count()
+    if found < needed and not torch.backends.mps.is_available():
+        raise ValueError(
+            f"A run of {needed} processes on a machine needs as many GPUs; it has {found}. Pass --num_processes, "
+            "another --accelerate_config, or --use_cpu for a try on the CPU."
+        )

@@ -1,0 +1,129 @@
+"""A run in reading order: arguments, problems, model, trainer, training, saving.
+
+The program that a launcher starts once per process, `nsr-trl train` or another:
+
+    accelerate launch -m nsr_trl.train --config nsr-qwen2.5-math-7b
+    torchrun --nproc_per_node 8 -m nsr_trl.train --config FILE.yaml --learning_rate 2e-6
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from accelerate import FullyShardedDataParallelPlugin
+from transformers import AutoTokenizer
+from trl import ModelConfig, get_peft_config, get_quantization_config
+
+from .arguments import ScriptArguments, parse, resolve_model
+from .config import SignedRewardConfig
+from .data import to_dataset
+from .launch import accelerate_environment
+from .trainer import SignedRewardTrainer
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Trains. A bad argument ends with its sentence on stderr and status 2."""
+    try:
+        run = parse(sys.argv[1:] if arguments is None else arguments, "nsr_trl.train")
+        if "accelerate_config" in run.launch and "ACCELERATE_MIXED_PRECISION" not in os.environ:
+            os.environ.update(accelerate_environment(run))  # torchrun, say: the config holds all the same
+        script, args, model = run.build(num_processes=int(os.environ.get("WORLD_SIZE", 1)))
+        check_that_a_model_is_saved(args)
+    except ValueError as error:
+        if os.environ.get("RANK", "0") == "0":
+            print(f"nsr-trl train: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    train(script, args, model)
+
+
+def train(script: ScriptArguments, args: SignedRewardConfig, model: ModelConfig) -> SignedRewardTrainer:
+    """
+    Trains, saves the model and its card in `args.output_dir`, and pushes them where `args.push_to_hub` says so.
+
+    Args:
+        script ([`ScriptArguments`]):
+            What to train on.
+        args ([`SignedRewardConfig`]):
+            How to train.
+        model (`trl.ModelConfig`):
+            What to train.
+
+    Returns:
+        [`SignedRewardTrainer`]
+    """
+    model_name = resolve_model(model.model_name_or_path)
+    tokenizer = AutoTokenizer.from_pretrained(model_name, revision=model.model_revision, padding_side="left")
+    problems = script.load_problems(args.seed)
+    eval_problems = script.load_eval_problems(args.seed)
+    args.model_init_kwargs = {
+        "revision": model.model_revision,
+        "attn_implementation": model.attn_implementation,
+        "dtype": model.dtype,
+    } | (args.model_init_kwargs or {})
+
+    trainer = SignedRewardTrainer(
+        model=model_name,
+        reward_funcs=script.load_reward(),
+        args=args,
+        train_dataset=to_dataset(problems, script.template, tokenizer),
+        eval_dataset=None if eval_problems is None else to_dataset(eval_problems, script.template, tokenizer),
+        processing_class=tokenizer,
+        quantization_config=get_quantization_config(model),
+        peft_config=get_peft_config(model),
+    )
+    say = trainer.accelerator.print  # the main process alone
+    say(f"Training {model.model_name_or_path} on {len(problems):,} problems: {trainer.signed_objective.formula}.")
+    result = trainer.train(resume_from_checkpoint=_checkpoint(args.resume_from_checkpoint))
+    if trainer.stopped_by_signal:
+        say(f"Stopped by SIGTERM after {trainer.state.global_step} optimizer steps.")
+        say("Go on with the same command and --resume_from_checkpoint true")
+        return trainer
+    trainer.save_model()
+    trainer.create_model_card(dataset_name=script.dataset)
+    if args.push_to_hub:
+        trainer.push_to_hub(dataset_name=script.dataset)
+        say(f"Pushed to https://huggingface.co/{trainer.hub_model_id}")
+    say(
+        f"{trainer.state.global_step} optimizer steps in {result.metrics['train_runtime']:.0f} s. "
+        f"The model and its card are in {args.output_dir}/"
+    )
+    trainer.accelerator.end_training()
+    return trainer
+
+
+def check_that_a_model_is_saved(args: SignedRewardConfig) -> None:
+    """
+    Refuses settings under which a run would end without a model that can be loaded.
+
+    With ZeRO-3 and without `zero3_save_16bit_model`, transformers saves shards in DeepSpeed's own format in the place
+    of the model; under FSDP with any state dict but the full one, `save_model` writes nothing at all.
+
+    Raises:
+        ValueError: If the settings are such.
+    """
+    plugin = getattr(args, "deepspeed_plugin", None)
+    if plugin is not None and plugin.zero_stage == 3:
+        setting = "stage3_gather_16bit_weights_on_model_save"
+        gathers = plugin.deepspeed_config.get("zero_optimization", {}).get(setting, False)
+        if gathers is not True:
+            raise ValueError(
+                f"ZeRO-3 must gather the weights to save a model; got {setting}={gathers!r}, which leaves shards that "
+                "from_pretrained cannot load. Set zero3_save_16bit_model: true in the accelerate config, or that "
+                "field in DeepSpeed's, or use --accelerate_config zero3."
+            )
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true":
+        kind = FullyShardedDataParallelPlugin().state_dict_type.name
+        if kind != "FULL_STATE_DICT":
+            raise ValueError(
+                f"FSDP must save a full state dict; got {kind}, with which no model is written at the end. Set "
+                "fsdp_state_dict_type: FULL_STATE_DICT in the accelerate config, or use --accelerate_config fsdp2."
+            )
+
+
+def _checkpoint(value: str | None) -> str | bool | None:
+    """`true` is the last checkpoint in the output folder, as in `Trainer.train`."""
+    return {"true": True, "false": None, "none": None}.get(str(value).lower(), value)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Findings about a machine and a run."""
+
+import json
+from collections import namedtuple
+
+import pytest
+
+from nsr_trl import doctor
+from nsr_trl.arguments import parse
+
+
+def by_subject(findings):
+    return {finding.subject: finding for finding in findings}
+
+
+def test_the_quickstart_runs_on_any_machine_that_runs_the_tests():
+    findings = by_subject(doctor.examine(["--config", "quickstart"]))
+    assert {subject for subject, finding in findings.items() if finding.level == "fail"} == set()
+    assert findings["verifier"].level == "ok"
+    assert "5 references, boxed, are correct" in findings["rewards"].found
+    assert "64 prompts x 8 in 2 optimizer steps on 2 processes" in findings["batches"].found
+    assert findings["prompt"].level == findings["eos"].level == "ok"
+
+
+def test_without_a_run_the_machine_alone_is_examined():
+    findings = by_subject(doctor.examine([]))
+    assert "torch" in findings
+    assert not {"batches", "rewards", "disk"} & set(findings)
+
+
+def test_a_version_outside_the_range_of_the_metadata_is_a_failure(monkeypatch):
+    monkeypatch.setattr(doctor, "installed_version", {"trl": "1.2.0"}.get)
+    findings = by_subject(doctor.check_versions())
+    assert findings["trl"].level == "fail"
+    assert "1.2.0 is installed. Run: pip install 'trl" in findings["trl"].found
+    assert "is not installed" in findings["torch"].found
+
+
+def test_an_engine_that_the_run_needs_is_a_failure_where_it_is_missing(monkeypatch):
+    monkeypatch.setattr(doctor, "installed_version", {"vllm": None, "deepspeed": None}.get)
+    needed = by_subject(doctor.check_engines(parse(["--config", "nsr-qwen3-4b"], "test")))
+    assert (needed["vllm"].level, needed["deepspeed"].level) == ("fail", "fail")
+    assert "pip install 'nsr-trl[vllm]'" in needed["vllm"].found
+    assert {finding.level for finding in doctor.check_engines(None)} == {"ok"}
+
+
+def test_batches_that_do_not_divide_are_a_failure_with_the_arithmetic():
+    findings = by_subject(doctor.examine(["--config", "quickstart", "--num_processes", "3"]))
+    assert findings["batches"].level == "fail"
+    assert "3 processes x per_device_train_batch_size=64" in findings["batches"].found
+
+
+def test_references_that_the_verifier_cannot_read_are_a_failure(tmp_path):
+    path = tmp_path / "problems.jsonl"
+    path.write_text("".join(json.dumps({"problem": f"p{n}", "answer": "" if n else "4"}) + "\n" for n in range(5)))
+    run = parse(["--dataset", str(path), "--output_dir", "out"], "test")
+    findings = by_subject(doctor.check_rewards(run.preview(1)[0], seed=0))
+    assert findings["rewards"].level == "fail"
+    assert "got 1, undecided" in findings["rewards"].found
+
+
+@pytest.mark.parametrize(("free", "level"), [(35e9, "fail"), (45e9, "ok")])
+def test_the_disk_must_hold_the_checkpoints_that_are_kept_one_more_and_the_model(monkeypatch, tmp_path, free, level):
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: namedtuple("Usage", "free")(free))
+    run = parse(["--output_dir", str(tmp_path / "new" / "out"), "--save_total_limit", "2"], "test")
+    finding = doctor.check_disk(run.preview(1)[1], size=10e9)  # (2 + 1 + 1) x 10 GB
+    assert finding.level == level
+
+
+def test_a_prompt_without_template_is_a_failure(tiny_model):
+    findings = by_subject(doctor.check_tokenizer(tiny_model, None))
+    has_template = "chat template" in findings["prompt"].found
+    assert has_template
+    assert doctor.check_tokenizer("no/such-model", None)[0].level == "fail"
+
+
+def test_every_finding_is_one_line():
+    text = doctor.format_findings(doctor.examine([]))
+    assert all(line.startswith(("ok", "warn", "fail")) for line in text.splitlines()[:-1])
+    assert text.splitlines()[-1].endswith("0 fail")
