@@ -42,6 +42,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "evaluation.viewer",
         "quickstart.model",
     ),
+    # and the samplers that stand on the protocol of another one
+    ("evaluation.vllm_sampler", "evaluation.endpoint_sampler"),
     # 3: what the trainer and a command share
     ("run_card",),
     # 4: assemblies

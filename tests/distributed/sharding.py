@@ -20,5 +20,6 @@ class ShardedTrainer(SignedRewardTrainer):
 
     def training_step(self, *args, **kwargs):
         if self.is_sharded:
-            assert all(isinstance(parameter, DTensor) for parameter in self.model_wrapped.parameters())
+            # those of the root stay whole after a forward pass without a backward one
+            assert any(isinstance(parameter, DTensor) for parameter in self.model_wrapped.parameters())
         return super().training_step(*args, **kwargs)
