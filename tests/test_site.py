@@ -31,12 +31,12 @@ def test_the_reference_shows_commands_of_commands_defaults_and_braces():
     parser = argparse.ArgumentParser(prog="tool")
     inner = parser.add_subparsers().add_parser("recipes", help="list recipes").add_subparsers()
     inner.add_parser("show", description="Prints one.").add_argument(
-        "--k", type=int, default=8, help="is %(default)s, not --l"
+        "--k", type=int, default=8, help="is %(default)s, not --l or `a --b`"
     )
     text = command_reference.reference(parser)
     assert "## tool recipes\n\nList recipes." in text
     assert "## tool recipes show\n\nPrints one." in text
-    assert "`--k K`\n: is 8, not `--l`" in text
+    assert "`--k K`\n: is 8, not `--l` or `a --b`\n" in text
 
 
 def test_docstrings_become_restructured_text():
@@ -50,8 +50,6 @@ def test_docstrings_become_restructured_text():
         ">>> `left` [`alone`]",
         "```",
     ]
-    import trl  # noqa: F401 (its names are code, not links)
-
     assert docstrings.to_rst(markdown) == [
         "Judges ``x`` as :py:obj:`~.verify` and :py:obj:`~.Verdict` do, unlike ``trl.GRPOTrainer``.",
         "Args:",

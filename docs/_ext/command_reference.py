@@ -44,7 +44,8 @@ def _section(command: argparse.ArgumentParser, summary: str) -> Iterator[str]:
 
 
 def _flags_as_code(text: str) -> str:
-    return re.sub(r"(?<![\w`-])--[a-z][\w-]*", r"`\g<0>`", text)
+    # what is code already is matched first, and stays
+    return re.sub(r"`[^`]*`|(?<![\w-])--[a-z][\w-]*", lambda match: f"`{match[0].strip('`')}`", text)
 
 
 def _insert(app: Any, page: str, source: list[str]) -> None:

@@ -1,10 +1,8 @@
 """Docstrings in Hugging Face's form go in; the reStructuredText that Sphinx reads comes out."""
 
 import re
-import sys
+from importlib.util import find_spec
 from typing import Any
-
-from sphinx.ext.napoleon import Config, GoogleDocstring
 
 
 def to_rst(lines: list[str]) -> list[str]:
@@ -35,7 +33,7 @@ def _inline(line: str) -> str:
 def _reference(match: re.Match[str]) -> str:
     """[`verify`] and [`~verifier.verify`] lead to what is documented under that name; names of others are code."""
     root, _, rest = match[1].partition(".")
-    is_foreign = rest and root in sys.modules and root != "nsr_trl"
+    is_foreign = rest and root != "nsr_trl" and find_spec(f"nsr_trl.{root}") is None
     return f"`{match[1]}`" if is_foreign else f":py:obj:`~.{match[1].rpartition('.')[2]}`"
 
 
@@ -48,6 +46,8 @@ def _google_heading(lines: list[str]) -> list[str]:
 
 
 def _convert(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    from sphinx.ext.napoleon import Config, GoogleDocstring  # here, so that `to_rst` is tested without Sphinx
+
     lines[:] = to_rst(lines)
     if what not in ("attribute", "property"):  # of which napoleon reads what precedes a colon as the type
         lines[:] = GoogleDocstring(lines, Config(napoleon_use_ivar=True), app, what, name, obj, options).lines()
