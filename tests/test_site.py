@@ -21,13 +21,14 @@ def test_the_reference_shows_every_argument_of_every_command():
     sections = dict(re.findall(r"\n## (.+)\n((?:(?!\n## )[\s\S])*)", command_reference.reference(build_parser())))
     parsers = [parser for parser, _ in command_reference.commands(build_parser())]
     assert [parser.prog for parser in parsers] == list(sections)
+    assert "%%" not in "".join(sections.values())  # argparse expands it in arguments, and not in descriptions
     for parser in parsers:
         for action in command_reference.arguments(parser):
             shown = (action.option_strings or [action.metavar or action.dest])[-1]
             assert shown in sections[parser.prog]
 
 
-def test_the_reference_shows_commands_of_commands_defaults_and_braces():
+def test_the_reference_shows_commands_of_commands_defaults_and_flags():
     parser = argparse.ArgumentParser(prog="tool")
     inner = parser.add_subparsers().add_parser("recipes", help="list recipes").add_subparsers()
     inner.add_parser("show", description="Prints one.").add_argument(
