@@ -77,6 +77,7 @@ def train(script: ScriptArguments, args: SignedRewardConfig, model: ModelConfig)
     if trainer.stopped_by_signal:
         say(f"Stopped by SIGTERM after {trainer.state.global_step} optimizer steps.")
         say("Go on with the same command and --resume_from_checkpoint true")
+        trainer.accelerator.end_training()
         return trainer
     trainer.save_model()
     trainer.create_model_card(dataset_name=script.dataset)

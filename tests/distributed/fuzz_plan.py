@@ -75,3 +75,6 @@ if __name__ == "__main__":
     assert all(
         torch.isfinite(p).all() for p in (trainer.accelerator.get_state_dict(trainer.model_wrapped) or {}).values()
     )
+    # a rank that leaves while another is still at work may be aborted by gloo
+    trainer.accelerator.wait_for_everyone()
+    trainer.accelerator.end_training()

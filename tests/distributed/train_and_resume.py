@@ -63,3 +63,6 @@ if __name__ == "__main__":
     else:
         state = {name: p.detach() for name, p in trainer.accelerator.unwrap_model(trainer.model).named_parameters()}
         torch.save(state, out / f"parameters-{trainer.accelerator.process_index}.pt")
+    # a rank that leaves while another is still at work may be aborted by gloo
+    trainer.accelerator.wait_for_everyone()
+    trainer.accelerator.end_training()

@@ -83,3 +83,6 @@ if __name__ == "__main__":
         torch.save({k: v.cpu() for k, v in state.items()}, out / f"parameters-{trainer.accelerator.process_index}.pt")
     if trainer.accelerator.is_main_process:
         (out / "logs.json").write_text(json.dumps(logs.rows))
+    # a rank that leaves while another is still at work may be aborted by gloo
+    trainer.accelerator.wait_for_everyone()
+    trainer.accelerator.end_training()

@@ -132,6 +132,8 @@ def main(job):
         trainer.save_model(f"{job['out']}/{objective}")
         if trainer.accelerator.is_main_process:
             (Path(job["out"]) / "results.json").write_text(json.dumps(results))
+    trainer.accelerator.wait_for_everyone()  # gloo may abort a rank that leaves while another is still at work
+    trainer.accelerator.end_training()
 
 
 if __name__ == "__main__":
