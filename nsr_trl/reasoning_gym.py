@@ -50,7 +50,8 @@ def load_reasoning_gym(name: str, size: int, seed: int = 0, **config: Any) -> tu
 
     Returns:
         `tuple[Dataset, Callable]`:
-            The dataset, with the columns `prompt`, a conversation, `answer` and `index`; and the reward function.
+            The dataset, with the columns `prompt`, a conversation, `answer`, which some tasks leave empty, and
+            `index`; and the reward function.
 
     Raises:
         ValueError: If there is no such task or field, or the task's scorer would run the answer as code.
@@ -85,7 +86,7 @@ def load_reasoning_gym(name: str, size: int, seed: int = 0, **config: Any) -> tu
     rows = [
         {
             "prompt": [{"role": "user", "content": f"{entry['question']}\n{INSTRUCTION}"}],
-            "answer": str(entry["answer"]),
+            "answer": None if entry["answer"] is None else str(entry["answer"]),
             "index": i,
         }
         for i, entry in enumerate(task)

@@ -42,8 +42,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "evaluation.viewer",
         "quickstart.model",
     ),
-    # 3: what the trainer and a command share
-    ("run_card",),
+    # 3: built on the adapters
+    ("run_card", "reasoning_gym"),
     # 4: assemblies
     ("trainer", "evaluation.runner", "evaluation.merge", "grading", "arguments"),
     # 5 and 6: a run before it starts
