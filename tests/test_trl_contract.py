@@ -5,6 +5,7 @@ import inspect
 import pytest
 import torch
 from trl import GRPOConfig, GRPOTrainer
+from trl.generation.vllm_client import VLLMClient
 
 from nsr_trl import trainer as trainer_module
 from nsr_trl.trainer import HOOKS, SignedRewardTrainer, check_hooks
@@ -96,6 +97,10 @@ def test_the_attributes_that_the_trainer_reads_exist(trl_trainer):
     assert trl_trainer._is_vlm is False
     assert (trl_trainer.entropy_coef, trl_trainer._entropy_bonus_enabled) == (0.0, False)
     assert (trl_trainer.use_adaptive_entropy, trl_trainer._last_world_entropy) == (False, float("inf"))
+    assert (trl_trainer.use_vllm, trl_trainer.vllm_mode) == (False, "colocate")
+    assert trl_trainer.vllm_importance_sampling_clip_min is None
+    assert trl_trainer.vllm_importance_sampling_clip_max == 3.0
+    assert callable(VLLMClient.get_server_info)
     assert trl_trainer._metrics.keys() == {"train", "eval"}
     trl_trainer._logs["advantages"].extend([1.0, 2.0])
     assert trl_trainer._logs["advantages"].pop() == 2.0

@@ -4,7 +4,8 @@ B requests per batch, T prompt tokens, N new tokens, V tokens in the vocabulary.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Protocol, cast, runtime_checkable
@@ -97,12 +98,31 @@ class Batched(Protocol):
         """Cuts requests into batches. If one of a batch is asked for, so are the others, recorded or not."""
 
 
+def request_seed(request: Request, seed: int) -> int:
+    """A seed of 31 bits for one request alone, so that it is answered alike in whatever company it is sampled."""
+    key = f"{seed}/{request.problem_id}/{request.sample_index}"
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4]) >> 1
+
+
 def tokenize(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[int]:
     """Token ids of a prompt: a conversation through the chat template, a plain text with special tokens."""
     if isinstance(prompt, str):
         return tokenizer(prompt).input_ids
     encoding = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=True, return_dict=True)
     return cast(BatchEncoding, encoding).input_ids
+
+
+def paced(batches: Iterable[list[Completion]], seconds: float = 0.5) -> Iterator[list[Completion]]:
+    """Joins lists that come in quick succession: soon enough to be verified meanwhile, long enough to be written."""
+    gathered: list[Completion] = []
+    handed_on = time.monotonic()
+    for batch in batches:
+        gathered += batch
+        if gathered and time.monotonic() - handed_on >= seconds:
+            yield gathered
+            gathered, handed_on = [], time.monotonic()
+    if gathered:
+        yield gathered
 
 
 class TransformersSampler:

@@ -11,9 +11,10 @@ import sys
 
 import torch
 from datasets import Dataset
+from sharding import ShardedTrainer
 from transformers import PrinterCallback, TrainerCallback
 
-from nsr_trl import SignedRewardConfig, SignedRewardTrainer
+from nsr_trl import SignedRewardConfig
 
 
 class Agreement(TrainerCallback):
@@ -63,7 +64,7 @@ if __name__ == "__main__":
     )
     prompts = Dataset.from_dict({"prompt": [f"{n}+{n}=" for n in range(64)]})
     agreement = Agreement()
-    trainer = SignedRewardTrainer(model, reward, args, prompts, rollout_func=rollout)
+    trainer = ShardedTrainer(model, reward, args, prompts, rollout_func=rollout)
     trainer.remove_callback(PrinterCallback)
     if not (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled):
         agreement.trainer = trainer

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
+from sharding import ShardedTrainer
 from transformers import TrainerCallback
 
-from nsr_trl import SignedRewardConfig, SignedRewardTrainer
+from nsr_trl import SignedRewardConfig
 
 
 NUM_ROWS, GROUP = 16, 4
@@ -73,7 +74,7 @@ if __name__ == "__main__":
         "disable_tqdm": True,
     }
     args = SignedRewardConfig(**(defaults | settings))
-    trainer = SignedRewardTrainer(model, reward, args, prompts, prompts, rollout_func=rollout, callbacks=[logs])
+    trainer = ShardedTrainer(model, reward, args, prompts, prompts, rollout_func=rollout, callbacks=[logs])
     trainer.train()
     trainer.evaluate()
     assert trainer.accelerator.num_processes == world_size

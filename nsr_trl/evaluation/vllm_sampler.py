@@ -1,0 +1,214 @@
+"""Sampling with vLLM in this process: requests go in, completions come out as they are finished."""
+
+import hashlib
+import importlib.util
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+
+from .samplers import Completion, Request, paced, request_seed, tokenize
+
+
+if TYPE_CHECKING:
+    from vllm import LLM, SamplingParams
+
+
+MAX_WAITING = 2048
+"""Requests inside the engine at a time: more than it runs at once on any GPU, so that it never waits for the next."""
+
+
+class VLLMSampler:
+    """
+    Samples with vLLM on the GPUs of this machine (or with its CPU build).
+
+    Every sample is a request of its own with a seed of its own, and the samples of a problem share the computation of
+    its prompt (prefix caching). The engine is always given more requests than it can run, and finished ones are handed
+    on at once, so that verification overlaps generation and memory does not grow with the number of requests. It is
+    started by the first request: an evaluation that finds nothing left to sample does not load the model.
+
+    For more GPUs than one engine uses, split the evaluation into shards, or start `vllm serve` with
+    `--data-parallel-size` and use [`~evaluation.endpoint_sampler.EndpointSampler`].
+
+    Args:
+        model (`str`):
+            Id on the Hub, or a folder.
+        max_new_tokens (`int`):
+            Length limit of a completion.
+        temperature (`float`, *optional*, defaults to `1.0`):
+            Sampling temperature; 0 is greedy.
+        top_p (`float`, *optional*, defaults to `1.0`):
+            Probability mass of the tokens to draw from.
+        top_k (`int`, *optional*, defaults to `0`):
+            Number of tokens to draw from; 0 is all.
+        tensor_parallel_size (`int`, *optional*, defaults to `1`):
+            GPUs that share one copy of the model.
+        data_parallel_size (`int`, *optional*, defaults to `1`):
+            Copies of the model. Only 1: see above for more.
+        gpu_memory_utilization (`float`, *optional*, defaults to `0.9`):
+            Share of the GPU's memory to use.
+        dtype (`str`, *optional*, defaults to `"auto"`):
+            Data type of the weights; `"auto"` is the model's own.
+        max_model_len (`int`, *optional*):
+            Tokens of prompt and completion together. Defaults to what the model's config says.
+
+    Raises:
+        ImportError: If vLLM is not installed.
+        ValueError: If `data_parallel_size` is not 1; and, before anything is sampled, if a prompt leaves no room for a
+            completion.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        top_k: int = 0,
+        tensor_parallel_size: int = 1,
+        data_parallel_size: int = 1,
+        gpu_memory_utilization: float = 0.9,
+        dtype: str = "auto",
+        max_model_len: int | None = None,
+    ) -> None:
+        if importlib.util.find_spec("vllm") is None:
+            raise ImportError(
+                "VLLMSampler needs vLLM, which is not installed. Install it with `pip install nsr-trl[vllm]`, or "
+                "sample with transformers or from an endpoint."
+            )
+        if data_parallel_size != 1:
+            raise ValueError(
+                f"One process samples with one copy of the model; got data_parallel_size={data_parallel_size}. "
+                "Evaluate one shard per copy, or start `vllm serve` with --data-parallel-size and sample from it."
+            )
+        self.model = str(model)
+        self.max_new_tokens = max_new_tokens
+        self.temperature = temperature
+        self.top_p = top_p
+        self.top_k = top_k
+        self.tensor_parallel_size = tensor_parallel_size
+        self.gpu_memory_utilization = gpu_memory_utilization
+        self.dtype = dtype
+        self.max_model_len = max_model_len
+        self.tokenizer = cast(PreTrainedTokenizerBase, AutoTokenizer.from_pretrained(self.model))
+        self.revision: str | None = AutoConfig.from_pretrained(self.model)._commit_hash
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The model and the sampling parameters; not how many GPUs and how much memory serve it."""
+        return {
+            "engine": "vllm",
+            "model": self.model,
+            "weights": self.revision or fingerprint(Path(self.model)),
+            "dtype": self.dtype,
+            "max_model_len": self.max_model_len,
+            "max_new_tokens": self.max_new_tokens,
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "top_k": self.top_k,
+        }
+
+    @cached_property
+    def llm(self) -> "LLM":
+        """The engine, started when first asked for."""
+        from vllm import LLM
+
+        return LLM(
+            self.model,
+            revision=self.revision,
+            tensor_parallel_size=self.tensor_parallel_size,
+            gpu_memory_utilization=self.gpu_memory_utilization,
+            dtype=cast(Any, self.dtype),
+            max_model_len=self.max_model_len,
+            enable_prefix_caching=True,
+        )
+
+    def sample(self, requests: Sequence[Request], seed: int) -> Iterator[list[Completion]]:
+        """
+        Answers the requests in the order in which they are finished.
+
+        Args:
+            requests (`Sequence[Request]`):
+                The requests, those of a problem best in a row.
+            seed (`int`):
+                Seed; each request draws from a generator seeded by it, its problem and its sample index.
+
+        Yields:
+            `list[Completion]`: what was finished since the last list.
+
+        Raises:
+            ValueError: If a prompt leaves no room for a completion.
+        """
+        if requests:
+            yield from paced(self._generate(requests, seed))
+
+    def _generate(self, requests: Sequence[Request], seed: int) -> Iterator[list[Completion]]:
+        """What each step of the engine finishes."""
+        prompt_ids = self._tokenize(requests)
+        # `LLM.generate` answers when all is done, and in waves it would idle at the end of each; `add_request` and
+        # `step` are what it consists of
+        engine = self.llm.llm_engine
+        waiting = iter(enumerate(requests))
+        under_way: dict[str, Request] = {}
+        try:
+            while True:
+                for number, request in islice(waiting, MAX_WAITING - len(under_way)):
+                    under_way[str(number)] = request
+                    # the form into which vLLM's renderer brings a prompt of token ids
+                    prompt: Any = {"type": "token", "prompt_token_ids": prompt_ids[request.problem_id]}
+                    engine.add_request(str(number), prompt, self.sampling_params(request, seed))
+                if not under_way:
+                    break
+                yield [self._read(under_way.pop(o.request_id), cast(Any, o).outputs[0]) for o in engine.step()]
+        finally:  # stopped early: the engine is left empty for the next call
+            engine.abort_request(list(under_way))
+
+    def _tokenize(self, requests: Sequence[Request]) -> dict[str, list[int]]:
+        """Token ids of each problem's prompt."""
+        prompts = {request.problem_id: request.prompt for request in requests}
+        prompt_ids = {problem_id: tokenize(self.tokenizer, prompt) for problem_id, prompt in prompts.items()}
+        limit = self.llm.llm_engine.model_config.max_model_len
+        for problem_id, ids in prompt_ids.items():
+            if len(ids) >= limit:
+                raise ValueError(
+                    f"A prompt must be shorter than the {limit} tokens of the model's context; that of problem "
+                    f"{problem_id!r} has {len(ids)}. Leave the problem out, or raise `max_model_len` if the model "
+                    "allows it."
+                )
+        return prompt_ids
+
+    def sampling_params(self, request: Request, seed: int) -> "SamplingParams":
+        """What vLLM is told of a request."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        return SamplingParams(
+            max_tokens=self.max_new_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            seed=request_seed(request, seed),
+            detokenize=False,  # once, at the end, rather than token by token
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+
+    def _read(self, request: Request, output: Any) -> Completion:
+        text = cast(str, self.tokenizer.decode(output.token_ids, skip_special_tokens=True))
+        return Completion(request, text, len(output.token_ids), truncated=output.finish_reason == "length")
+
+
+def fingerprint(folder: Path) -> str:
+    """Tells the weights in a folder from others of the same shape at little cost: a hash of 64 places of each file."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.iterdir() if path.suffix in {".safetensors", ".bin", ".gguf"}):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}".encode())
+        with path.open("rb") as file:
+            for place in range(64):
+                file.seek(size * place // 64)
+                digest.update(file.read(1024))
+    return digest.hexdigest()[:16]
