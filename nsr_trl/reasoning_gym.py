@@ -104,19 +104,25 @@ def _reward(task: Any, answer: str | None, index: int) -> float | None:
 
 
 def _code_runner(task: type) -> str | None:
-    """Name of a function that runs code and that `score_answer`, or what it calls of its own module, calls."""
-    module = inspect.getmodule(task)
-    waiting, seen = [task.score_answer], set()  # type: ignore[attr-defined]
+    """Name of a function that runs code and that `score_answer`, or what it uses of reasoning_gym, calls."""
+    waiting: list[Any] = [task.score_answer]  # type: ignore[attr-defined]
+    seen = set(waiting)
     while waiting:
-        function = waiting.pop()
-        for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(function)))):
+        used = waiting.pop()
+        namespace = vars(inspect.getmodule(used))
+        for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(used)))):
             if not isinstance(node, ast.Name | ast.Attribute):
                 continue
-            called = node.id if isinstance(node, ast.Name) else node.attr
-            if called in _RUNNERS:
-                return called
-            own = getattr(task, called, None) or getattr(module, called, None)
-            if inspect.isroutine(own) and own.__module__ == task.__module__ and called not in seen:
-                seen.add(called)
-                waiting.append(own)
+            name = node.id if isinstance(node, ast.Name) else node.attr
+            if name in _RUNNERS and not _is_own(namespace.get(name)):
+                return name
+            found = namespace.get(name) if isinstance(node, ast.Name) else getattr(task, name, None)
+            if _is_own(found) and found not in seen:
+                seen.add(found)
+                waiting.append(found)
     return None
+
+
+def _is_own(value: Any) -> bool:
+    """Whether it is a function or class of reasoning_gym."""
+    return (inspect.isfunction(value) or inspect.isclass(value)) and value.__module__.startswith("reasoning_gym.")

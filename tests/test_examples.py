@@ -1,5 +1,6 @@
 """The programs in `examples/`, and the swap that the README promises, run as a user runs them."""
 
+import importlib.util
 import json
 import os
 import re
