@@ -8,14 +8,15 @@ VLLM_SETUP := setup.sh constraints.txt equipment/pyproject.toml equipment/vllm_u
 # one thread: where anything else runs, two OpenMP threads spin on each other
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help quickstart test test-slow test-vllm test-vllm-slow check format package clean
+.PHONY: help quickstart test test-newest test-slow test-vllm test-vllm-slow check format docs package smoke clean
 
 help:
 	@echo "make quickstart   train a tiny model in minutes, Pass@k before and after"
 	@echo "make test         the tests            make test-slow   those that take minutes each"
 	@echo "make test-vllm    those with vLLM's CPU build, in .venv-vllm (Linux), and make test-vllm-slow"
 	@echo "make check        lint, format, types  make format      mend the first two"
-	@echo "make package      wheel and sdist, checked"
+	@echo "make docs         the documentation site, in docs/_build/html"
+	@echo "make package      wheel and sdist, checked and tried in clean environments"
 
 $(VENV)/.installed: pyproject.toml setup.cfg constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -27,6 +28,11 @@ quickstart: $(VENV)/.installed
 	$(BIN)/nsr-trl quickstart
 
 test: $(VENV)/.installed
+	$(BIN)/python -m pytest
+
+# with the newest TRL and transformers that pyproject.toml admits; `make test` has the pins of constraints.txt
+test-newest: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --upgrade 'trl<2' transformers
 	$(BIN)/python -m pytest
 
 test-slow: $(VENV)/.installed
@@ -56,10 +62,22 @@ format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+$(VENV)/.documented: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
+docs: $(VENV)/.documented
+	$(BIN)/python -m sphinx --fresh-env --write-all -W --keep-going --quiet docs docs/_build/html
+
 package: $(VENV)/.installed
 	rm -rf build dist
 	$(BIN)/python -m build
 	$(BIN)/twine check --strict dist/*
+	$(MAKE) smoke
+
+# what was built, each installed into an environment of its own that borrows the dependencies from this one
+smoke:
+	for file in dist/*.whl dist/*.tar.gz; do $(BIN)/python tests/smoke.py $$file || exit 1; done
 
 clean:
-	rm -rf $(VENV) $(VLLM_VENV) build dist *.egg-info
+	rm -rf $(VENV) $(VLLM_VENV) build dist docs/_build *.egg-info

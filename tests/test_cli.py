@@ -1,9 +1,9 @@
 """The command, run as a user runs it."""
 
 import json
+import resource
 import subprocess
 import sys
-import time
 
 import pytest
 from datasets import Dataset
@@ -19,15 +19,16 @@ def run(*arguments):
     return subprocess.run([sys.executable, "-m", "nsr_trl", *arguments], capture_output=True, text=True, timeout=120)
 
 
-def test_help_answers_in_under_half_a_second():
-    times = []
+def test_help_answers_in_under_half_a_second_of_cpu_time():
+    seconds = []
     for _ in range(3):
-        start = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = run("--help")
-        times.append(time.perf_counter() - start)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         assert done.returncode == 0
         assert "quickstart" in done.stdout
-    assert min(times) < 0.5  # the best of three: a shared machine may stall one
+    assert min(seconds) < 0.5  # the best of three: a shared machine slows some
 
 
 def test_version_is_the_packages():

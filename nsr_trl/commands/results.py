@@ -16,7 +16,7 @@ def add_parsers(commands: Any) -> None:
         "compare",
         help="compare evaluations: differences of Pass@k with intervals and a verdict per k",
         description="Compares evaluations with a base, on the problems that both have: Pass@k of both, the paired "
-        "difference with its 95%% bootstrap interval, a verdict per k, and where the curves cross.",
+        "difference with its 95% bootstrap interval, a verdict per k, and where the curves cross.",
     )
     compare.add_argument("base", metavar="BASE", help="output folder of the evaluation to compare with")
     compare.add_argument("runs", nargs="+", metavar="RUN", help="output folders of the evaluations to compare")
@@ -28,7 +28,7 @@ def add_parsers(commands: Any) -> None:
     plot = commands.add_parser(
         "plot",
         help="draw Pass@k curves, or what training runs logged",
-        description="Draws the Pass@k curves of evaluations with 95%% intervals as bands, one panel per dataset; or, "
+        description="Draws the Pass@k curves of evaluations with 95% intervals as bands, one panel per dataset; or, "
         "with --dynamics, what training runs logged by step: entropy, correct and solved share, lengths by sign.",
     )
     plot.add_argument("runs", nargs="+", metavar="RUN", help="output folders of evaluations, or of training runs")

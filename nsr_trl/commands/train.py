@@ -15,8 +15,12 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         add_help=False,  # the fields are listed by their own parser
         allow_abbrev=False,
     )
-    train.add_argument("--dry-run", "--dry_run", action="store_true")
-    train.add_argument("--gpu-memory", "--gpu_memory", type=float, default=80, metavar="GB")
+    train.add_argument(
+        "--dry-run", "--dry_run", action="store_true", help="show settings, schedule and memory, and start nothing"
+    )
+    train.add_argument(
+        "--gpu-memory", "--gpu_memory", type=float, default=80, metavar="GB", help="of the GPUs, for --dry-run"
+    )
     train.set_defaults(run=_train, passes_on=True)
 
     recipes = commands.add_parser(

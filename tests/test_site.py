@@ -1,0 +1,84 @@
+"""What the documentation site generates, and what holds for its pages. `make docs` builds it."""
+
+import argparse
+import importlib
+import re
+import sys
+from pathlib import Path
+
+import nsr_trl
+from nsr_trl.cli import build_parser
+from nsr_trl.config import SignedRewardConfig
+
+
+DOCS = Path(__file__).parent.parent / "docs"
+sys.path.append(str(DOCS / "_ext"))
+command_reference = importlib.import_module("command_reference")
+docstrings = importlib.import_module("docstrings")
+
+
+def test_the_reference_shows_every_argument_of_every_command():
+    sections = dict(re.findall(r"\n## (.+)\n((?:(?!\n## )[\s\S])*)", command_reference.reference(build_parser())))
+    parsers = [parser for parser, _ in command_reference.commands(build_parser())]
+    assert [parser.prog for parser in parsers] == list(sections)
+    assert "%%" not in "".join(sections.values())  # argparse expands it in arguments, and not in descriptions
+    for parser in parsers:
+        for action in command_reference.arguments(parser):
+            shown = (action.option_strings or [action.metavar or action.dest])[-1]
+            assert shown in sections[parser.prog]
+
+
+def test_the_reference_shows_commands_of_commands_defaults_and_flags():
+    parser = argparse.ArgumentParser(prog="tool")
+    inner = parser.add_subparsers().add_parser("recipes", help="list recipes").add_subparsers()
+    inner.add_parser("show", description="Prints one.").add_argument(
+        "--k", type=int, default=8, help="is %(default)s, not --l or `a --b`"
+    )
+    text = command_reference.reference(parser)
+    assert "## tool recipes\n\nList recipes." in text
+    assert "## tool recipes show\n\nPrints one." in text
+    assert "`--k K`\n: is 8, not `--l` or `a --b`\n" in text
+
+
+def test_docstrings_become_restructured_text():
+    markdown = [
+        "Judges `x` as [`verify`] and [`~verifier.Verdict`] do, unlike [`~trl.GRPOTrainer`].",
+        "Args:",
+        "    x (`int`, *optional*, defaults to `1`):",
+        r"        In a `\boxed{}`.",
+        "Example:",
+        "```python",
+        ">>> `left` [`alone`]",
+        "```",
+    ]
+    assert docstrings.to_rst(markdown) == [
+        "Judges ``x`` as :py:obj:`~.verify` and :py:obj:`~.Verdict` do, unlike ``trl.GRPOTrainer``.",
+        "Args:",
+        "    x (``int``, *optional*, defaults to ``1``):",
+        r"        In a ``\boxed{}``.",
+        ".. rubric:: Example",
+        "",
+        ".. code-block:: python",
+        "",
+        "    >>> `left` [`alone`]",
+        "",
+    ]
+
+
+def test_the_api_page_documents_every_public_name():
+    text = (DOCS / "api.md").read_text()
+    assert [name for name in nsr_trl.__all__ if f":: nsr_trl.{name}" not in text] == []
+
+
+def test_every_page_is_in_the_table_of_contents():
+    listed = re.findall(r"^(\w+)$", (DOCS / "index.md").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(page.stem for page in DOCS.glob("*.md") if page.stem != "index")
+
+
+def test_the_fields_that_the_migration_names_exist():
+    table = (DOCS / "migrating.md").read_text().split("| verl fork | here | |")[1].split("\n\n")[0]
+    cells = " ".join(row.split("|")[2] for row in table.splitlines()[2:])
+    named = re.findall(r"`(\w+)(?:[=(][^`]*)?`", cells)
+    known = {*SignedRewardConfig.__dataclass_fields__, *nsr_trl.__all__, "template"}
+    assert len(named) > 20
+    assert set(named) <= known
