@@ -1,6 +1,6 @@
 """Procedural tasks of reasoning_gym: a task's name goes in; a dataset and the reward that scores its answers come out.
 
-pip install nsr-trl[reasoning-gym]
+Needs `pip install nsr-trl[reasoning-gym]`.
 """
 
 import ast
