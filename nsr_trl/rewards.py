@@ -73,7 +73,7 @@ def math_reward(
             "math_reward needs a dataset column named 'answer' or 'solution'; "
             f"the columns besides 'prompt' are {columns}. Rename the column that holds the reference."
         )
-    verdicts = verify_batch([_text(completion) for completion in completions], golds, grader=grader)
+    verdicts = verify_batch([completion_text(completion) for completion in completions], golds, grader=grader)
     if log_extra is not None:
         log_extra("extracted_answer", [verdict.answer or "" for verdict in verdicts])
         log_extra("reason", [str(verdict.reason) for verdict in verdicts])
@@ -84,7 +84,8 @@ def math_reward(
     return [_REWARD_OF[verdict.outcome] for verdict in verdicts]
 
 
-def _text(completion: str | list[dict[str, Any]]) -> str:
+def completion_text(completion: str | list[dict[str, Any]]) -> str:
+    """The text of a completion: itself, or the assistant's messages of a conversation."""
     if isinstance(completion, str):
         return completion
     contents = [message["content"] or "" for message in completion if message["role"] == "assistant"]

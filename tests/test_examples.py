@@ -1,5 +1,6 @@
 """The programs in `examples/`, and the swap that the README promises, run as a user runs them."""
 
+import importlib.util
 import json
 import os
 import re
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import trl
+
+from nsr_trl import Outcome, Problem, load_problems, verify
 
 
 ROOT = Path(__file__).parent.parent
@@ -26,18 +29,62 @@ def run(*arguments, timeout=240):
     return done.stdout
 
 
-def test_train_math_trains_on_a_local_file(tiny_model, tmp_path):
-    problems = tmp_path / "problems.jsonl"
-    problems.write_text("".join(json.dumps({"problem": f"{n}+{n}", "answer": str(2 * n)}) + "\n" for n in range(8)))
-    out = tmp_path / "out"
-    printed = run(
-        *(ROOT / "examples" / "train_math.py", "--model_name_or_path", tiny_model, "--dataset", problems),
-        *("--output_dir", out, "--objective", "nsr", "--max_steps", 2, "--max_completion_length", 8),
-        *("--per_device_train_batch_size", 8, "--num_generations", 4, "--template", "simple", *ON_A_CPU),
-    )
+def run_example(name, *arguments):
+    return run(ROOT / "examples" / f"{name}.py", *arguments, *ON_A_CPU, "--bf16", "false")
+
+
+def tiny_run(model, output_dir):
+    sizes = ("--per_device_train_batch_size", 8, "--num_generations", 4, "--max_completion_length", 8)
+    return ("--model_name_or_path", model, "--output_dir", output_dir, "--max_steps", 2, *sizes)
+
+
+@pytest.mark.parametrize("name", ["own_reward", "several_rewards", "own_dataset"])
+def test_an_example_trains_and_saves(name, tiny_model, tmp_path):
+    printed = run_example(name, *tiny_run(tiny_model, tmp_path), "--objective", "nsr")
     assert printed.count("signed/incorrect_ratio") == 2
-    assert (out / "model.safetensors").exists()
-    assert "`nsr`: minimises L_NSR" in (out / "README.md").read_text()
+    assert (tmp_path / "model.safetensors").exists()
+    assert ("rewards/brevity/mean" in printed) == (name == "several_rewards")
+
+
+def load_example(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_example_of_a_reward_knows_right_wrong_and_undecided():
+    texts = ["That is 3.05 m.", "30 m", "no idea", "3.0 m or rather 3.1 m"]  # 10 feet are 3.048 m
+    completions = [[{"role": "assistant", "content": text}] for text in texts]
+    assert load_example("own_reward").close_enough(completions, meters=[3.048] * 4) == [1.0, 0.0, 0.0, None]
+
+
+def test_every_problem_of_the_example_has_an_answer_that_the_verifier_reads():
+    for problem in load_problems(ROOT / "examples" / "problems.jsonl"):
+        assert verify(f"\\boxed{{{problem.answer}}}", problem.answer).outcome is Outcome.CORRECT
+
+
+def test_two_objectives_are_compared(tiny_model, tmp_path):
+    printed = run_example(
+        "compare_objectives",
+        *tiny_run(tiny_model, tmp_path),
+        *("--objectives", "psr", "nsr", "--num_problems", 4, "--num_samples", 4),
+    )
+    assert re.search(r"psr +nsr +nsr - psr +verdict", printed)
+    assert (tmp_path / "pass_at_k.png").exists()
+    assert (tmp_path / "psr" / "model.safetensors").exists()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="checks what is said where vLLM is absent")
+def test_the_example_of_a_vllm_server_asks_for_vllm(tiny_model, tmp_path, monkeypatch):
+    """Its arguments are read, and its defaults reach TRL."""
+    example = load_example("vllm_server")
+    monkeypatch.setattr(example, "load_problems", lambda *args, **kwargs: [Problem("1+1", "2")] * 8)
+    monkeypatch.setattr(sys, "argv", ["vllm_server.py", *map(str, tiny_run(tiny_model, tmp_path)), *ON_A_CPU])
+    args, model = example.parse()
+    assert (args.use_vllm, args.vllm_mode, model.model_name_or_path) == (True, "server", tiny_model)
+    with pytest.raises(ImportError, match="vLLM is not available"):
+        example.main(args, model)
 
 
 def test_two_changed_lines_turn_trls_quick_start_into_a_signed_run(tiny_model, tmp_path):
@@ -79,7 +126,7 @@ def test_a_real_model_trains_on_math(smollm2, tmp_path, objective):
     if not MATH_TRAIN.exists():
         pytest.skip(f"needs the MATH training problems at {MATH_TRAIN}")
     printed = run(
-        *(ROOT / "examples" / "train_math.py", "--model_name_or_path", smollm2, "--dataset", MATH_TRAIN),
+        *("-m", "nsr_trl.train", "--model_name_or_path", smollm2, "--dataset", MATH_TRAIN),
         *("--num_problems", 64, "--output_dir", tmp_path, "--objective", objective, "--max_steps", 2),
         *("--per_device_train_batch_size", 8, "--num_generations", 4, "--max_completion_length", 64, *ON_A_CPU),
         timeout=900,

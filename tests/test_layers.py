@@ -44,8 +44,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     # and the samplers that stand on the protocol of another one
     ("evaluation.vllm_sampler", "evaluation.endpoint_sampler"),
-    # 3: what the trainer and a command share
-    ("run_card",),
+    # 3: built on the adapters
+    ("run_card", "reasoning_gym"),
     # 4: assemblies
     ("trainer", "evaluation.runner", "evaluation.merge", "grading", "arguments"),
     # 5 and 6: a run before it starts

@@ -19,6 +19,7 @@ from nsr_trl.quickstart.model import build_tokenizer, model_path
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 SCRIPT = Path(__file__).with_name("train_with_vllm.py")
+EXAMPLES = Path(__file__).parents[2] / "examples"
 SERVER_FLAGS = (
     '--weight-transfer-config {"backend":"nccl"} --logprobs-mode processed_logprobs --max-logprobs -1 '
     "--dtype float32 --max-model-len 128 --gpu-memory-utilization 0.2"
@@ -110,6 +111,38 @@ def test_an_adapter_is_merged_into_what_vllm_samples_with(tmp_path):
     assert_equal_weights(result)
 
 
+EXAMPLE = """
+import sys
+from pathlib import Path
+import train_with_vllm, vllm_server
+from nsr_trl import Problem
+from nsr_trl.quickstart.problems import generate_problems
+
+train_with_vllm.sync_through_files(Path(sys.argv.pop(1)))
+vllm_server.load_problems = lambda *args, **kwargs: [Problem(**row) for row in generate_problems(16, 0)]
+vllm_server.main(*vllm_server.parse())
+"""
+
+
+def run_the_example(folder, url):
+    """`examples/vllm_server.py` on problems that need no network, the weights sent through a folder."""
+    out = folder / "example"
+    arguments = ["--model_name_or_path", str(model_path()), "--output_dir", str(out), "--vllm_server_base_url", url]
+    arguments += ["--use_cpu", "--bf16", "false", "--max_steps", "2", "--max_completion_length", "8"]
+    arguments += ["--logging_steps", "1", "--report_to", "none", "--save_strategy", "no"]
+    modules = os.pathsep.join([str(SCRIPT.parent), str(EXAMPLES), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", EXAMPLE, str(folder / "weights"), *arguments],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": modules},
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stderr[-6000:]
+    assert done.stdout.count(DIFFERENCE) == 2  # vLLM sampled
+    assert (out / "model.safetensors").exists()
+
+
 def test_a_server_samples_with_the_weights_that_were_trained_and_a_wrong_model_is_told(tmp_path):
     other = tmp_path / "other"
     LlamaForCausalLM(LlamaConfig(vocab_size=101, hidden_size=64, num_hidden_layers=1)).save_pretrained(other)
@@ -120,6 +153,8 @@ def test_a_server_samples_with_the_weights_that_were_trained_and_a_wrong_model_i
         assert_in_sync(result)
         (tmp_path / "weights").rename(tmp_path / "used")
         refused = run(tmp_path, settings=settings, model=str(other))
+        (tmp_path / "weights").rename(tmp_path / "used by the wrong model")
+        run_the_example(tmp_path, url)
     assert refused.returncode == 1
     told = r"must serve the model in training; .* serves .*quickstart/model and not .*/other .*hidden_size 128 and 64"
     assert re.search(told, refused.stderr)

@@ -1,0 +1,57 @@
+"""The notebooks run from the first cell to the last, on the model that ships with the package."""
+
+import difflib
+import os
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+
+FOLDER = Path(__file__).parent.parent / "examples" / "notebooks"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
+
+
+def read(name: str) -> nbformat.NotebookNode:
+    return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+
+
+def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_notebook_runs(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(FOLDER.parent.parent), os.environ.get("PYTHONPATH", "")]))
+    notebook = read(name)
+    NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
+    assert not any("Successfully installed" in output.get("text", "") for output in outputs)
+    assert any("image/png" in output.get("data", {}) for output in outputs) or name == "lora"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_notebook_is_kept_without_outputs_and_without_paths_of_a_machine(name):
+    notebook = read(name)
+    nbformat.validate(notebook)
+    assert all(not cell.outputs and cell.execution_count is None for cell in code_cells(notebook))
+    assert not re.search(r"[\"' (](/|~/|[A-Z]:\\)\w", "\n".join(cell.source for cell in notebook.cells))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_notebook_links_to_notebooks_that_exist(name):
+    text = "\n".join(cell.source for cell in read(name).cells if cell.cell_type == "markdown")
+    assert all((FOLDER / target).exists() for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text))
+
+
+def test_the_swap_is_of_two_lines():
+    before, after = (
+        cell.source.splitlines() for cell in code_cells(read("swap_the_trainer")) if "Trainer(" in cell.source
+    )
+    # what is kept afterwards, and under which name, is the notebook's own business
+    before, after = ([line for line in lines if "log_history" not in line] for lines in (before, after))
+    removed = [line for line in difflib.ndiff(before, after) if line.startswith("- ")]
+    assert removed == ["- from trl import GRPOTrainer", "- trainer = GRPOTrainer("]
