@@ -51,7 +51,7 @@ def write_card(folder: str | Path, facts: CardFacts, log: Sequence[Mapping[str, 
         ),
         evaluations={name: runs[AFTER] for name, runs in evaluations.items() if name not in both},
     )
-    build_card(replace(facts, **_draw(folder, evaluations, log))).save(folder / "README.md")
+    build_card(replace(facts, **_draw(folder, evaluations, {facts.model_name: log}))).save(folder / "README.md")
 
 
 def rebuild_card(
@@ -141,7 +141,9 @@ def _evaluations(folder: Path) -> dict[str, dict[str, Evaluation]]:
 
 
 def _draw(
-    folder: Path, evaluations: Mapping[str, Mapping[str, Evaluation]], log: Sequence[Mapping[str, Any]]
+    folder: Path,
+    evaluations: Mapping[str, Mapping[str, Evaluation]],
+    logs: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> dict[str, Any]:
     """Draws what there is to draw, where matplotlib is at hand; returns the figures' names."""
     try:
@@ -152,7 +154,7 @@ def _draw(
     if evaluations:
         plot_panels(evaluations, folder / FIGURE)
         drawn["figure"] = FIGURE
-    if has_dynamics(log):
-        plot_dynamics({"": log}, folder / DYNAMICS)
+    if any(map(has_dynamics, logs.values())):
+        plot_dynamics(logs, folder / DYNAMICS)
         drawn["dynamics"] = DYNAMICS
     return drawn

@@ -164,12 +164,9 @@ class _Panels:
             axes.set_axisbelow(True)
             axes.spines[["top", "right"]].set_visible(False)
             handles |= {line.get_label(): line for line in axes.lines}
-        handles.pop("", None)  # a run alone needs no name
         labels = [_literal(str(name)) for name in handles]
         legend: dict[str, Any] = {"handles": list(handles.values()), "labels": labels, "frameon": False}
-        if not handles:
-            pass
-        elif len(self.axes) == 1:
+        if len(self.axes) == 1:
             self.axes[0].legend(**legend, handlelength=3, loc="lower right")
         else:
             num_rows = -(-len(handles) // (self.num_columns + 1))
