@@ -116,6 +116,7 @@ class VLLMSampler:
     def llm(self) -> "LLM":
         """The engine, started when first asked for."""
         from vllm import LLM
+        from vllm.platforms import current_platform
 
         return LLM(
             self.model,
@@ -125,6 +126,9 @@ class VLLMSampler:
             dtype=cast(Any, self.dtype),
             max_model_len=self.max_model_len,
             enable_prefix_caching=True,
+            # on a CPU vLLM 0.31 cannot take back the draw of a seeded request whose prompt it has read in part
+            # ("CPU Generator does not use offset")
+            **({"enable_chunked_prefill": False} if current_platform.is_cpu() else {}),
         )
 
     def sample(self, requests: Sequence[Request], seed: int) -> Iterator[list[Completion]]:

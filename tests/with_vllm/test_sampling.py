@@ -84,6 +84,12 @@ def test_top_k_of_one_is_greedy(make_sampler):
     assert answers(make_sampler(top_k=1), asked) == answers(make_sampler(temperature=0), asked)
 
 
+def test_more_prompt_tokens_than_one_step_reads_are_sampled(make_sampler):
+    prompts = [f"{'1+' * 55}{number}" for number in range(100)]  # 11,000 tokens, where a step takes some thousands
+    asked = [Request(prompt, 0, prompt) for prompt in prompts]
+    assert len(answers(make_sampler(max_new_tokens=4), asked)) == 100
+
+
 def test_completions_are_handed_on_while_others_are_under_way(make_sampler):
     lists = list(make_sampler().sample(requests(20, 64), seed=0))
     assert sum(map(len, lists)) == 20 * 64
