@@ -12,53 +12,34 @@ import json
 import platform
 import statistics
 import tempfile
-import time
 
+from contenders import StepTimes, build_trainer
 from datasets import disable_progress_bars
-from transformers import PrinterCallback, TrainerCallback
 from transformers.utils import logging
-from trl import GRPOConfig, GRPOTrainer
 
-from nsr_trl import Problem, SignedRewardConfig, SignedRewardTrainer, math_reward, to_dataset
+from nsr_trl import Problem, math_reward, to_dataset
 from nsr_trl.quickstart.model import model_path
 from nsr_trl.quickstart.problems import generate_problems
 
 
-class StepTimes(TrainerCallback):
-    def __init__(self):
-        self.seconds = []
-
-    def on_step_begin(self, args, state, control, **kwargs):
-        self.start = time.perf_counter()
-
-    def on_step_end(self, args, state, control, **kwargs):
-        self.seconds.append(time.perf_counter() - self.start)
-
-
-def step_seconds(trainer_class, config_class, options, **settings) -> list[float]:
+def step_seconds(contender: str, options: argparse.Namespace) -> list[float]:
     times = StepTimes()
     with tempfile.TemporaryDirectory() as folder:
-        trainer = trainer_class(
-            options.model,
-            math_reward,
-            config_class(
-                output_dir=folder,
-                use_cpu=True,
-                bf16=False,
-                gradient_checkpointing=False,
-                per_device_train_batch_size=options.rows,
-                max_completion_length=64,
-                max_steps=options.steps,
-                learning_rate=1e-5,
-                report_to="none",
-                save_strategy="no",
-                disable_tqdm=True,
-                **settings,
-            ),
-            to_dataset([Problem(**row) for row in generate_problems(512, 0, "train")], template="plain"),
+        trainer = build_trainer(
+            contender,
+            folder,
+            model=options.model,
+            reward_funcs=math_reward,
+            train_dataset=to_dataset([Problem(**row) for row in generate_problems(512, 0, "train")], template="plain"),
             callbacks=[times],
+            use_cpu=True,
+            bf16=False,
+            gradient_checkpointing=False,
+            per_device_train_batch_size=options.rows,
+            max_completion_length=64,
+            max_steps=options.steps,
+            learning_rate=1e-5,
         )
-        trainer.remove_callback(PrinterCallback)
         trainer.train()
     return times.seconds[1:]  # the first step warms up
 
@@ -74,21 +55,16 @@ def main() -> None:
     logging.disable_progress_bar()
     disable_progress_bars()
 
-    contenders = {
-        "GRPOTrainer": (GRPOTrainer, GRPOConfig, {}),
-        "SignedRewardTrainer grpo": (SignedRewardTrainer, SignedRewardConfig, {"objective": "grpo"}),
-        "SignedRewardTrainer w_reinforce": (SignedRewardTrainer, SignedRewardConfig, {}),
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    seconds: dict[str, list[float]] = {name: [] for name in ("trl", "grpo", "w_reinforce")}
     for _ in range(options.rounds):
-        for name, (trainer_class, config_class, settings) in contenders.items():
-            seconds[name] += step_seconds(trainer_class, config_class, options, **settings)
+        for name in seconds:
+            seconds[name] += step_seconds(name, options)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     for name, values in seconds.items():
         quartiles = statistics.quantiles(values, n=4)
         print(
-            f"{name:32} {medians[name]:.3f} s/step [{quartiles[0]:.3f}, {quartiles[2]:.3f}]  "
-            f"ratio to GRPOTrainer {medians[name] / medians['GRPOTrainer']:.3f}"
+            f"{name:12} {medians[name]:.3f} s/step [{quartiles[0]:.3f}, {quartiles[2]:.3f}]  "
+            f"ratio to TRL's {medians[name] / medians['trl']:.3f}"
         )
     print(json.dumps({"machine": platform.processor() or platform.machine(), "medians": medians, **vars(options)}))
 

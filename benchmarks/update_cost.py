@@ -12,21 +12,13 @@ generations but the first of each process: seconds per optimizer step, and peak 
 
 import argparse
 import json
-import random
-import resource
 import statistics
 import subprocess
 import sys
-import tempfile
 
-import torch
-from datasets import Dataset
-from step_time import StepTimes
-from transformers import PrinterCallback
+from contenders import Workload, time_generations
 from transformers.utils import logging
-from trl import GRPOConfig, GRPOTrainer
 
-from nsr_trl import SignedRewardConfig, SignedRewardTrainer
 from nsr_trl.quickstart.model import model_path
 
 
@@ -38,56 +30,16 @@ def run(job: dict) -> dict:
     """One contender on one correct ratio, in this process: seconds of each step and peak memory in MB."""
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    rng = random.Random(0)
-
-    def rollout(prompts, trainer):
-        lengths = [
-            min(max(int(rng.lognormvariate(0, 0.7) / 1.28 * job["limit"] / 4), 1), job["limit"]) for _ in prompts
-        ]
-        ids = [[rng.randrange(10, 60) for _ in range(length)] for length in lengths]
-        prompt_ids = trainer.processing_class(text=prompts)["input_ids"]
-        return {"prompt_ids": prompt_ids, "completion_ids": ids, "logprobs": [[0.0] * len(row) for row in ids]}
-
-    def reward(completions, **kwargs):
-        return [float(rng.random() < job["correct_ratio"]) for _ in completions]
-
-    is_trl = job["objective"] is None
-    times = StepTimes()
-    with tempfile.TemporaryDirectory() as folder:
-        settings = {
-            "output_dir": folder,
-            "use_cpu": not torch.cuda.is_available(),
-            "bf16": torch.cuda.is_available(),
-            "gradient_checkpointing": False,
-            "per_device_train_batch_size": job["rows"],
-            "gradient_accumulation_steps": ACCUMULATION,
-            "steps_per_generation": ACCUMULATION * job["updates"],
-            "max_completion_length": job["limit"],
-            "max_steps": job["steps"],
-            "learning_rate": 1e-6,
-            "report_to": "none",
-            "save_strategy": "no",
-            "disable_tqdm": True,
-        }
-        trainer = (GRPOTrainer if is_trl else SignedRewardTrainer)(
-            job["model"],
-            reward,
-            GRPOConfig(**settings) if is_trl else SignedRewardConfig(objective=job["objective"], **settings),
-            Dataset.from_dict({"prompt": [f"What is {n}+{n}?" for n in range(512)]}),
-            callbacks=[times],
-            **({} if job["generate"] else {"rollout_func": rollout}),
-        )
-        trainer.remove_callback(PrinterCallback)
-        trainer.train()
-    # the first generation warms up; a generation spans `updates` steps, and its first one pays for the old log-probs
-    seconds = times.seconds[job["updates"] :]
-    per_generation = [sum(seconds[i : i + job["updates"]]) for i in range(0, len(seconds), job["updates"])]
-    return {
-        "seconds": [value / job["updates"] for value in per_generation],
-        "memory_mb": torch.cuda.max_memory_allocated() / 2**20
-        if torch.cuda.is_available()
-        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-    }
+    workload = Workload(
+        limit=job["limit"],
+        rows=job["rows"],
+        micro_steps=ACCUMULATION,
+        updates=job["updates"],
+        correct_ratio=job["correct_ratio"],
+        generates=job["generate"],
+    )
+    timing = time_generations(job["contender"], job["model"], workload, job["steps"] // job["updates"])
+    return {"seconds": timing.seconds, "memory_mb": timing.peak_bytes / 2**20}
 
 
 def plot(table: list[dict], path: str) -> None:
@@ -136,13 +88,13 @@ def main() -> None:
     figures: dict[tuple[float, str], dict[str, list[float]]] = {}
     for _ in range(options.rounds):
         for ratio in options.correct_ratios:
-            for objective in (None, *options.objectives):
-                job = shared | {"correct_ratio": ratio, "objective": objective}
+            for contender in ("trl", *options.objectives):
+                job = shared | {"correct_ratio": ratio, "contender": contender}
                 done = subprocess.run(
                     [sys.executable, __file__, "--job", json.dumps(job)], capture_output=True, text=True, check=True
                 )
                 result = json.loads(done.stdout.splitlines()[-1])
-                entry = figures.setdefault((ratio, objective or "trl"), {"seconds": [], "memory_mb": []})
+                entry = figures.setdefault((ratio, contender), {"seconds": [], "memory_mb": []})
                 entry["seconds"] += result["seconds"]
                 entry["memory_mb"].append(result["memory_mb"])
 

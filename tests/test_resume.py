@@ -108,10 +108,12 @@ def test_outside_of_training_sigterm_does_what_it_did(make_trainer):
     assert trainer.stopped_by_signal is False
 
 
-def start(tiny_model, out, launcher=(), **settings):
+def start(tiny_model, out, launcher=(), devices="", **settings):
     out.mkdir(exist_ok=True)
     command = [sys.executable, *launcher, str(SCRIPT), tiny_model, str(out), json.dumps(settings)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    if devices is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = devices
     with (out / "stderr").open("a") as stderr:
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True)
 

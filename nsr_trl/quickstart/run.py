@@ -123,29 +123,27 @@ def run_quickstart(
     return evaluations
 
 
-def quickstart_config(objective: str, seed: int, output_dir: str | Path) -> SignedRewardConfig:
-    """The settings of the quickstart: on-policy, full fine-tuning in float32 on the CPU."""
-    return SignedRewardConfig(
-        output_dir=str(output_dir),
-        objective=objective,
-        seed=seed,
-        use_cpu=True,
-        bf16=False,
-        gradient_checkpointing=False,
-        max_steps=MAX_STEPS,
-        per_device_train_batch_size=NUM_ROWS,
-        num_generations=NUM_GENERATIONS,
-        max_completion_length=MAX_COMPLETION_LENGTH,
-        learning_rate=2e-4,
-        lr_scheduler_type="constant",
-        weight_decay=0.01,
-        save_strategy="no",
-        logging_steps=1,
-        log_completions=True,
-        num_completions_to_print=0,
-        report_to="none",
-        disable_tqdm=True,
-    )
+def quickstart_config(objective: str, seed: int, output_dir: str | Path, **others: Any) -> SignedRewardConfig:
+    """The settings of the quickstart, on-policy full fine-tuning in float32 on the CPU, where `others` do not differ."""
+    settings = {
+        "use_cpu": True,
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "max_steps": MAX_STEPS,
+        "per_device_train_batch_size": NUM_ROWS,
+        "num_generations": NUM_GENERATIONS,
+        "max_completion_length": MAX_COMPLETION_LENGTH,
+        "learning_rate": 2e-4,
+        "lr_scheduler_type": "constant",
+        "weight_decay": 0.01,
+        "save_strategy": "no",
+        "logging_steps": 1,
+        "log_completions": True,
+        "num_completions_to_print": 0,
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+    return SignedRewardConfig(output_dir=str(output_dir), objective=objective, seed=seed, **(settings | others))
 
 
 class StepLine(TrainerCallback):

@@ -31,8 +31,8 @@ class Steps(TrainerCallback):
         print(f"step {state.global_step}", flush=True)
 
 
-if __name__ == "__main__":
-    model, out, settings = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
+def train(model, out, settings):
+    """Trains to the end, or until SIGTERM; returns the parameters by name."""
     defaults = {
         "output_dir": str(out / "run"),
         "use_cpu": True,
@@ -58,11 +58,16 @@ if __name__ == "__main__":
     args = SignedRewardConfig(**(defaults | settings))
     trainer = SignedRewardTrainer(model, reward, args, prompts, callbacks=[Steps()])
     trainer.train(resume_from_checkpoint=last_complete_checkpoint(args.output_dir))
+    state = {name: p.detach() for name, p in trainer.accelerator.unwrap_model(trainer.model).named_parameters()}
     if trainer.stopped_by_signal:
         (out / "stopped").touch()
     else:
-        state = {name: p.detach() for name, p in trainer.accelerator.unwrap_model(trainer.model).named_parameters()}
         torch.save(state, out / f"parameters-{trainer.accelerator.process_index}.pt")
     # a rank that leaves while another is still at work may be aborted by gloo
     trainer.accelerator.wait_for_everyone()
     trainer.accelerator.end_training()
+    return state
+
+
+if __name__ == "__main__":
+    train(sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3]))
