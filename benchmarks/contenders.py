@@ -119,6 +119,7 @@ def time_generations(
     num_generations: int,
     tokenizer: Any = None,
     callbacks: Sequence[TrainerCallback] = (),
+    seed: int = 0,
     **settings: Any,
 ) -> Timing:
     """
@@ -137,13 +138,15 @@ def time_generations(
             The model's, where `model` is no path.
         callbacks (`Sequence[TrainerCallback]`, *optional*):
             Further callbacks.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of the rows.
         **settings:
             Further fields of the config.
 
     Returns:
         [`Timing`]
     """
-    rng = random.Random(0)
+    rng = random.Random(seed)
 
     def rollout(prompts: list[str], trainer: GRPOTrainer) -> dict[str, Any]:
         mean = workload.limit / 4

@@ -8,9 +8,9 @@ Needs torch, transformers, trl, datasets, pytest and this package; no network, n
 flash-attention. Models have Qwen2.5's shapes, the real size of its vocabulary and random weights. The contenders (see
 `contenders.py`) take turns, and each begins with a generation that is not counted.
 
-Three files, written anew after every measurement, so that a run which is cut off has told what it had found: `gpu.json`,
-`gpu.md` (the tables) and `tests.txt` (what pytest printed). The most important comes first; what the time does not
-suffice for is listed as left out.
+Three files, written anew after every measurement, so that a run which is cut off has told what it had found:
+`gpu.json`, `gpu.md` (the tables) and `tests.txt` (what pytest printed). The most important comes first; what the time
+does not suffice for is listed as left out.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import dataclasses
 import gc
 import importlib.metadata
 import importlib.util
+import itertools
 import json
 import os
 import platform
@@ -35,6 +36,7 @@ from typing import Any
 import torch
 from contenders import Workload, build_model, time_generations
 from datasets import disable_progress_bars
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 from transformers import AutoTokenizer, TrainerCallback
 from transformers.utils import logging
@@ -110,7 +112,7 @@ def _versions() -> Iterator[tuple[str, str]]:
         yield "cudnn", str(torch.backends.cudnn.version())
 
 
-# --- the parts --------------------------------------------------------------------------------------------------------
+# --- the parts -------------------------------------------------------------------------------------------------------
 
 
 def run_tests(report: Report) -> None:
@@ -126,7 +128,7 @@ def run_tests(report: Report) -> None:
             [*command, "-p", "no:cacheprovider"], cwd=root, env=environment, stdout=file, stderr=subprocess.STDOUT
         )
         try:
-            entry["status"] = process.wait(timeout=max(report.seconds_left, 1))
+            entry["status"] = process.wait(timeout=min(report.seconds_left, report.minutes * 30))  # half of the time
         except subprocess.TimeoutExpired:
             process.kill()
             entry["status"] = "cut off"
@@ -144,42 +146,60 @@ def run_tests(report: Report) -> None:
 
 
 def compare(
-    report: Report, part: str, name: str, size: str, contenders: dict[str, dict], workload: Workload, rounds: int
+    report: Report, part: str, size: str, remark: str, workload: Workload, contenders: dict[str, dict], rounds: int = 1
 ) -> None:
-    """Costs of contenders on one workload, in turns: label -> further settings. A label is a contender and a remark."""
+    """
+    Measures contenders on one workload, in turns, each round with other rows.
+
+    Args:
+        report ([`Report`]):
+            Where the figures go.
+        part (`str`), size (`str`), remark (`str`):
+            The part, the model and what is particular.
+        workload ([`Workload`]):
+            What is dealt.
+        contenders (`dict[str, dict]`):
+            Label, which begins with the contender, to what differs: fields of the workload and of the config.
+        rounds (`int`, *optional*, defaults to `1`):
+            Turns of each.
+    """
+    name = f"{size}{remark}"
     entry = report.begin(part, name, size=size, workload=dataclasses.asdict(workload), contenders={})
     if entry is None:
         return
     shape, tokenizer = TINY if report.is_dry_run else SHAPES[size], AutoTokenizer.from_pretrained(model_path())
-    for round_index in range(rounds):
-        for label, settings in contenders.items():
-            if report.seconds_left <= 0:
-                report.left_out.append(f"{part}: {name}, {label}, round {round_index + 1}")
-                continue
-            found = entry["contenders"].setdefault(label, {"seconds": [], "peak_gib": []})
-            try:
-                timing = time_generations(
-                    label.split()[0], build_model(shape, tokenizer), workload, 2, tokenizer, **settings
-                )
-            except torch.OutOfMemoryError as error:
-                found["error"] = str(error).splitlines()[0]
-                free_memory()
-                continue
-            found["seconds"] += timing.seconds
-            found["peak_gib"].append(timing.peak_bytes / GIB)
-            found["tokens"], found["costs"] = timing.num_tokens, timing.costs
-            budget = settings.get("max_tokens_per_microbatch") or workload.rows * (workload.limit + PROMPT_TOKENS)
-            estimate = estimate_memory(
-                shape,
-                num_tokens=budget,
-                gradient_checkpointing=workload.gradient_checkpointing,
-                compute_bytes=2 if torch.cuda.is_available() else 4,
-                has_triton=importlib.util.find_spec("triton") is not None,
+    for round_index, (label, differences) in itertools.product(range(rounds), contenders.items()):
+        if report.seconds_left <= 0:
+            report.left_out.append(f"{part}: {name}, {label}, round {round_index + 1}")
+            continue
+        found = entry["contenders"].setdefault(label, {"seconds": [], "peak_gib": []})
+        own = {key: value for key, value in differences.items() if hasattr(workload, key)}
+        settings = {key: value for key, value in differences.items() if key not in own}
+        load = dataclasses.replace(workload, **own)
+        try:
+            timing = time_generations(
+                label.split()[0], build_model(shape, tokenizer), load, 2, tokenizer, seed=round_index, **settings
             )
-            found["estimate_gib"] = estimate.update / GIB
-            report.say(f"{name}, {label}: {timing.seconds[-1]:.2f} s, {timing.peak_bytes / GIB:.1f} GiB")
-            report.save()
-    report.save()
+        except torch.OutOfMemoryError as error:
+            found["error"] = str(error).splitlines()[0]
+            free_memory()
+            continue
+        found["seconds"] += timing.seconds
+        found["peak_gib"].append(timing.peak_bytes / GIB)
+        found["tokens"] = timing.num_tokens
+        found["micro_steps"] = timing.costs.get("micro_steps", 1) * load.micro_steps
+        found["padding"] = timing.costs.get("padding")
+        found["phases"] = {key: value for key, value in timing.costs.items() if key.startswith("seconds/")}
+        estimate = estimate_memory(
+            shape,
+            num_tokens=settings.get("max_tokens_per_microbatch") or load.rows * (load.limit + PROMPT_TOKENS),
+            gradient_checkpointing=load.gradient_checkpointing,
+            compute_bytes=2 if torch.cuda.is_available() else 4,
+            has_triton=importlib.util.find_spec("triton") is not None,
+        )
+        found["estimate_gib"] = estimate.update / GIB
+        report.say(f"{name}, {label}: {timing.seconds[-1]:.2f} s, {timing.peak_bytes / GIB:.1f} GiB")
+        report.save()
 
 
 def free_memory() -> None:
@@ -189,44 +209,43 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def update(report: Report, size: str, names: str, **differences: Any) -> None:
-    """Seconds per update of 256 completions of log-normal length, TRL's and ours."""
-    large = {"limit": 2048, "rows": 16, "micro_steps": 16}
-    tiny = {"limit": 32, "rows": 4, "micro_steps": 4}
-    settings = {"correct_ratio": 0.6, "gradient_checkpointing": True} | (tiny if report.is_dry_run else large)
-    workload = Workload(**(settings | differences))
-    name = f"{size}, {workload.correct_ratio:.0%} correct"
-    name += "" if workload.gradient_checkpointing else ", no checkpointing"
-    name += "" if workload.updates == 1 else f", {workload.updates} updates per generation"
-    compare(
-        report, "update", name, size, {label: {} for label in names.split()}, workload, 1 if report.is_dry_run else 2
+def deal(report: Report, **differences: Any) -> Workload:
+    """256 completions of log-normal length up to 2,048 tokens, 60% of them correct, where nothing differs."""
+    size = (
+        {"limit": 32, "rows": 4, "micro_steps": 4}
+        if report.is_dry_run
+        else {"limit": 2048, "rows": 16, "micro_steps": 16}
     )
+    return Workload(**(size | {"correct_ratio": 0.6, "gradient_checkpointing": True} | differences))
+
+
+def update(report: Report, size: str, labels: dict[str, dict], rounds: int = 1, remark: str = "", **more: Any) -> None:
+    """Seconds per update, TRL's and ours."""
+    compare(report, "update", size, remark, deal(report, **more), labels, 1 if report.is_dry_run else rounds)
 
 
 def paper_schedule(report: Report) -> None:
     """The update under the paper's schedule: four clipped updates for each generation."""
-    micro_steps = 2 if report.is_dry_run else 4
-    update(report, "0.5B", "trl nsr w_reinforce", updates=4, micro_steps=micro_steps)
+    micro_steps = deal(report).micro_steps // 4
+    labels: dict[str, dict] = {"trl": {}, "nsr": {}, "w_reinforce": {}}
+    update(report, "0.5B", labels, remark=", 4 updates per generation", updates=4, micro_steps=micro_steps)
 
 
 def memory(report: Report, size: str, names: str, budgets: tuple[int, ...], checkpointing: bool = True) -> None:
     """Peak memory and speed by the tokens that a micro-batch may hold."""
-    limit, rows, micro_steps = (32, 4, 4) if report.is_dry_run else (2048, 16, 16)
-    workload = Workload(limit, rows, micro_steps, 0.6, gradient_checkpointing=checkpointing)
-    if report.is_dry_run:
-        budgets = tuple(budget // 512 for budget in budgets)
-    contenders = {
+    budgets = tuple(budget // 512 for budget in budgets) if report.is_dry_run else budgets
+    labels = {
         f"{name} {budget:,}": {"max_tokens_per_microbatch": budget} for budget in budgets for name in names.split()
     }
-    name = f"{size}, tokens of a micro-batch" + ("" if checkpointing else ", no checkpointing")
-    compare(report, "memory", name, size, contenders, workload, 1)
+    remark = ", by tokens of a micro-batch" + ("" if checkpointing else ", no checkpointing")
+    compare(report, "memory", size, remark, deal(report, gradient_checkpointing=checkpointing), labels)
 
 
 def step(report: Report) -> None:
     """Whole steps: 64 prompts x 8 completions of 256 tokens by transformers, rewards, update."""
     limit, rows, micro_steps = (8, 8, 2) if report.is_dry_run else (256, 64, 8)
     workload = Workload(limit, rows, micro_steps, 0.6, gradient_checkpointing=True, generates=True)
-    compare(report, "step", "0.5B, 64 x 8 completions", "0.5B", {"trl": {}, "nsr": {}, "w_reinforce": {}}, workload, 1)
+    compare(report, "step", "0.5B", ", whole steps of 64 x 8", workload, {"trl": {}, "nsr": {}})
 
 
 class ProfiledStep(TrainerCallback):
@@ -255,43 +274,46 @@ def profile_update(report: Report) -> None:
     entry = report.begin("profile", "w_reinforce, 0.5B")
     if entry is None:
         return
-    limit, rows, micro_steps = (32, 4, 2) if report.is_dry_run else (2048, 16, 4)
-    workload = Workload(limit, rows, micro_steps, 0.6, gradient_checkpointing=True)
+    workload = deal(report, micro_steps=4)
     tokenizer, profiled = AutoTokenizer.from_pretrained(model_path()), ProfiledStep()
     model = build_model(TINY if report.is_dry_run else SHAPES["0.5B"], tokenizer)
     timing = time_generations("w_reinforce", model, workload, 2, tokenizer, [profiled])
-    events = profiled.profile.key_averages()
-    entry["busy"] = sum(event.self_device_time_total for event in events) / 1e6
+    events = [event for event in profiled.profile.key_averages() if event.device_type == DeviceType.CPU]
+    entry["busy"] = sum(event.self_device_time_total for event in events) / 1e6  # kernels, by what launched them
     for side in ("device", "cpu"):
         key = f"self_{side}_time_total"
         top = sorted(events, key=lambda event: -getattr(event, key))[:10]
         entry[f"top {side}"] = [(event.key[:60], getattr(event, key) / 1e6, event.count) for event in top]
     entry |= {
         "seconds": profiled.seconds,
-        "seconds without profiler, other step": timing.seconds[-1],
-        "micro_steps": timing.costs.get("micro_steps", 1) * micro_steps,
+        "micro_steps": timing.costs.get("micro_steps", 1) * workload.micro_steps,
         "calls": sum(event.count for event in events),
     }
     report.save()
 
 
+ALL = {"trl": {}, "nsr": {}, "w_reinforce": {}, "grpo": {}}
+AT_85 = {"nsr 85%": {"correct_ratio": 0.85}, "w_reinforce 85%": {"correct_ratio": 0.85}}  # TRL's is the same at any
+THREE = {name: ALL[name] for name in ("trl", "nsr", "w_reinforce")}
+
 MEASUREMENTS: tuple[tuple[str, Callable[[Report], None]], ...] = (  # the most important first
     ("tests", run_tests),
-    ("update", lambda report: update(report, "0.5B", "trl nsr w_reinforce grpo")),
-    ("update", lambda report: update(report, "1.5B", "trl nsr w_reinforce")),
+    ("update", lambda report: update(report, "0.5B", ALL | AT_85, rounds=2)),
+    ("update", lambda report: update(report, "1.5B", THREE)),
     ("memory", lambda report: memory(report, "0.5B", "nsr w_reinforce", (16_384, 65_536, 131_072))),
     ("step", step),
     ("profile", profile_update),
-    ("update", lambda report: update(report, "0.5B", "trl nsr w_reinforce", correct_ratio=0.85)),
     ("update", paper_schedule),
-    ("update", lambda report: update(report, "0.5B", "trl nsr w_reinforce", gradient_checkpointing=False)),
     ("memory", lambda report: memory(report, "1.5B", "nsr", (65_536,))),
+    (
+        "update",
+        lambda report: update(report, "0.5B", THREE, remark=", no checkpointing", gradient_checkpointing=False),
+    ),
     ("memory", lambda report: memory(report, "1.5B", "nsr", (8_192, 16_384), checkpointing=False)),
-    ("update", lambda report: update(report, "1.5B", "trl nsr w_reinforce", correct_ratio=0.85)),
 )
 
 
-# --- the tables -------------------------------------------------------------------------------------------------------
+# --- the tables ------------------------------------------------------------------------------------------------------
 
 
 def markdown(data: dict[str, Any]) -> Iterator[str]:
@@ -336,13 +358,11 @@ def _rows(entry: dict[str, Any]) -> Iterator[str]:
             continue
         seconds = statistics.median(values["seconds"])
         spread = f" ({min(values['seconds']):.2f}-{max(values['seconds']):.2f})" if len(values["seconds"]) > 1 else ""
-        costs, workload = values["costs"], entry["workload"]
         speedup = f"{reference / seconds:.1f}" if reference and label != "trl" else ""
-        micro_steps = f"{costs.get('micro_steps', 1) * workload['micro_steps']:.1f}"
-        padding = f"{costs['padding']:.0%}" if "padding" in costs else ""
+        padding = "" if values["padding"] is None else f"{values['padding']:.0%}"
         yield (
             f"| {entry['name']} | {label} | {seconds:.2f}{spread} | {speedup} | {values['tokens'] / seconds:,.0f} | "
-            f"{micro_steps} | {padding} | {max(values['peak_gib']):.1f} | {values['estimate_gib']:.1f} |"
+            f"{values['micro_steps']:.1f} | {padding} | {max(values['peak_gib']):.1f} | {values['estimate_gib']:.1f} |"
         )
 
 

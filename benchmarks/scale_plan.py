@@ -31,8 +31,7 @@ def main() -> None:
             num_windows = min(num_micro_steps, 4)
             start = time.perf_counter()
             plan = make_plan(
-                prompts,
-                lengths,
+                prompts + lengths,
                 torch.randperm(num_rows) // (num_rows // num_windows),
                 torch.rand(num_rows) < 0.4,
                 num_ranks=num_ranks,
@@ -50,7 +49,7 @@ def main() -> None:
                 if rows is None:
                     continue
                 is_real = rows != DUMMY
-                width = (prompts[rows] * is_real).max(1).values + (lengths[rows] * is_real).max(1).values
+                width = ((prompts + lengths)[rows] * is_real).max(1).values
                 places[index * num_windows // num_micro_steps] += width * rows.size(1)
                 at_every_step += float(width.max() * rows.size(1))
                 tokens = tokens + ((prompts[rows] + lengths[rows]) * is_real).sum()

@@ -50,8 +50,7 @@ class Plan:
 
 
 def make_plan(
-    prompt_lengths: Tensor,
-    completion_lengths: Tensor,
+    lengths: Tensor,
     windows: Tensor,
     is_kept: Tensor,
     *,
@@ -71,10 +70,8 @@ def make_plan(
     micro-step (ZeRO-3, FSDP) the longest row sets the pace in any case.
 
     Args:
-        prompt_lengths (`torch.Tensor` of shape `(N,)`):
-            Prompt lengths in tokens.
-        completion_lengths (`torch.Tensor` of shape `(N,)`):
-            Completion lengths in tokens.
+        lengths (`torch.Tensor` of shape `(N,)`):
+            Tokens of each row, prompt and completion.
         windows (`torch.Tensor` of shape `(N,)`):
             Optimizer window of each row, 0 to W - 1, the same number of rows in each.
         is_kept (`torch.Tensor` of shape `(N,)`):
@@ -110,16 +107,13 @@ def make_plan(
     for window in range(num_windows):
         rows = kept[window_of_kept == window]
         assert len(rows) <= window_size, (len(rows), window_size)
-        order = (prompt_lengths[rows] + completion_lengths[rows]).argsort(descending=True, stable=True)
-        rows = rows[order]
+        rows = rows[lengths[rows].argsort(descending=True, stable=True)]
         batches: list[Tensor | None] = []
         while len(rows):
             if max_tokens is None:
                 num_rows = rows_per_micro_batch
             else:
-                num_rows = _rows_that_fit(
-                    prompt_lengths[rows], completion_lengths[rows], max_tokens, num_ranks, is_packed
-                )
+                num_rows = _rows_that_fit(lengths[rows], max_tokens, is_packed)
                 # the rest has to fit into the remaining slots, and needs no more places than it has rows
                 num_rows = max(num_rows, -(-len(rows) // (num_ranks * (slots - len(batches)))))
                 num_rows = min(num_rows, -(-len(rows) // num_ranks))
@@ -132,16 +126,11 @@ def make_plan(
     return Plan(micro_steps, len(kept))
 
 
-def _rows_that_fit(
-    prompt_lengths: Tensor, completion_lengths: Tensor, max_tokens: int, num_ranks: int, is_packed: bool
-) -> int:
-    """Rows per rank, at least one, of a micro-batch that begins with the first row."""
+def _rows_that_fit(lengths: Tensor, max_tokens: int, is_packed: bool) -> int:
+    """Rows per rank, at least one, of a micro-batch that begins with the first row, the longest."""
     if is_packed:  # the first rank gets the longest rows
-        return max(int(((prompt_lengths + completion_lengths).cumsum(0) <= max_tokens).sum()), 1)
-    most = max(max_tokens // max(int(prompt_lengths[0] + completion_lengths[0]), 1), 1) * num_ranks
-    widths = prompt_lengths[:most].cummax(0).values + completion_lengths[:most].cummax(0).values
-    places = torch.arange(len(widths)) // num_ranks + 1  # rows per rank when the row at this place is the last
-    return max(int((places * widths <= max_tokens).sum()) // num_ranks, 1)
+        return max(int((lengths.cumsum(0) <= max_tokens).sum()), 1)
+    return max(max_tokens // max(int(lengths[0]), 1), 1)
 
 
 def _deal(rows: Tensor, num_ranks: int, num_rows: int, is_reversed: bool) -> Tensor:
@@ -239,6 +228,77 @@ def token_shares(
         total = tokens_per_window or max(sum(float(count.sum()) for count in window if count is not None), 1.0)
         shares += [None if count is None else len(count) * count / total for count in window]
     return shares
+
+
+def run_aligned(
+    model: Callable[..., Any], *, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, **kwargs: Any
+) -> Any:
+    """
+    Runs a micro-batch with every row moved to the left, so that it is as wide as its longest row.
+
+    TRL pads prompts on the left and completions on the right: a micro-batch is then as wide as its longest prompt and
+    its longest completion together, and in the padding on the left nothing can be attended to. The output is as if the
+    model had been called with that padding, and positions begin at 0 as they do in generation.
+
+    Args:
+        model (`Callable`):
+            A model whose output has `log_probs` and maybe `entropy`, of the next token, under `labels`.
+        input_ids (`torch.Tensor` of shape `(rows, T)`):
+            Tokens.
+        attention_mask (`torch.Tensor` of shape `(rows, T)`):
+            1 on the tokens of a row, which stand together.
+        labels (`torch.Tensor` of shape `(rows, T)`):
+            Tokens to score, -100 elsewhere and on the first token of a row, which no token comes before.
+        **kwargs:
+            Passed on to the model.
+
+    Returns:
+        The model's output, with `log_probs` and `entropy` of shape `(rows, T - 1)`, 0 where no token comes next.
+    """
+    lengths = attention_mask.sum(1, keepdim=True)  # (rows, 1)
+    offsets = torch.arange(int(lengths.max()), device=input_ids.device)
+    is_token = offsets < lengths  # (rows, width)
+    places = (attention_mask.argmax(1, keepdim=True) + offsets).clamp(max=input_ids.size(1) - 1)
+    aligned = {
+        "input_ids": input_ids.gather(1, places) * is_token,
+        "attention_mask": is_token.to(attention_mask.dtype),
+        "labels": labels.gather(1, places).masked_fill(~is_token, -100),
+    }
+    output = run_at_safe_width(model, **aligned, **kwargs)
+    has_next = attention_mask.bool()[:, :-1] & attention_mask.bool()[:, 1:]  # (rows, T - 1)
+    for name in ("log_probs", "entropy"):
+        if (found := output.get(name)) is not None:
+            output[name] = found.new_zeros(has_next.shape).masked_scatter(has_next, found[is_token[:, 1:]])
+    return output
+
+
+def run_at_safe_width(
+    model: Callable[..., Any], *, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, **kwargs: Any
+) -> Any:
+    """
+    Runs a micro-batch with one more column of padding where its width would make cuDNN's attention return NaN.
+
+    Its backward pass does so where a mask is given, the width is 64 beyond a multiple of 128, and a row has nothing to
+    attend to or very low scores (cuDNN 9.19 and 9.20, the default of torch 2.11 to 2.13 on an H100;
+    https://github.com/pytorch/pytorch/issues/196678). The arguments are those of [`run_aligned`].
+    """
+    if not has_unsafe_width(input_ids):
+        return model(input_ids=input_ids, attention_mask=attention_mask, labels=labels, **kwargs)
+    shape = input_ids.shape
+    of_tokens = {key: value for key, value in kwargs.items() if getattr(value, "shape", None) == shape}
+    of_tokens |= {"input_ids": input_ids, "attention_mask": attention_mask}
+    wider = {key: torch.nn.functional.pad(value, (0, 1)) for key, value in of_tokens.items()}
+    labels = torch.nn.functional.pad(labels, (0, 1), value=-100)
+    output = model(**(kwargs | wider), labels=labels)
+    for name in ("log_probs", "entropy"):
+        if (found := output.get(name)) is not None:
+            output[name] = found[:, :-1]
+    return output
+
+
+def has_unsafe_width(input_ids: Tensor) -> bool:
+    """Whether [`run_at_safe_width`] widens the micro-batch."""
+    return input_ids.is_cuda and input_ids.size(1) % 128 == 64
 
 
 def run_unpadded(

@@ -173,7 +173,7 @@ def correction_metrics(
 
 
 def cost_metrics(
-    micro_steps: Sequence[Tensor | None], prompt_lengths: Tensor, completion_lengths: Tensor, is_packed: bool = False
+    micro_steps: Sequence[Tensor | None], lengths: Tensor, is_packed: bool = False
 ) -> dict[str, SumCount]:
     """
     What a compacted update costs.
@@ -181,10 +181,8 @@ def cost_metrics(
     Args:
         micro_steps (`Sequence[Tensor | None]`):
             For every micro-step the rows that run, of shape `(ranks, rows)`, negative in spare places; or `None`.
-        prompt_lengths (`torch.Tensor` of shape `(B,)`):
-            Prompt lengths in tokens.
-        completion_lengths (`torch.Tensor` of shape `(B,)`):
-            Completion lengths in tokens.
+        lengths (`torch.Tensor` of shape `(B,)`):
+            Tokens of each row, prompt and completion.
         is_packed (`bool`, *optional*, defaults to `False`):
             Whether a micro-batch runs as one sequence without padding.
 
@@ -194,17 +192,16 @@ def cost_metrics(
     num_run = num_rows = num_tokens = num_places = torch.tensor(0)
     for rows in (rows for rows in micro_steps if rows is not None):
         is_real = rows >= 0
-        prompts, completions = ((lengths[rows] * is_real) for lengths in (prompt_lengths, completion_lengths))
-        width = prompts.max(dim=1).values + completions.max(dim=1).values  # of each rank's micro-batch
+        tokens = lengths[rows] * is_real  # (ranks, rows)
         num_run = num_run + 1
         num_rows = num_rows + is_real.sum()
-        num_tokens = num_tokens + prompts.sum() + completions.sum()
-        num_places = num_places + width.sum() * rows.size(1)
+        num_tokens = num_tokens + tokens.sum()
+        num_places = num_places + tokens.max(dim=1).values.sum() * rows.size(1)
     if is_packed:
         num_places = num_tokens
     return {
-        "cost/rows": (num_rows, torch.tensor(len(prompt_lengths))),
-        "cost/tokens": (num_tokens, prompt_lengths.sum() + completion_lengths.sum()),
+        "cost/rows": (num_rows, torch.tensor(len(lengths))),
+        "cost/tokens": (num_tokens, lengths.sum()),
         "cost/micro_steps": (num_run, torch.tensor(len(micro_steps))),
         "cost/padding": (num_places - num_tokens, num_places),
     }

@@ -45,7 +45,17 @@ from trl.trainer.utils import get_config_model_id
 
 from .card import CardFacts
 from .checkpoints import SaveOnSigterm, is_complete, last_complete_checkpoint, load_rank_state, save_rank_state
-from .compaction import DUMMY, cut_micro_batches, make_plan, renumber, run_unpadded, take_rows, token_shares
+from .compaction import (
+    DUMMY,
+    cut_micro_batches,
+    make_plan,
+    renumber,
+    run_aligned,
+    run_at_safe_width,
+    run_unpadded,
+    take_rows,
+    token_shares,
+)
 from .config import SignedRewardConfig
 from .evaluation.pass_at_k import pass_at_k
 from .metrics import (
@@ -470,8 +480,7 @@ class SignedRewardTrainer(GRPOTrainer):
         kept = kept.bool()
         full_length = int(prompt_lengths.max()) + self.max_completion_length
         plan = make_plan(
-            prompt_lengths,
-            completion_lengths,
+            prompt_lengths + completion_lengths,
             windows,
             kept,
             num_ranks=accelerator.num_processes,
@@ -489,7 +498,7 @@ class SignedRewardTrainer(GRPOTrainer):
             num_items = loss_lengths[kept].float().mean() * len(table)
             scalars["num_items_in_batch"] = num_items.to(accelerator.device)
             tokens_per_window = float(num_items) / num_windows
-        self._add(cost_metrics(plan.micro_steps, prompt_lengths, completion_lengths, self._unpads))
+        self._add(cost_metrics(plan.micro_steps, prompt_lengths + completion_lengths, self._unpads))
         # the rows that this rank runs, numbered among the kept rows of all ranks
         number = kept.cumsum(0) - 1
         rank = accelerator.process_index
@@ -529,8 +538,8 @@ class SignedRewardTrainer(GRPOTrainer):
     def _get_per_token_logps_and_entropies(
         self, model: Any, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        if self._unpads:
-            model = functools.partial(run_unpadded, model)
+        runs = run_unpadded if self._unpads else run_aligned if self._compacts else run_at_safe_width
+        model = functools.partial(runs, model)
         if self._compacts and self._rollout is not None and self._mode == "train" and not torch.is_grad_enabled():
             with self._timed("logps"):
                 return self._logps_of_weighted_rows(model, *args, **kwargs), None, None

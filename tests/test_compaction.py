@@ -7,7 +7,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nsr_trl.compaction import DUMMY, cut_micro_batches, make_plan, run_unpadded, take_rows, token_shares
+from nsr_trl import compaction
+from nsr_trl.compaction import (
+    DUMMY,
+    cut_micro_batches,
+    make_plan,
+    run_aligned,
+    run_at_safe_width,
+    run_unpadded,
+    take_rows,
+    token_shares,
+)
 
 
 @st.composite
@@ -22,8 +32,7 @@ def situations(draw):
     kept = torch.rand(num_rows, generator=torch.Generator().manual_seed(draw(st.integers(0, 99)))) < share
     shuffled = torch.randperm(num_rows, generator=torch.Generator().manual_seed(draw(st.integers(0, 99))))
     arguments = {
-        "prompt_lengths": torch.tensor(draw(numbers)),
-        "completion_lengths": torch.tensor(draw(numbers)),
+        "lengths": torch.tensor(draw(numbers)),
         "windows": shuffled // (num_rows // num_windows),
         "is_kept": kept,
         "num_ranks": num_ranks,
@@ -67,14 +76,14 @@ def test_a_plan_runs_every_kept_row_once_and_every_rank_in_step(arguments):
 @given(situations())
 @settings(max_examples=200, deadline=None)
 def test_no_micro_batch_exceeds_its_tokens_unless_the_slots_force_it(arguments):
-    arguments["max_tokens"] = 100 * arguments["rows_per_micro_batch"]  # B rows of full length: 50 + 50
+    arguments["max_tokens"] = 50 * arguments["rows_per_micro_batch"]  # B rows of full length
     plan = make_plan(**arguments)
     for rows in (rows for step in plan.micro_steps if step is not None for rows in step):
         real = rows[rows != DUMMY]
         if len(real):
-            prompts, completions = arguments["prompt_lengths"][real], arguments["completion_lengths"][real]
-            places = len(rows) * (prompts.max() + completions.max())
-            assert ((prompts + completions).sum() if arguments["is_packed"] else places) <= arguments["max_tokens"]
+            lengths = arguments["lengths"][real]
+            places = len(rows) * lengths.max()
+            assert (lengths.sum() if arguments["is_packed"] else places) <= arguments["max_tokens"]
 
 
 @given(situations())
@@ -96,8 +105,7 @@ def test_kept_rows_stay_in_their_window_or_fill_the_windows_in_order(arguments):
 
 def plan_of(lengths, **overrides):
     arguments = {
-        "prompt_lengths": torch.zeros(len(lengths), dtype=int),
-        "completion_lengths": torch.tensor(lengths),
+        "lengths": torch.tensor(lengths),
         "windows": torch.zeros(len(lengths), dtype=int),
         "is_kept": torch.tensor(lengths) > 0,
         "num_ranks": 2,
@@ -135,7 +143,7 @@ def test_padding_takes_no_place_in_a_packed_micro_batch():
 @settings(max_examples=100, deadline=None)
 def test_weighted_by_its_share_a_mean_per_micro_batch_becomes_the_mean_over_the_window(arguments):
     plan = make_plan(**arguments)
-    lengths = arguments["completion_lengths"]
+    lengths = arguments["lengths"]
     value = torch.rand(len(lengths))  # per token, alike within a row
     slots = arguments["num_micro_steps"] // arguments["num_windows"]
     shares = token_shares(plan, lengths, arguments["num_windows"])
@@ -176,6 +184,65 @@ def test_a_padded_batch_runs_as_one_sequence_and_comes_back_padded():
     # what the padded batch would say of columns 1 to 3: tokens 12 and 13, and 22 and 23
     assert output["log_probs"][0, 1:].tolist() == [12, 13]
     assert output["log_probs"][1].tolist() == [22, 23, 0]
+
+
+def next_tokens(seen):
+    """A model that notes what it is given, and whose log-probability of a token is its number."""
+
+    def model(**inputs):
+        seen.update({name: values.tolist() for name, values in inputs.items()})
+        return {"log_probs": inputs["input_ids"][:, 1:].float(), "entropy": -inputs["input_ids"][:, 1:].float()}
+
+    return model
+
+
+PADDED = {  # a prompt of one token and a completion of two, the other way round, and a dummy
+    "input_ids": torch.tensor([[0, 11, 12, 13], [21, 22, 23, 0], [0, 9, 9, 9]]),
+    "attention_mask": torch.tensor([[0, 1, 1, 1], [1, 1, 1, 0], [0, 1, 0, 0]]),
+    "labels": torch.tensor([[-100, -100, 12, 13], [-100, -100, 23, -100], [-100] * 4]),
+}
+
+
+def test_rows_run_at_the_left_and_come_back_where_they_were():
+    seen = {}
+    output = run_aligned(next_tokens(seen), **PADDED)
+    assert seen == {  # three columns rather than four: the longest row has three tokens
+        "input_ids": [[11, 12, 13], [21, 22, 23], [9, 0, 0]],
+        "attention_mask": [[1, 1, 1], [1, 1, 1], [1, 0, 0]],
+        "labels": [[-100, 12, 13], [-100, -100, 23], [-100] * 3],
+    }
+    assert output["log_probs"].tolist() == [[0, 12, 13], [22, 23, 0], [0, 0, 0]]
+    assert output["entropy"].tolist() == [[0, -12, -13], [-22, -23, 0], [0, 0, 0]]
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9)), min_size=1, max_size=6))
+@settings(max_examples=200, deadline=None)
+def test_any_rows_come_back_where_they_were(lengths):
+    most_before, most_after = (max(column) for column in zip(*lengths, strict=True))
+    mask = torch.zeros(len(lengths), most_before + max(most_after, 1), dtype=int)
+    for row, (before, after) in enumerate(lengths):
+        mask[row, most_before - before : most_before + after] = 1
+    ids = torch.arange(1, mask.numel() + 1).view_as(mask)
+    seen = {}
+    labels = ids.masked_fill(mask == 0, -100)
+    output = run_aligned(next_tokens(seen), input_ids=ids, attention_mask=mask, labels=labels)
+    assert len(seen["input_ids"][0]) == max(map(sum, lengths))
+    expected = ids[:, 1:] * mask[:, 1:] * mask[:, :-1]  # of the first token of a row there is no prediction
+    assert torch.equal(output["log_probs"], expected.float())
+
+
+def test_a_width_at_which_cudnn_returns_nan_is_widened(monkeypatch):
+    seen = {}
+    extra = {"token_type_ids": torch.ones(3, 4, dtype=int), "pixel_values": torch.ones(2, 4)}
+    run_at_safe_width(next_tokens(seen), **PADDED, **extra)
+    assert len(seen["input_ids"][0]) == 4
+    monkeypatch.setattr(compaction, "has_unsafe_width", lambda input_ids: True)
+    output = run_at_safe_width(next_tokens(seen), **PADDED, **extra)
+    assert seen["attention_mask"] == [[0, 1, 1, 1, 0], [1, 1, 1, 0, 0], [0, 1, 0, 0, 0]]
+    assert seen["labels"][0] == [-100, -100, 12, 13, -100]
+    assert seen["token_type_ids"][0] == [1, 1, 1, 1, 0]
+    assert seen["pixel_values"] == [[1] * 4] * 2
+    assert output["log_probs"].tolist() == PADDED["input_ids"][:, 1:].tolist()
 
 
 def test_lengths_are_balanced_over_the_ranks():

@@ -3,6 +3,7 @@
 Random or tiny models, no network: what is asked is whether numbers agree and stay finite, not whether a model learns.
 """
 
+import contextlib
 import inspect
 import os
 import runpy
@@ -96,7 +97,7 @@ def torch_varlen(module, query, key, value, attention_mask, scaling, position_id
     longest = int(ends.diff().max())
     groups = query.size(1) // key.size(1)
     heads = [query, key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)]
-    flat = [states.squeeze(0).transpose(0, 1).contiguous() for states in heads]  # (T, heads, D)
+    flat = [states.squeeze(0).transpose(0, 1).bfloat16().contiguous() for states in heads]  # (T, heads, D)
     is_old = "is_causal" in inspect.signature(varlen_attn).parameters
     causal = {"is_causal": True} if is_old else {"window_size": (-1, 0), "scale": scaling}
     return varlen_attn(*flat, ends, ends, longest, longest, **causal).unsqueeze(0), None
@@ -200,41 +201,42 @@ def watch_gradients(trainer):
         parameter.register_hook(lambda gradient, name=name: watch(name, gradient))
 
 
-def train_watched(build, back_end):
-    """Trains with an attention back end; where a gradient is not finite, once more, to name the function it is of."""
-    backend = BACK_ENDS[back_end]
-    for is_second in (False, True):
-        trainer = build()
-        trainer.remove_callback(PrinterCallback)
-        if not is_second:
-            watch_gradients(trainer)
+def train_with(back_end, trainer):
+    """Trains with an attention back end; skips where this machine has none for these inputs."""
+    trainer.remove_callback(PrinterCallback)
+    kernel = BACK_ENDS[back_end]
+    with contextlib.nullcontext() if kernel is None else sdpa_kernel(kernel):
         try:
-            if backend is None:
-                trainer.train()
-            else:
-                with sdpa_kernel(backend):
-                    trainer.train()
-            if is_second:
-                pytest.fail(f"{first}; not found again")  # noqa: F821
-            return
-        except NonFiniteGradientError as error:
-            first = str(error)
-            torch.autograd.set_detect_anomaly(True)
+            trainer.train()
         except RuntimeError as error:
             if "No available kernel" in str(error) or "No viable backend" in str(error):
                 pytest.skip(f"this machine's attention has no {back_end} kernel for these inputs")
-            if not is_second:
-                raise
-            pytest.fail(f"{first}; {str(error).splitlines()[0]}")
-        finally:
-            if is_second:
-                torch.autograd.set_detect_anomaly(False)
+            raise
+
+
+def check_gradients(back_end, build):
+    """Trains while gradients are watched; where one is not finite, again, for the name of the function it is of."""
+    try:
+        trainer = build()
+        watch_gradients(trainer)
+        train_with(back_end, trainer)
+        return
+    except NonFiniteGradientError as error:
+        where = str(error)
+    try:
+        with torch.autograd.set_detect_anomaly(True):
+            train_with(back_end, build())
+        what = "not found again"
+    except RuntimeError as error:
+        what = str(error).splitlines()[0]
+    pytest.fail(f"{where}: {what}")
 
 
 def combinations():
     """(objective, precision, compact, back end), the likeliest to fail first."""
     both = ("auto", "off")
-    yield from (("nsr", "bfloat16", compact, back_end) for compact in both for back_end in BACK_ENDS)
+    yield from (("nsr", "bfloat16", "auto", back_end) for back_end in BACK_ENDS)
+    yield ("nsr", "bfloat16", "off", "default")
     for objective in OBJECTIVE_NAMES:
         yield from ((objective, "bfloat16", compact, "default") for compact in both if objective != "nsr")
         yield from ((objective, "float32", compact, "default") for compact in both)
@@ -281,24 +283,17 @@ def test_gradients_are_finite_on_the_quickstart(sampled, tmp_path, objective, pr
             rollout_func=rollout,
         )
 
-    train_watched(build, back_end)
+    check_gradients(back_end, build)
 
 
-WIDTHS = (62, 63, 64, 65, 67, 128, 191, 192, 193, 256)
+WIDTHS = (63, 64, 65, 128, 192)
 """Prompt and completion, tokens. cuDNN's backward pass is known to fail at 64 beyond a multiple of 128."""
 
 
 @pytest.mark.parametrize("compact", ["auto", "off"])
 @pytest.mark.parametrize("back_end", BACK_ENDS)
 def test_gradients_are_finite_at_any_width(tiny_model, tmp_path, back_end, compact):
-    """Half of the prompts are shorter, so that TRL pads them on the left: no token of theirs is attended to there."""
-    widths = iter(WIDTHS[:4] if DRY_RUN else WIDTHS)
-
-    def rollout(prompts, trainer):
-        width = next(widths)
-        prompt_ids = [[7] * (20 if row % 2 else 10) for row in range(len(prompts))]
-        ids = [[11 + row % 7] * (width - 20) for row in range(len(prompts))]
-        return {"prompt_ids": prompt_ids, "completion_ids": ids, "logprobs": [[0.0] * len(row) for row in ids]}
+    """Half of the prompts are shorter, so that TRL pads them on the left, where nothing can be attended to."""
 
     def build():
         settings = ON_DEVICE | {"bf16": True, "compact": compact, "report_to": "none", "save_strategy": "no"}
@@ -310,18 +305,24 @@ def test_gradients_are_finite_at_any_width(tiny_model, tmp_path, back_end, compa
             per_device_train_batch_size=16,
             num_generations=4,
             max_completion_length=max(WIDTHS),
-            max_steps=4 if DRY_RUN else len(WIDTHS),
+            max_steps=2 if DRY_RUN else len(WIDTHS),
             disable_tqdm=True,
             **settings,
         )
         dataset = to_dataset([Problem(**row) for row in generate_problems(64, 0, "train")], template="plain")
-        nonlocal widths
-        widths = iter(WIDTHS[:4] if DRY_RUN else WIDTHS)
+        widths = iter(WIDTHS[:2] if DRY_RUN else WIDTHS)
+
+        def rollout(prompts, trainer):
+            width = next(widths)
+            prompt_ids = [[7] * (20 if row % 2 else 10) for row in range(len(prompts))]
+            ids = [[11 + row % 7] * (width - 20) for row in range(len(prompts))]
+            return {"prompt_ids": prompt_ids, "completion_ids": ids, "logprobs": [[0.0] * len(row) for row in ids]}
+
         return SignedRewardTrainer(
             tiny_model, lambda completions, **kwargs: [0.0] * len(completions), args, dataset, rollout_func=rollout
         )
 
-    train_watched(build, back_end)
+    check_gradients(back_end, build)
 
 
 @pytest.mark.skipif(not HAS_GPU, reason="cuDNN's attention needs a GPU")

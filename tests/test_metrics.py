@@ -106,18 +106,19 @@ def test_a_batch_without_a_sign_reports_nothing_for_it():
 
 def test_cost_metrics_by_hand():
     steps = [None, torch.tensor([[0, 2], [1, -1]])]  # two ranks, one dummy
-    found = ratios(cost_metrics(steps, torch.tensor([1, 2, 3, 4]), torch.tensor([5, 6, 7, 8])))
-    # rank 0: rows of 1 + 5 and 3 + 7 tokens in 2 rows of 3 + 7; rank 1: a row of 2 + 6 and a dummy in 2 rows of 8
+    lengths = torch.tensor([6, 8, 10, 12])
+    found = ratios(cost_metrics(steps, lengths))
+    # rank 0: rows of 6 and 10 tokens in 2 rows of 10; rank 1: a row of 8 and a dummy in 2 rows of 8
     shares = {"cost/rows": 3 / 4, "cost/tokens": 24 / 36, "cost/micro_steps": 1 / 2}
     assert found == shares | {"cost/padding": (20 + 16 - 24) / (20 + 16)}
-    packed = ratios(cost_metrics(steps, torch.tensor([1, 2, 3, 4]), torch.tensor([5, 6, 7, 8]), is_packed=True))
+    packed = ratios(cost_metrics(steps, lengths, is_packed=True))
     assert packed == shares | {"cost/padding": 0}
 
 
 def test_the_list_of_metrics_is_what_the_code_reports():
     of_outcomes = outcome_metrics(torch.ones(1, 2), torch.ones(1, 2)).keys()
     of_tokens = token_metrics(**worked_batch(), epsilon_low=0.2, epsilon_high=0.2).keys()
-    of_costs = cost_metrics([None], torch.ones(1), torch.ones(1)).keys()
+    of_costs = cost_metrics([None], torch.ones(1)).keys()
     of_time = {f"cost/seconds/{phase}" for phase in PHASES}
     of_corrections = correction_metrics(torch.ones(1), torch.ones(1, 1), torch.ones(1, 1), None, None).keys()
     assert of_outcomes | of_tokens | of_corrections | of_costs | of_time == METRICS.keys()

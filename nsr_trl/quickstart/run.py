@@ -124,7 +124,7 @@ def run_quickstart(
 
 
 def quickstart_config(objective: str, seed: int, output_dir: str | Path, **others: Any) -> SignedRewardConfig:
-    """The settings of the quickstart, on-policy full fine-tuning in float32 on the CPU, where `others` do not differ."""
+    """On-policy full fine-tuning in float32 on the CPU; `others` are further fields, or other values of these."""
     settings = {
         "use_cpu": True,
         "bf16": False,
