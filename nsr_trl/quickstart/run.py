@@ -125,7 +125,7 @@ def run_quickstart(
 
 def quickstart_config(objective: str, seed: int, output_dir: str | Path, **others: Any) -> SignedRewardConfig:
     """On-policy full fine-tuning in float32 on the CPU; `others` are further fields, or other values of these."""
-    settings = {
+    settings: dict[str, Any] = {
         "use_cpu": True,
         "bf16": False,
         "gradient_checkpointing": False,
