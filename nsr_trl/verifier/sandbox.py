@@ -162,6 +162,13 @@ class Sandbox:
                     self._give_back(worker)
         return replies
 
+    def start(self) -> None:
+        """Starts a worker if there is none, without waiting for it."""
+        with self._lock:
+            if not self._workers:
+                with contextlib.suppress(OSError):  # `run` will meet it again
+                    self._idle.append(self._new_worker())
+
     def close(self) -> None:
         """Ends the idle workers; later tasks start new ones."""
         with self._lock:
@@ -179,9 +186,12 @@ class Sandbox:
                 self._lock.wait()
             if self._idle:
                 return self._idle.pop()
-            worker = _Worker(self._command)
-            self._workers.add(worker)
-            return worker
+            return self._new_worker()
+
+    def _new_worker(self) -> "_Worker":
+        worker = _Worker(self._command)
+        self._workers.add(worker)
+        return worker
 
     def _give_back(self, worker: "_Worker") -> None:
         with self._lock:

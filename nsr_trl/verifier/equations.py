@@ -1,0 +1,298 @@
+r"""Equations, chains, names and conditions: what stands around a value goes in with it, a decision comes out."""
+
+from . import algebra, numeric
+from .decision import Compare, Decision, differ, same, unknown, unless_same
+from .expressions import NotUnderstoodError, TooLargeError
+from .scalars import resolution
+from .structure import (
+    Chain,
+    Collection,
+    Conditioned,
+    Equation,
+    Inequality,
+    Modular,
+    Named,
+    Node,
+    Numbers,
+    Scalar,
+    letters_of,
+)
+from .normal_form import Form
+from .terms import Negative, Sum, Symbol, Term, letters, substitute
+from .verdict import Rule
+
+
+# --- Equations ---
+
+
+def compare_equations(answer: Node, gold: Node) -> Decision:
+    """Equations up to a factor; only linear ones are certainly different."""
+    sides = [_sides_of(node) for node in (answer, gold)]
+    if sides[0] is None or sides[1] is None:
+        return unknown(Rule.EQUATION_OPEN, answer, gold)
+    terms = [Sum((left, Negative(right))) for left, right in sides if left is not None]
+    try:
+        left, right = algebra.expand(terms[0]), algebra.expand(terms[1])
+    except (NotUnderstoodError, TooLargeError):
+        return unknown(Rule.EQUATION_OPEN, answer, gold)
+    if algebra.is_multiple(left.numerator, right.numerator):
+        return same(Rule.EQUATION_SAME, answer, gold)
+    names = [letters(term) for term in terms]
+    are_linear = [_is_linear(side.numerator, names) for side, names in zip((left, right), names, strict=True)]
+    has_decimals = any(resolution(term) for term in terms)
+    is_certain = left.is_certain and right.is_certain and not has_decimals
+    if is_certain and (all(are_linear) or (any(are_linear) and names[0] != names[1])):
+        return differ(Rule.EQUATION_DIFFERS, answer, gold)
+    return unknown(Rule.EQUATION_OPEN, answer, gold)
+
+
+def _sides_of(node: Node) -> tuple[Term, Term] | None:
+    """The sides of `2x - y + 1 = 0`, and of `y = 2x + 1`, which is named `y`."""
+    match node:
+        case Equation(_, Scalar(_, left, None), Scalar(_, right, None)):
+            return left, right
+        case Named(_, ((name,),), Scalar(_, term, None)):
+            return Symbol(name), term
+    return None
+
+
+def _is_linear(polynomial: algebra.Polynomial, names: frozenset[str]) -> bool:
+    powers = [[power for name, power in term if name in names] for term in polynomial]
+    return any(powers) and all(one in ([], [1]) for one in powers)
+
+
+def compare_equation_with_value(compare: Compare, answer: Node, gold: Node) -> Decision:
+    r"""`a + b = 5` for `5` is contested, and so is what the equation is solved by; a number is no line."""
+    equation, other = (answer, gold) if isinstance(answer, Equation) else (gold, answer)
+    assert isinstance(equation, Equation)
+    sides = _sides_of(equation)
+    if sides is None or not isinstance(other, Scalar) or letters(other.term):
+        return unknown(Rule.EQUATION_OPEN, answer, gold)
+    pairs = [(side, other) if equation is answer else (other, side) for side in (equation.left, equation.right)]
+    if not all(compare(*pair).is_incorrect for pair in pairs):
+        return unknown(Rule.EQUATION_SIDE, answer, gold)
+    names = letters(sides[0]) | letters(sides[1])
+    if len(names) > 1 and equation is gold:
+        return differ(Rule.KIND_DIFFERS, answer, gold)
+    if len(names) == 1 and numeric.differ(*(substitute(side, min(names), other.term) for side in sides)):
+        return differ(Rule.EQUATION_DIFFERS, answer, gold)
+    return unknown(Rule.EQUATION_SIDE, answer, gold)
+
+
+def compare_inequalities(compare: Compare, answer: Inequality, gold: Inequality) -> Decision:
+    """Inequalities that are no intervals: side by side."""
+    if answer.operators == gold.operators:
+        decisions = [compare(*sides) for sides in zip(answer.sides, gold.sides, strict=True)]
+        if all(decision.is_correct for decision in decisions):
+            return same(Rule.TUPLE_SAME, answer, gold)
+    return unknown(Rule.EQUATION_OPEN, answer, gold)
+
+
+# --- Chains ---
+
+FAR = 0.1
+"""Relative difference from which on a rounding is none."""
+
+
+def compare_chains(compare: Compare, answer: Node, gold: Node) -> Decision:
+    r"""`2 + 3 = 5`, `\frac13 \approx 0.33`, `\frac12 (0.5)`: the last exact value counts, if all of them agree."""
+    if isinstance(gold, Chain):
+        return _compare_with_chain_of_gold(compare, answer, gold)
+    assert isinstance(answer, Chain)
+    if not answer.sides:
+        return _compare_roundings(compare, answer, gold, answer.roundings[-1], gold)
+    decision = compare(answer.sides[-1], gold)
+    if decision.is_correct:
+        return (
+            same(Rule.CHAIN_SAME, answer, gold)
+            if _holds(compare, answer)
+            else unknown(Rule.CHAIN_BROKEN, answer, gold)
+        )
+    parts = (*answer.sides, *answer.roundings)
+    if all(compare(part, gold).is_incorrect for part in parts):
+        return differ(Rule.CHAIN_DIFFERS, answer, gold)
+    return decision if decision.rule.reason == "not comparable" else unknown(Rule.CHAIN_BROKEN, answer, gold)
+
+
+def _compare_with_chain_of_gold(compare: Compare, answer: Node, gold: Chain) -> Decision:
+    """A reference in several forms, any of which may be the answer."""
+    if not gold.sides:
+        return _compare_roundings(compare, answer, gold, answer, gold.roundings[-1])
+    decisions = [compare(answer, part) for part in (*gold.sides[::-1], *gold.roundings)]
+    if any(decision.is_correct for decision in decisions):
+        return same(Rule.CHAIN_SAME, answer, gold)
+    if all(decision.is_incorrect for decision in decisions):
+        return differ(Rule.CHAIN_DIFFERS, answer, gold)
+    return next(decision for decision in decisions if not decision.is_incorrect)
+
+
+def _compare_roundings(compare: Compare, answer: Node, gold: Node, value: Node, other: Node) -> Decision:
+    """One side is only approximate: what is close is contested."""
+    decision = compare(value, other)
+    if decision.is_correct:
+        return same(Rule.CHAIN_SAME, answer, gold)
+    return (
+        decision if decision.is_incorrect and _are_far(value, other) else unknown(Rule.NUMBER_ROUNDING, answer, gold)
+    )
+
+
+def _holds(compare: Compare, chain: Chain) -> bool:
+    """Whether the values of a chain are equal, as far as they have no letters, and its roundings close."""
+    last = chain.sides[-1]
+    constant = [side for side in chain.sides[:-1] if not letters_of(side.tokens)]
+    return not any(compare(side, last).is_incorrect and not _is_share(side, last) for side in constant) and not any(
+        compare(rounding, last).is_incorrect and (_are_far(rounding, last) and not _is_share(rounding, last))
+        for rounding in chain.roundings
+    )
+
+
+def _are_far(left: Node, right: Node) -> bool:
+    values = [
+        numeric.real_value(node.term) for node in (left, right) if isinstance(node, Scalar) and not letters(node.term)
+    ]
+    if len(values) < 2 or values[0] is None or values[1] is None:
+        return True
+    return abs(values[0] - values[1]) > FAR * max(abs(values[0]), abs(values[1]))
+
+
+def _is_share(left: Node, right: Node) -> bool:
+    r"""Whether one is the other in percent: `0.5 = 50\%`."""
+    if not (isinstance(left, Scalar) and isinstance(right, Scalar)) or bool(left.unit) == bool(right.unit):
+        return False
+    values = [algebra.value_of(node.term) for node in (left, right)]
+    unit = left.unit or right.unit
+    shares = sorted(value for value in values if value is not None)
+    is_percent = unit is not None and unit.dimension == (("percent", 1),)
+    return is_percent and len(shares) == 2 and shares[0] * 100 == shares[1]
+
+
+# --- Names ---
+
+
+def compare_named(compare: Compare, answer: Node, gold: Node) -> Decision:
+    r"""A name may be left out; `y = 2x` may be `x = \frac{y}{2}`; who knows about `x = 2` for `y = 2`."""
+    if isinstance(answer, Named) and isinstance(gold, Named):
+        return _compare_two_names(compare, answer, gold)
+    named, other = (answer, gold) if isinstance(answer, Named) else (gold, answer)
+    assert isinstance(named, Named)
+    if isinstance(other, Equation):
+        return compare_equations(answer, gold)
+    if named is gold and "\\in" in gold.tokens and isinstance(answer, Inequality):
+        return unless_same(compare(answer, named.value), Rule.INTERVAL_FORM)
+    value: Node = named.value
+    if len(named.names) > 1 and isinstance(other, Collection):  # x = y = 0 for (0, 0)
+        value = Collection(named.tokens, (named.value,) * len(named.names), other.brackets)
+    return compare(value, other) if named is answer else compare(other, value)
+
+
+def _compare_two_names(compare: Compare, answer: Named, gold: Named) -> Decision:
+    if set(map("".join, answer.names)) & set(map("".join, gold.names)):
+        return compare(answer.value, gold.value)
+    are_letters = all(map(_is_lone_letter, (answer.names[0], gold.names[0])))
+    if are_letters and (_is_function(answer.value) or _is_function(gold.value)):
+        return compare_equations(answer, gold)
+    decision = compare(answer.value, gold.value)
+    if decision.is_correct and not isinstance(answer.value, Numbers):
+        are_described = any(all(len(token) > 1 for token in node.names[0]) for node in (answer, gold))
+        return (
+            decision
+            if are_described or _are_function_and_y(answer, gold)
+            else unknown(Rule.NAME_DIFFERS, answer, gold)
+        )
+    if decision.is_incorrect and any("(" in node.names[0] and _is_function(node.value) for node in (answer, gold)):
+        return unknown(Rule.NAME_DIFFERS, answer, gold)  # P(x) = x^2 is P(t) = t^2
+    return decision
+
+
+def _are_function_and_y(answer: Named, gold: Named) -> bool:
+    """`f(x)` and `y`, which are mostly the same."""
+    names = sorted((answer.names[0], gold.names[0]), key=len)
+    return names[0] == ("y",) and names[1][1:2] == ("(",) and len(names[1]) == 4
+
+
+def _is_lone_letter(name: Form) -> bool:
+    return len(name) == 1 and len(name[0].lstrip("\\")) == 1
+
+
+def _is_function(node: Node) -> bool:
+    return isinstance(node, Scalar) and bool(letters(node.term))
+
+
+# --- Conditions and remainders ---
+
+
+def compare_conditioned(compare: Compare, answer: Node, gold: Node) -> Decision:
+    r"""`\frac1x, x \ne 0` is `\frac1x`; a condition that says more than where a formula is defined is contested."""
+    sides = [(node.value, node.conditions) if isinstance(node, Conditioned) else (node, ()) for node in (answer, gold)]
+    (value, conditions), (other, other_conditions) = sides
+    decision = compare(_renamed(value, conditions, other_conditions), other)
+    if decision.is_correct:
+        are_alike = _are_alike(compare, conditions, other_conditions)
+        return decision if are_alike else unknown(Rule.CONDITION_DIFFERS, answer, gold)
+    if decision.is_incorrect and (_parameters(conditions) or _parameters(other_conditions)):
+        return unknown(Rule.CONDITION_DIFFERS, answer, gold)  # a family may be numbered otherwise
+    return decision
+
+
+def _are_alike(compare: Compare, conditions: tuple[Node, ...], others: tuple[Node, ...]) -> bool:
+    left, right = ([one for one in some if not _is_harmless(one)] for some in (conditions, others))
+    if len(left) != len(right):
+        return False
+    return all(any(compare(one, other).is_correct for other in right) for one in left)
+
+
+def _is_harmless(condition: Node) -> bool:
+    r"""Where a formula is defined: `x \ne 0`, `n \ge 1`, `x > 0`, `|r| < 1`, `k \in \Z`."""
+    if isinstance(condition, Named):
+        return isinstance(condition.value, Numbers)
+    if not isinstance(condition, Inequality):
+        return False
+    if condition.operators == ("\\ne",):
+        return True
+    low, high = condition.sides[0], condition.sides[-1]
+    if len(condition.sides) == 2 and isinstance(low, Scalar) and isinstance(high, Scalar):
+        bound = algebra.value_of(low.term)
+        is_below = bound is not None and 0 <= bound <= 2 and isinstance(high.term, Symbol)
+        return is_below or (algebra.value_of(high.term) == 1 and "|" in low.tokens)
+    return False
+
+
+def _parameters(conditions: tuple[Node, ...]) -> list[str]:
+    """Letters that stand for any integer."""
+    return [
+        condition.names[0][0]
+        for condition in conditions
+        if isinstance(condition, Named) and isinstance(condition.value, Numbers) and condition.value.letter in "ZN"
+    ]
+
+
+def _renamed(value: Node, conditions: tuple[Node, ...], others: tuple[Node, ...]) -> Node:
+    """A value with the letter for any integer that the other side uses."""
+    names = _parameters(conditions), _parameters(others)
+    if len(names[0]) != 1 or len(names[1]) != 1 or names[0] == names[1]:
+        return value
+    if isinstance(value, Named):
+        return Named(value.tokens, value.names, _renamed(value.value, conditions, others))
+    if not isinstance(value, Scalar):
+        return value
+    return Scalar(value.tokens, substitute(value.term, names[0][0], Symbol(names[1][0])), value.unit)
+
+
+def compare_remainders(compare: Compare, answer: Node, gold: Node) -> Decision:
+    r"""`3 \pmod{17}` is `3`; `20 \pmod{17}` is of the same remainder."""
+    values = [node.value if isinstance(node, Modular) else node for node in (answer, gold)]
+    moduli = [_whole(node.modulus) for node in (answer, gold) if isinstance(node, Modular)]
+    numbers = [_whole(value) for value in values]
+    if None in numbers or None in moduli or 0 in moduli or len(set(moduli)) > 1:
+        return unknown(Rule.REMAINDER_OTHER, answer, gold)
+    if numbers[0] == numbers[1]:
+        return same(Rule.REMAINDER_SAME, answer, gold)
+    if (numbers[0] - numbers[1]) % moduli[0] == 0:
+        rule = Rule.REMAINDER_OTHER if len(moduli) == 1 else Rule.REMAINDER_SAME
+        return same(rule, answer, gold) if len(moduli) == 2 else unknown(rule, answer, gold)
+    return differ(Rule.REMAINDER_DIFFERS, answer, gold)
+
+
+def _whole(node: Node) -> int | None:
+    value = algebra.value_of(node.term) if isinstance(node, Scalar) else None
+    return int(value) if value is not None and value.denominator == 1 else None

@@ -1,0 +1,31 @@
+"""Words as they are spelled: which runs of letters are words, and which stand for a sign."""
+
+SHORT_WORDS = frozenset(
+    "and or cm mm km dm kg mg gm ml ft lb lbs oz mph kph hr hrs min mins sec am pm yd mi yes no odd one two six ten the "
+    "is are not all any for if of to usd eur gbp dne none true even left both pints cup cups day days year years ounce "
+    "box tie draw red blue men dog cat pen sq cu big sum per real".split()
+)
+r"""Words of less than four letters; outside `\text{}` other short runs of letters are products."""
+
+WORD_SYNONYMS = {
+    **{
+        name: f"\\{name}"
+        for name in (
+            "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln exp sqrt pi infty theta alpha beta gamma "
+            "lambda frac cdot leq geq neq circ binom"
+        ).split()
+    },
+    "infinity": "\\infty",
+    "union": "\\cup",
+    "dfrac": "\\frac",
+    "asin": "\\arcsin",
+    "acos": "\\arccos",
+    "atan": "\\arctan",
+    "arcsec": "\\arcsec",
+    "equals": "=",
+    **dict.fromkeys(["percent", "percentage", "pct"], "\\%"),
+    **dict.fromkeys(["degree", "degrees", "deg"], "\\degree"),
+    **dict.fromkeys(["dollar", "dollars", "usd"], "\\$"),
+    **dict.fromkeys(["euro", "euros", "eur"], "€"),
+}
+"""Words that stand for a command or a sign."""
