@@ -55,6 +55,7 @@ from .structure import (
     Numbers,
     Opaque,
     Option,
+    Prose,
     Ratio,
     Scalar,
     Union,
@@ -64,7 +65,7 @@ from .structure import (
 )
 from .terms import Term, letters
 from .verdict import Rule
-from .wording import compare_options, compare_words, compare_words_with_value
+from .wording import compare_options, compare_prose, compare_words, compare_words_with_value
 
 
 MAX_CHARACTERS = 10_000
@@ -246,6 +247,8 @@ class _Comparison:
         kinds = {type(answer), type(gold)}
         if Opaque in kinds:
             return unknown(Rule.READING_PARTIAL, answer, gold)
+        if Prose in kinds:
+            return compare_prose(answer, gold)
         if Words in kinds:
             return compare_words_with_value(answer, gold)
         if kinds == {Matrix, Collection}:
@@ -298,7 +301,13 @@ def _agree(left: dict[Ambiguity, int], right: dict[Ambiguity, int]) -> bool:
 
 def _may_be_regions(answer: Node, gold: Node) -> bool:
     """Whether both may be sets of real numbers."""
-    return all(is_region(node) or (isinstance(node, Collection) and bool(node.items)) for node in (answer, gold))
+    return all(is_region(node) or (isinstance(node, Collection) and _may_be_region(node)) for node in (answer, gold))
+
+
+def _may_be_region(node: Collection) -> bool:
+    if node.brackets == "\\{\\}" or is_pair(node):
+        return True
+    return not node.brackets and all(map(is_pair, node.items))
 
 
 def _is_real_matrix(node: Node) -> bool:

@@ -71,6 +71,11 @@ class Words(Node):
 
 
 @dataclass(frozen=True, slots=True)
+class Prose(Node):
+    """A sentence that names no concept of the tables."""
+
+
+@dataclass(frozen=True, slots=True)
 class Collection(Node):
     r"""
     Several parts. `brackets` are `""` of a bare list and `"\\{\\}"` of a set, which have no order, and else as written:
@@ -350,7 +355,8 @@ class _Reader:
             if token == ":" and all(map(is_word, form[:i])):
                 return Named(form, (form[:i],), self.node(form[i + 1 :]))
             if token in _COPULAS and i and not is_word_of(form[i + 1], _DENIALS):
-                return self.said_to_be(form, i)
+                said = self.said_to_be(form, i)
+                return said if is_whole(said) or not words.is_prose(form) else None
             if is_word_of(token, _DENIALS) or token in _SEPARATORS:
                 break
         if form[0].lower() in _LEADING and not all(map(is_word, form)):
@@ -369,6 +375,12 @@ class _Reader:
         if len(form) > 1 and is_word_of(form[-1], _TRAILING) and not all(map(is_word, form)):
             return self.node(form[:-2] if form[-2:-1] == ("in",) else form[:-1])
         return None
+
+    def prose(self, form: Form) -> Node | None:
+        """A sentence: one that says that there is nothing, or any other."""
+        if words.is_denial(form):
+            return Words(form, ("no", "solution"))
+        return Prose(form) if self.depth == 1 and words.is_prose(form) else None
 
     def phrase(self, form: Form) -> Node | None:
         """Words and nothing else: a number in words, a set, or words that the tables may know."""
@@ -710,6 +722,7 @@ _READINGS: tuple[Reading, ...] = (
     _Reader.option,
     _Reader.lead_in,
     _Reader.phrase,
+    _Reader.prose,
     _Reader.trailing_words,
     _Reader.conditioned,
     _Reader.separated,
@@ -835,8 +848,10 @@ def _is_name(form: Form, others: list[Form]) -> bool:
     """Whether this is what an answer is called (`x`, `f(x)`, `|AB|`, `Area`) rather than a side of an equation."""
     if _is_letter(form) or _is_call(form) or _is_named_figure(form):
         return True
-    if all(is_word(token) or token.isalpha() for token in form):
-        return any(map(is_word, form)) or (len(form) > 1 and all(map(str.isupper, form)))
+    if is_word(form[0]) and all(token.isalpha() or token in "()'_" for token in form):
+        return True
+    if all(token.isalpha() for token in form):
+        return len(form) > 1 and all(map(str.isupper, form))
     return not any(map(_has_letters, others)) and _is_quantity_with_a_name(form)
 
 

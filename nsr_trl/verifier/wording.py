@@ -2,7 +2,8 @@
 
 from . import algebra, words
 from .decision import Compare, Decision, differ, same, unknown
-from .structure import Collection, Infinite, Node, Opaque, Option, Scalar, Words
+from .expressions import DIGITS
+from .structure import Collection, Infinite, Node, Opaque, Option, Prose, Scalar, Words
 from .terms import letters
 from .verdict import Rule
 
@@ -28,6 +29,8 @@ def compare_words_with_value(answer: Node, gold: Node) -> Decision:
     phrase, other = (answer, gold) if isinstance(answer, Words) else (gold, answer)
     assert isinstance(phrase, Words)
     concepts = words.concepts_of(phrase.phrase)
+    if isinstance(other, Scalar) and set(_numerals(phrase)) & set(_numerals(other)):
+        return unknown(Rule.WORDS_UNKNOWN, answer, gold)
     is_nothing = "nothing" in concepts
     if isinstance(other, Collection) and not other.items:
         return same(Rule.WORDS_SYNONYMS, answer, gold) if is_nothing else unknown(Rule.WORDS_UNKNOWN, answer, gold)
@@ -45,6 +48,18 @@ def _excludes_number(concepts: frozenset[str], scalar: Scalar) -> bool:
     if value in (0, 1) and concepts & _TRUTHS:
         return False
     return words.is_no_number(concepts)
+
+
+def _numerals(node: Node) -> list[str]:
+    return "".join(token if token in DIGITS else " " for token in node.tokens).split()
+
+
+def compare_prose(answer: Node, gold: Node) -> Decision:
+    """A sentence does not state a number of which it has nothing."""
+    prose, other = (answer, gold) if isinstance(answer, Prose) else (gold, answer)
+    if isinstance(other, Scalar) and not letters(other.term) and not words.may_state(prose.tokens, other.tokens):
+        return differ(Rule.WORDS_NO_VALUE, answer, gold)
+    return unknown(Rule.WORDS_UNKNOWN, answer, gold)
 
 
 def compare_options(compare: Compare, answer: Node, gold: Node) -> Decision:

@@ -4,6 +4,7 @@ Only the tables say that two phrases mean the same or exclude each other. Of any
 they are the same words.
 """
 
+import re
 from fractions import Fraction
 from functools import lru_cache
 
@@ -70,6 +71,23 @@ _NOTHING_TO_FOLLOW = frozenset(
     "any y n".split()
 )
 _UNDEFINED = frozenset(["undefined", "indeterminate", "dne"])
+_DENIALS = frozenset("no not cannot never none".split())
+_EXISTENCE = frozenset(
+    "solution solutions root roots exist exists exists. value values answer answers such possible defined number "
+    "numbers integer integers triangle".split()
+)
+_EXCEPTIONS = frozenset("other except besides only unless but than".split())
+_FUNCTION_WORDS = frozenset("the of is are that to in be can with for does has have this these it as there on".split())
+_LARGE_NUMBERS = frozenset(
+    "eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty "
+    "seventy eighty ninety hundred thousand million billion dozen".split()
+)
+_OPERATIONS = frozenset(
+    "square squared cube cubed root roots power factorial log logarithm sine cosine tangent percent times sum product "
+    "difference quotient ratio plus minus divided multiplied double twice triple half inverse reciprocal total pi "
+    "equals equal many same".split()
+)
+_NUMERAL = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _REFUSALS = frozenset("apologize apologise sorry unable".split())
 _NAMES = frozenset(
     """aaron adam alan albert alex alexander alice amanda amy andrea andrew andy angela ann anna anne anthony arthur
@@ -136,6 +154,40 @@ def phrase_of(form: Form) -> Phrase:
         else:
             words.append(token.lower())
     return tuple(word for word in words if word not in _FILLERS) or tuple(words)
+
+
+def is_denial(form: Form) -> bool:
+    """Whether a text says that there is nothing: `No real roots in [0, 1]`, `it does not have any solution`."""
+    tokens = [token.lower() for token in form]
+    if not _EXCEPTIONS.isdisjoint(tokens) or "=" in tokens:
+        return False
+    return any(
+        token in _DENIALS and not _EXISTENCE.isdisjoint(tokens[i + 1 : i + 5]) for i, token in enumerate(tokens)
+    )
+
+
+def is_prose(form: Form) -> bool:
+    """Whether a text is a sentence, of eight words or more."""
+    tokens = [token.lower() for token in form if len(token) > 1 and token.isalpha()]
+    return len(tokens) >= 8 and len(_FUNCTION_WORDS.intersection(tokens)) >= 2
+
+
+def may_state(sentence: Form, number: Form) -> bool:
+    """
+    Whether a sentence may say what a number is.
+
+    It does not if it has none of the number's numerals, no numerals with decimals, and no words for large numbers or
+    for operations that lead to one ("the square root of 144"); small numbers in words are told from numerals of two
+    digits only.
+    """
+    numerals = [set(_NUMERAL.findall("".join(form))) for form in (sentence, number)]
+    tokens = {token.lower() for token in sentence}
+    if numerals[0] & numerals[1] or any("." in numeral for numeral in numerals[0]):
+        return True
+    if tokens & (_LARGE_NUMBERS | _OPERATIONS):
+        return True
+    is_distinctive = any(len(numeral) > 1 for numeral in numerals[1])
+    return not is_distinctive and (bool(numerals[0]) or any(token in _ONES or token in _PARTS for token in tokens))
 
 
 @lru_cache(maxsize=1_024)

@@ -24,6 +24,7 @@ from .structure import (
     Numbers,
     Opaque,
     Option,
+    Prose,
     Ratio,
     Scalar,
     Union,
@@ -143,6 +144,7 @@ _KINDS: dict[type[Node], str] = {
     Modular: "remainder",
     Opaque: "not understood",
     Option: "option",
+    Prose: "a sentence",
     Ratio: "ratio",
     Words: "words",
 }
