@@ -101,17 +101,13 @@ def compare_chains(compare: Compare, answer: Node, gold: Node) -> Decision:
     assert isinstance(answer, Chain)
     if not answer.sides:
         return _compare_roundings(compare, answer, gold, answer.roundings[-1], gold)
-    decision = compare(answer.sides[-1], gold)
-    if decision.is_correct:
-        return (
-            same(Rule.CHAIN_SAME, answer, gold)
-            if _holds(compare, answer)
-            else unknown(Rule.CHAIN_BROKEN, answer, gold)
-        )
-    parts = (*answer.sides, *answer.roundings)
-    if all(compare(part, gold).is_incorrect for part in parts):
+    decisions = [compare(side, gold) for side in answer.sides[::-1]]
+    if any(decision.is_correct for decision in decisions):
+        holds = _holds(compare, answer)
+        return same(Rule.CHAIN_SAME, answer, gold) if holds else unknown(Rule.CHAIN_BROKEN, answer, gold)
+    if all(decision.is_incorrect for decision in (*decisions, *(compare(part, gold) for part in answer.roundings))):
         return differ(Rule.CHAIN_DIFFERS, answer, gold)
-    return decision if decision.rule.reason == "not comparable" else unknown(Rule.CHAIN_BROKEN, answer, gold)
+    return unknown(Rule.CHAIN_BROKEN, answer, gold) if decisions[0].is_incorrect else decisions[0]
 
 
 def _compare_with_chain_of_gold(compare: Compare, answer: Node, gold: Chain) -> Decision:
@@ -152,7 +148,9 @@ def _are_far(left: Node, right: Node) -> bool:
     ]
     if len(values) < 2 or values[0] is None or values[1] is None:
         return True
-    return abs(values[0] - values[1]) > FAR * max(abs(values[0]), abs(values[1]))
+    distance = abs(values[0] - values[1])
+    unit = max(resolution(node.term) for node in (left, right) if isinstance(node, Scalar))
+    return distance > FAR * max(abs(values[0]), abs(values[1])) and distance > unit
 
 
 def _is_share(left: Node, right: Node) -> bool:
@@ -175,8 +173,10 @@ def compare_named(compare: Compare, answer: Node, gold: Node) -> Decision:
         return _compare_two_names(compare, answer, gold)
     named, other = (answer, gold) if isinstance(answer, Named) else (gold, answer)
     assert isinstance(named, Named)
-    if isinstance(other, Equation):
-        return compare_equations(answer, gold)
+    if isinstance(other, Equation) and not isinstance(named.value, Equation):
+        decision = compare_equations(answer, gold)
+        is_solved = isinstance(named.value, Scalar) and not letters(named.value.term)
+        return unless_same(decision, Rule.EQUATION_SIDE) if is_solved else decision
     if named is gold and "\\in" in gold.tokens and isinstance(answer, Inequality):
         return unless_same(compare(answer, named.value), Rule.INTERVAL_FORM)
     value: Node = named.value

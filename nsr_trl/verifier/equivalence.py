@@ -48,6 +48,7 @@ from .structure import (
     Equation,
     Inequality,
     Infinite,
+    Intersection,
     Matrix,
     Modular,
     Named,
@@ -289,7 +290,7 @@ class _Comparison:
         match answer, gold:
             case Inequality(), Inequality():
                 return compare_inequalities(self.nodes, answer, gold)
-            case Union(), Union() if len(answer.items) == len(gold.items):
+            case (Union(), Union()) | (Intersection(), Intersection()) if len(answer.items) == len(gold.items):
                 return unordered(self.nodes, answer.items, gold.items, answer, gold)
         return decision
 

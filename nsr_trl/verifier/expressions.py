@@ -507,9 +507,11 @@ class _Parser:
         return digits
 
     def is_group(self) -> bool:
-        """Whether a separator and exactly three digits follow."""
+        """Whether a separator and exactly three digits follow, or a comma that is known to part digits."""
+        if self.peek() == "{,}":
+            return self.peek(1) in DIGITS
         return (
-            self.peek() in ("{,}", " ")
+            self.peek() == " "
             and all(self.peek(i) in DIGITS for i in (1, 2, 3))
             and self.peek(4) not in DIGITS
             and self.peek(4) != "/"
@@ -518,9 +520,12 @@ class _Parser:
     def e_notation(self) -> int | None:
         """Reads the exponent of `1e-2`."""
         has_sign = self.peek(1) in ("+", "-")
-        if self.peek(1 + has_sign) not in DIGITS or (
-            has_sign and self.peek() == "e" and self.choices.take(Ambiguity.E_NOTATION)
-        ):
+        end = 1 + has_sign
+        while self.peek(end) in DIGITS:
+            end += 1
+        if end == 1 + has_sign or self.peek(end).isalpha():  # 4e + 7p
+            return None
+        if has_sign and self.peek() == "e" and self.choices.take(Ambiguity.E_NOTATION):
             return None
         self.position += 1
         sign = self.accept("+", "-")
@@ -574,7 +579,7 @@ class _Parser:
     # --- Functions ---
 
     def function(self, name: str) -> Term:
-        base = self.logarithm_base() if name == "log" else None
+        base = self.logarithm_base(name)
         exponent: Term | None = None
         if self.accept("^"):
             exponent, _ = self.exponent()
@@ -629,8 +634,10 @@ class _Parser:
             return Apply(result.name, (Power(argument, exponent),))
         return Power(result, exponent)
 
-    def logarithm_base(self) -> Term | None:
-        return self.argument() if self.accept("_") else None
+    def logarithm_base(self, name: str) -> Term | None:
+        if name == "log10":
+            return Number(Fraction(10))
+        return self.argument() if name == "log" and self.accept("_") else None
 
     def logarithm(self, base: Term | None, argument: Term) -> Term:
         """A logarithm as a quotient of natural ones; where no base is told, its own logarithm is a letter."""

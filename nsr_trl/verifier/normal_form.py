@@ -89,8 +89,8 @@ _SUBSCRIPTS = re.compile("[₀₁₂₃₄₅₆₇₈₉₊₋₍₎]+")
 _UNICODE_ROOT = re.compile("√\\s*([0-9]+|[a-z])")
 
 _SURE_THOUSANDS = re.compile(r"(?<=[0-9])\s*(?:,\s*\\!|\{\s*,\s*\})\s*(?=[0-9]{3})")
-_THOUSANDS = re.compile(r"(?<![0-9.,])[1-9][0-9]{0,2}(?:,[0-9]{3})+(?![0-9])(?!,[0-9])")
-_LAKHS = re.compile(r"(?<![0-9.,])[1-9][0-9]?(?:,[0-9]{2})+,[0-9]{3}(?![0-9])(?!,[0-9])")
+_THOUSANDS = re.compile(r"(?<![0-9.])(?<!(?<!\\),)[1-9][0-9]{0,2}(?:,[0-9]{3})+(?![0-9])(?!,[0-9])")
+_LAKHS = re.compile(r"(?<![0-9.])(?<!(?<!\\),)[1-9][0-9]?(?:,[0-9]{2})+,[0-9]{3}(?![0-9])(?!,[0-9])")
 _DOUBLED_BACKSLASH = re.compile(r"\\\\(?=[A-Za-z{}])")
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n\s*")
 _DIGRAPHS = re.compile(r"<=|>=|(?<=\s)!=|==|\+/-|\*\*|\.\.\.+|->|=>|&nbsp;|<br ?/?>")
@@ -152,7 +152,7 @@ _INVISIBLE = {
     *("\\big", "\\Big", "\\bigl", "\\bigr", "\\Bigl", "\\Bigr", "\\bigg", "\\Bigg", "\\biggl", "\\biggr", "\\Biggl", "\\Biggr"),
     *("\\bf", "\\rm", "\\it", "\\sf", "\\tt", "\\bfseries", "\\itshape", "\\large", "\\Large", "\\LARGE", "\\huge", "\\small"),
     *("\\scriptstyle", "\\strut", "\\mathstrut", "\\normalsize", "\\noindent", "\\par", "\\relax", "\\null", "\\hfill", '"'),
-    *("\\centering", "\\square", "\\blacksquare", "\\qed", "\\checkmark", "\\nonumber", ""),
+    *("`", "\\centering", "\\square", "\\blacksquare", "\\qed", "\\checkmark", "\\nonumber", ""),
 }  # fmt: skip
 _TEXT_FONTS = {
     "\\text",
@@ -214,7 +214,9 @@ def normalize(text: str) -> Form:
     for token in _TOKEN.findall(text):
         lexer.read(token)
     tokens = lexer.finish()
-    return tuple(_unwrap(tokens) if "\\begin" in tokens or "\\\\" in tokens else tokens)
+    if "\\begin" in tokens or "\\\\" in tokens:
+        tokens = _without_full_stop(list(_unwrap(tokens)))
+    return tuple(tokens)
 
 
 def spell(form: Form) -> str:
@@ -408,14 +410,19 @@ class _Lexer:
     def finish(self) -> list[str]:
         """The tokens, without braces around the whole and a final full stop."""
         tokens = self.tokens
-        while tokens[-1:] == ["."] and tokens[-2:-1] != ["."]:
-            tokens.pop()
+        tokens = _without_full_stop(tokens)
         if tokens and self.whole_ends == len(tokens):
-            tokens = tokens[1:-1]
+            tokens = _without_full_stop(tokens[1:-1])
         if tokens.count("\\over") == 1 and not {"{", "("} & set(tokens):  # a \over b
             place = tokens.index("\\over")
             tokens = ["\\frac", *_grouped(tokens[:place]), *_grouped(tokens[place + 1 :])]
         return tokens
+
+
+def _without_full_stop(tokens: list[str]) -> list[str]:
+    while tokens[-1:] == ["."]:
+        tokens.pop()
+    return tokens
 
 
 def _part_digits(tokens: list[str]) -> bool:

@@ -103,6 +103,8 @@ def region_of(node: Node) -> Region:
             region = _EVERYTHING
             for item in node.items:
                 region = _meet(region, region_of(item))
+            if not region:
+                raise UnclearError  # "or" may be meant
             return region
         case Difference():
             return _meet(region_of(node.whole), _outside(region_of(node.removed)))

@@ -12,7 +12,7 @@ from .decision import Decision, differ, same, unknown
 from .guards import has_operator
 from .expressions import NotUnderstoodError, TooLargeError
 from .structure import Scalar
-from .terms import Negative, Number, Power, Quotient, Symbol, Term, letters, substitute, walk
+from .terms import Negative, Number, Power, Product, Quotient, Symbol, Term, letters, substitute, walk
 from .units import Unit, may_be_converted
 from .verdict import Rule
 
@@ -48,6 +48,8 @@ def compare_scalars(answer: Scalar, gold: Scalar, compare_open: CompareOpen) -> 
     Raises:
         TooLargeError: If a number is too large to be written.
     """
+    if answer.unit and gold.unit and _are_converted(answer.unit, gold.unit):
+        return _compare_converted(answer, gold, compare_open)
     try:
         values = algebra.value_of(answer.term), algebra.value_of(gold.term)
     except TooLargeError:
@@ -68,18 +70,10 @@ def _compare_numbers(answer: Scalar, gold: Scalar, value: Fraction, other: Fract
     if value == other:
         if is_literal(gold.term) and not is_literal(answer.term):
             return unknown(Rule.NUMBER_WORK_LEFT, answer, gold)  # the problem is not its answer
-        return _with_units(answer, gold, Rule.NUMBER_SAME, is_zero=value == 0)
+        return _with_units(answer, gold, Rule.NUMBER_SAME)
+    if answer.unit and gold.unit and not _are_one_unit(answer.unit, gold.unit):
+        return unknown(Rule.QUANTITY_UNIT, answer, gold)
     resolutions = resolution(answer.term), resolution(gold.term)
-    rule = Rule.NUMBER_DIFFERS
-    units = answer.unit, gold.unit
-    if units[0] and units[1] and not _are_one_unit(units[0], units[1]):
-        if not _measure_the_same(units[0], units[1]):
-            return unknown(Rule.QUANTITY_UNIT, answer, gold)
-        value, other = value * units[0].factor, other * units[1].factor
-        resolutions = resolutions[0] * units[0].factor, resolutions[1] * units[1].factor
-        if value == other:
-            return same(Rule.QUANTITY_SAME, answer, gold)
-        rule = Rule.QUANTITY_DIFFERS
     if _is_float(value, resolutions[0], other, resolutions[1]) or _is_float(
         other, resolutions[1], value, resolutions[0]
     ):
@@ -88,7 +82,7 @@ def _compare_numbers(answer: Scalar, gold: Scalar, value: Fraction, other: Fract
         return unknown(Rule.QUANTITY_SCALE, answer, gold)
     if _may_be_rounding(value, other, *resolutions):
         return unknown(Rule.NUMBER_ROUNDING, answer, gold)
-    return differ(rule, answer, gold)
+    return differ(Rule.NUMBER_DIFFERS, answer, gold)
 
 
 def is_literal(term: Term) -> bool:
@@ -136,7 +130,7 @@ def _may_be_rounding(answer: Fraction, gold: Fraction, unit: Fraction, other_uni
     coarse = max(unit, other_unit)
     # of one significant digit, as in 0.3 for 1/3, nobody says that it is a rounding
     is_fine = coarse * 10 <= max(abs(answer), abs(gold))
-    return (is_fine and difference < coarse) or difference < abs(gold) / 10**6
+    return (is_fine and difference < coarse) or difference < abs(gold) / 10 ** (6 if coarse else FLOAT_DIGITS)
 
 
 def _is_tower(term: Term) -> bool:
@@ -167,16 +161,31 @@ def _are_one_unit(left: Unit, right: Unit) -> bool:
     return left.name == right.name
 
 
-def _measure_the_same(left: Unit, right: Unit) -> bool:
-    return left.is_known and right.is_known and left.dimension == right.dimension
+def _are_converted(left: Unit, right: Unit) -> bool:
+    """Whether two units measure the same, and are not the same."""
+    return left.is_known and right.is_known and left.dimension == right.dimension and left.factor != right.factor
 
 
-def _with_units(answer: Scalar, gold: Scalar, rule: Rule, is_zero: bool = False) -> Decision:
-    r"""Equal numbers: a unit may be left out; `5 cents` is not `\$5`."""
+def _compare_converted(answer: Scalar, gold: Scalar, compare_open: CompareOpen) -> Decision:
+    r"""Compares quantities in the unit of the reference: `500 cents` is `\$5`, and `5 cents` is not."""
+    assert answer.unit is not None
+    assert gold.unit is not None
+    ratio = answer.unit.factor / gold.unit.factor
+    match answer.term:
+        case Number(value, unit):
+            term: Term = Number(value * ratio, unit * ratio)
+        case _:
+            term = Product((answer.term, Number(ratio)))
+    decision = compare_scalars(Scalar(answer.tokens, term), Scalar(gold.tokens, gold.term), compare_open)
+    if decision.is_correct:
+        return same(Rule.QUANTITY_SAME, answer, gold)
+    return differ(Rule.QUANTITY_DIFFERS, answer, gold) if decision.is_incorrect else decision
+
+
+def _with_units(answer: Scalar, gold: Scalar, rule: Rule) -> Decision:
+    """Equal numbers: a unit may be left out."""
     if not answer.unit or not gold.unit or _are_one_unit(answer.unit, gold.unit):
         return same(rule, answer, gold)
-    if _measure_the_same(answer.unit, gold.unit) and not is_zero:
-        return differ(Rule.QUANTITY_DIFFERS, answer, gold)
     return unknown(Rule.QUANTITY_UNIT, answer, gold)
 
 
@@ -194,6 +203,8 @@ def _may_be_other_unit(answer: Scalar, gold: Scalar, value: Fraction, other: Fra
 
 def _compare_expressions(answer: Scalar, gold: Scalar, compare_open: CompareOpen) -> Decision:
     left, right = answer.term, gold.term
+    if _are_capitals(answer, gold):
+        return unknown(Rule.EXPRESSION_LETTERS, answer, gold)
     if algebra.are_equal(left, right):
         if is_literal(right) and not is_literal(left):
             return unknown(Rule.NUMBER_WORK_LEFT, answer, gold)
@@ -228,7 +239,7 @@ def _are_certain(left: Term, right: Term) -> bool:
 
 def _doubt(answer: Scalar, gold: Scalar) -> Rule | None:
     """Why different expressions may yet mean the same, if they may."""
-    if _are_spelled_alike(answer, gold):
+    if "".join(answer.tokens).lower() == "".join(gold.tokens).lower():
         return Rule.EXPRESSION_LETTERS
     if _is_angle(answer) != _is_angle(gold) and any(
         part == Symbol("\\pi") for scalar in (answer, gold) for part in walk(scalar.term)
@@ -250,10 +261,8 @@ def _doubt(answer: Scalar, gold: Scalar) -> Rule | None:
     return None
 
 
-def _are_spelled_alike(answer: Scalar, gold: Scalar) -> bool:
-    """The same letters in another case, or capitals that may be points rather than factors."""
-    if "".join(answer.tokens).lower() == "".join(gold.tokens).lower():
-        return True
+def _are_capitals(answer: Scalar, gold: Scalar) -> bool:
+    """Whether both are capitals, which may be points or a permutation rather than factors."""
     tokens = answer.tokens + gold.tokens
     return max(len(answer.tokens), len(gold.tokens)) > 1 and all(token.isupper() for token in tokens)
 

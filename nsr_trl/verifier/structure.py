@@ -24,7 +24,7 @@ from .expressions import (
     parse,
 )
 from .normal_form import Form, is_word
-from .terms import Number, Product, Sum, Term
+from .terms import Number, Product, Term
 from .units import NOT_UNITS, Unit, read_unit, scale_of
 
 
@@ -414,7 +414,12 @@ class _Reader:
         return None
 
     def option_of(self, form: Form, letter: Form, rest: Form) -> Node | None:
-        if rest and (rest[0] in _RELATIONS or rest[0] in "+-*/^_([" or rest[0] in ("\\cdot", "\\times")):
+        if rest and (
+            rest[0] in _RELATIONS
+            or rest[0].lower() in _SEPARATORS
+            or rest[0] in "+-*/^_(["
+            or rest[0] in ("\\cdot", "\\times")
+        ):
             return None
         return Option(form, next(token for token in letter if token.isalpha()), self.node(rest) if rest else None)
 
@@ -444,7 +449,7 @@ class _Reader:
 
     def separated(self, form: Form) -> Node | None:
         """Parts between commas, semicolons, `and` and `or`."""
-        if "{,}" in form and self.choices.take(Ambiguity.THOUSANDS):
+        if len(_split(form, {"{,}"})) > 1 and self.choices.take(Ambiguity.THOUSANDS):
             form = tuple("," if token == "{,}" else token for token in form)
         if _is_decimal_comma(form) and self.choices.take(Ambiguity.DECIMAL_COMMA):
             return self.first_of(_OBJECTS, tuple("." if token == "," else token for token in form))
@@ -475,9 +480,7 @@ class _Reader:
         if len(items) == 1:
             return items[0]
         if all(isinstance(item, Inequality) for item in items):
-            if is_choice:
-                return Union(form, items)
-            return Intersection(form, items) if "and" in form else Collection(form, items)
+            return (Union if is_choice else Intersection)(form, items)
         if is_choice and all(map(is_pair, items)) and any(map(is_interval, items)):
             return Union(form, items)
         if (total := _total(form, items)) is not None:
@@ -603,7 +606,7 @@ class _Reader:
         """What stands in brackets as a whole."""
         if (french := _french_interval(form)) is not None:
             ends, brackets = french
-            return Collection(form, self.nodes(ends), brackets)
+            return _collection(form, self.nodes(ends), brackets)
         if form[0] not in _OPEN or form[0] == "\\begin" or _end_of_group(form) != len(form) - 1:
             return None
         brackets, content = form[0] + form[-1], form[1:-1]
@@ -617,7 +620,7 @@ class _Reader:
             content = tuple("," if token == "{,}" else token for token in content)
         pieces = _split(content, {",", ";"})
         if len(pieces) > 1 and brackets != "{}":
-            return Collection(form, self.nodes(pieces), brackets)
+            return _collection(form, self.nodes(pieces), brackets)
         inner = self.node(content)
         return Collection(form, (inner,), "[]") if brackets == "[]" else inner
 
@@ -833,9 +836,7 @@ def _is_letter(form: Form) -> bool:
     if form[:1] and form[0] in _ANGLE_SIGNS:
         form = form[1:]
     form = _without(form, "'")
-    if not form or is_word(form[0]) or not form[0].lstrip("\\").isalpha() or form[0] == "\\infty":
-        return False
-    if form[0][0] == "\\" and form[0] not in GREEK:
+    if not form or is_word(form[0]) or not (form[0].isalpha() or _is_greek(form[0])):
         return False
     return len(form) == 1 or (form[1] == "_" and (len(form) == 3 or (form[2] == "{" and form[-1] == "}")))
 
@@ -848,7 +849,7 @@ def _is_name(form: Form, others: list[Form]) -> bool:
     """Whether this is what an answer is called (`x`, `f(x)`, `|AB|`, `Area`) rather than a side of an equation."""
     if _is_letter(form) or _is_call(form) or _is_named_figure(form):
         return True
-    if is_word(form[0]) and all(token.isalpha() or token in "()'_" for token in form):
+    if is_word(form[0]) and all(token.isalpha() or token in "()'_" or token in _ANGLE_SIGNS for token in form):
         return True
     if all(token.isalpha() for token in form):
         return len(form) > 1 and all(map(str.isupper, form))
@@ -880,6 +881,8 @@ def _is_named_figure(form: Form) -> bool:
 
 def _is_quantity_with_a_name(form: Form) -> bool:
     r"""`\sin A`, `\cos^2 x`, `\frac{AB}{CD}`: what a number may be said of without being solved for."""
+    if form[0] in ("\\lim", "\\sum", "\\int", "\\prod", "\\max", "\\min"):
+        return True
     is_function = form[0] in NAMED_FUNCTIONS and letters_of(form) != set()
     letters = [token for token in form if token.isalpha()]
     is_of_segments = form[0] == "\\frac" and len(letters) > 2 and all(map(str.isupper, letters))
@@ -956,6 +959,8 @@ def _are_written_differently(head: Form, inside: Form) -> bool:
     """Whether both may be one number in two notations: a decimal, a share or words beside something else."""
     if _has_letters(head) and not all(map(is_word, head)):
         return False
+    if "." in head and DIGITS.issuperset(inside):  # 0.(3)
+        return False
     if inside[0] == "\\approx" or is_word_of(inside[0], _APPROXIMATELY):
         return True
     notations = [
@@ -1022,6 +1027,15 @@ def _scaled(term: Term, scale: int) -> Term:
 # --- Questions to nodes ----------------------------------------------------------------------------------------------
 
 
+def _collection(form: Form, items: tuple[Node, ...], brackets: str) -> Collection:
+    """Parts in brackets; at infinity a bracket is open however it is written."""
+    if len(items) == 2 and isinstance(items[0], Infinite):
+        brackets = "(" + brackets[1]
+    if len(items) == 2 and isinstance(items[1], Infinite):
+        brackets = brackets[0] + ")"
+    return Collection(form, items, brackets)
+
+
 def _flat(items: tuple[Node, ...]) -> tuple[Node, ...]:
     """Parts, with those of bare lists among them: `\pm 1` is two."""
     flat: list[Node] = []
@@ -1067,12 +1081,12 @@ def _total(form: Form, items: tuple[Node, ...]) -> Node | None:
     if len(units) < len(items) or len({unit.dimension for unit in units}) > 1 or len({u.factor for u in units}) == 1:
         return None
     smallest = min(units, key=lambda unit: unit.factor)
-    terms = [
-        Product((item.term, Number(unit.factor / smallest.factor)))
-        for item, unit in zip(items, units, strict=True)
-        if isinstance(item, Scalar)
-    ]
-    return Scalar(form, Sum(tuple(terms)), smallest)
+    total = Fraction(0)
+    for item, unit in zip(items, units, strict=True):
+        if not (isinstance(item, Scalar) and isinstance(item.term, Number)):
+            return None
+        total += item.term.value * unit.factor / smallest.factor
+    return Scalar(form, Number(total), smallest)
 
 
 def _as_set(node: Node) -> Node:

@@ -296,6 +296,8 @@ _OTHER_FACTORS: dict[Dimension, tuple[int, ...]] = {(("percent", 1),): (100,), (
 def _sizes(dimension: Dimension) -> frozenset[Fraction]:
     """The factors of all units, and products of units, that measure the same."""
     sizes = {Fraction(1)}
+    if dimension == (("number", 1),):
+        return frozenset([Fraction(1), *(size for other, size in _TABLE.values() if other == dimension)])
     for base, count in dimension:
         of_base = {size for other, size in _TABLE.values() if other == ((base, 1),)}
         sizes = {size * other**count for size in sizes for other in of_base}

@@ -87,6 +87,7 @@ _OPERATIONS = frozenset(
     "difference quotient ratio plus minus divided multiplied double twice triple half inverse reciprocal total pi "
     "equals equal many same".split()
 )
+_ROMAN = frozenset("IVX")
 _NUMERAL = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _REFUSALS = frozenset("apologize apologise sorry unable".split())
 _NAMES = frozenset(
@@ -149,8 +150,9 @@ def phrase_of(form: Form) -> Phrase:
             continue
         if not token.isalpha():
             return ()
-        if words and not token.isascii() and not words[-1].isascii():
-            words[-1] += token  # Chinese characters come one by one
+        is_numeral = token in _ROMAN and words[-1:] and set(words[-1]) <= set("ivx")
+        if words and ((not token.isascii() and not words[-1].isascii()) or is_numeral):
+            words[-1] += token.lower()  # Chinese characters and the letters of `Quadrant II` come one by one
         else:
             words.append(token.lower())
     return tuple(word for word in words if word not in _FILLERS) or tuple(words)
