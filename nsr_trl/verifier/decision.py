@@ -7,7 +7,7 @@ readings that are whole: of anything else, `differ` says that the reading is par
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from .structure import Node, is_whole
+from .nodes import Node, is_whole
 from .verdict import Outcome, Rule
 
 

@@ -1,23 +1,15 @@
 r"""Equations, chains, names and conditions: what stands around a value goes in with it, a decision comes out."""
 
+import math
+from fractions import Fraction
+
 from . import algebra, numeric
 from .decision import Compare, Decision, differ, same, unknown, unless_same
 from .expressions import NotUnderstoodError, TooLargeError
-from .scalars import resolution
-from .structure import (
-    Chain,
-    Collection,
-    Conditioned,
-    Equation,
-    Inequality,
-    Modular,
-    Named,
-    Node,
-    Numbers,
-    Scalar,
-    letters_of,
-)
+from .forms import letters_of
+from .nodes import Chain, Collection, Conditioned, Equation, Inequality, Modular, Named, Node, Numbers, Scalar
 from .normal_form import Form
+from .scalars import resolution
 from .terms import Negative, Sum, Symbol, Term, letters, substitute
 from .verdict import Rule
 
@@ -26,24 +18,70 @@ from .verdict import Rule
 
 
 def compare_equations(answer: Node, gold: Node) -> Decision:
-    """Equations up to a factor; only linear ones are certainly different."""
+    """Equations are the same up to a factor, and differ where one has a solution that the other has not."""
     sides = [_sides_of(node) for node in (answer, gold)]
     if sides[0] is None or sides[1] is None:
         return unknown(Rule.EQUATION_OPEN, answer, gold)
     terms = [Sum((left, Negative(right))) for left, right in sides if left is not None]
     try:
-        left, right = algebra.expand(terms[0]), algebra.expand(terms[1])
+        expressions = algebra.expand(terms[0]), algebra.expand(terms[1])
     except (NotUnderstoodError, TooLargeError):
         return unknown(Rule.EQUATION_OPEN, answer, gold)
-    if algebra.is_multiple(left.numerator, right.numerator):
+    left, right = (expression.numerator for expression in expressions)
+    if algebra.is_multiple(left, right):
         return same(Rule.EQUATION_SAME, answer, gold)
-    names = [letters(term) for term in terms]
-    are_linear = [_is_linear(side.numerator, names) for side, names in zip((left, right), names, strict=True)]
-    has_decimals = any(resolution(term) for term in terms)
-    is_certain = left.is_certain and right.is_certain and not has_decimals
-    if is_certain and (all(are_linear) or (any(are_linear) and names[0] != names[1])):
+    # a root of the numerator may be one of a denominator, and decimals may be roundings
+    is_exact = not any(map(resolution, terms)) and all(one.denominator == algebra.ONE for one in expressions)
+    names = sorted(letters(terms[0]) | letters(terms[1]))
+    if is_exact and (_has_solution_without(left, right, names) or _has_solution_without(right, left, names)):
         return differ(Rule.EQUATION_DIFFERS, answer, gold)
     return unknown(Rule.EQUATION_OPEN, answer, gold)
+
+
+_STARTS = (0.0, 0.71, 1.37, -2.3)
+"""Values of the letters but one, from which a solution for that one is computed."""
+
+
+def _has_solution_without(left: algebra.Polynomial, right: algebra.Polynomial, names: list[str]) -> bool:
+    """Whether a real solution of one polynomial, of degree 1 or 2 in a letter, is certainly none of another."""
+    for name in names:
+        for start in _STARTS:
+            others = {other: start + i / 7 for i, other in enumerate(names) if other != name}
+            for root in _roots(left, name, others):
+                value, size = _evaluate(right, others | {name: root})
+                if abs(value) > 1e-6 * max(size, 1e-6):
+                    return True
+    return False
+
+
+def _roots(polynomial: algebra.Polynomial, name: str, values: dict[str, float]) -> list[float]:
+    """Real roots of a polynomial in one letter, of degree 1 or 2, given the values of the others."""
+    by_power: dict[int, algebra.Polynomial] = {}
+    for term, coefficient in polynomial.items():
+        power = next((exponent for other, exponent in term if other == name), Fraction(0))
+        if power not in (0, 1, 2):
+            return []
+        by_power.setdefault(int(power), {})[tuple(pair for pair in term if pair[0] != name)] = coefficient
+    c, b, a = (_evaluate(by_power.get(power, {}), values)[0] for power in range(3))
+    if abs(a) < 1e-9:
+        return [-c / b] if abs(b) > 1e-6 else []
+    square = b * b - 4 * a * c
+    return [(-b + sign * math.sqrt(square)) / (2 * a) for sign in (1, -1)] if square > 1e-9 else []
+
+
+def _evaluate(polynomial: algebra.Polynomial, values: dict[str, float]) -> tuple[float, float]:
+    """The value of a polynomial and the size of its terms; not a number if it is made of more than letters."""
+    total = size = 0.0
+    for term, coefficient in polynomial.items():
+        value = float(coefficient)
+        for name, power in term:
+            base = int(name[1:]) if name[0] == "#" else values.get(name, _CONSTANTS.get(name, math.nan))
+            value *= base ** float(power) if base > 0 or (power.denominator == 1 and (base or power > 0)) else math.nan
+        total, size = total + value, size + abs(value)
+    return total, size
+
+
+_CONSTANTS = {"e": math.e, "\\pi": math.pi}
 
 
 def _sides_of(node: Node) -> tuple[Term, Term] | None:
@@ -54,11 +92,6 @@ def _sides_of(node: Node) -> tuple[Term, Term] | None:
         case Named(_, ((name,),), Scalar(_, term, None)):
             return Symbol(name), term
     return None
-
-
-def _is_linear(polynomial: algebra.Polynomial, names: frozenset[str]) -> bool:
-    powers = [[power for name, power in term if name in names] for term in polynomial]
-    return any(powers) and all(one in ([], [1]) for one in powers)
 
 
 def compare_equation_with_value(compare: Compare, answer: Node, gold: Node) -> Decision:

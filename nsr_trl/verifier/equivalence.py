@@ -35,10 +35,7 @@ from .lists import (
     in_order,
     unordered,
 )
-from .normal_form import Form, normalize, spell
-from .regions import compare_regions, is_region
-from .scalars import CompareOpen, compare_scalars
-from .structure import (
+from .nodes import (
     Based,
     Cases,
     Chain,
@@ -62,8 +59,11 @@ from .structure import (
     Union,
     Words,
     is_pair,
-    read,
 )
+from .normal_form import Form, normalize, spell
+from .regions import compare_regions, is_region
+from .scalars import CompareOpen, compare_scalars
+from .structure import read
 from .terms import Term, letters
 from .verdict import Rule
 from .wording import compare_options, compare_prose, compare_words, compare_words_with_value
@@ -83,7 +83,7 @@ class Reading:
     One way in which a text can be read.
 
     Attributes:
-        node ([`~structure.Node`]):
+        node ([`~nodes.Node`]):
             The tree.
         choices (`dict[Ambiguity, int]`):
             The choice made of each ambiguity in it.
@@ -152,7 +152,7 @@ def compare(answer: str, gold: str, compare_open: CompareOpen | None = None) -> 
         return Decision(Rule.TEXT_SAME)
     try:
         return _Comparison(compare_open or _leave_open).forms(*forms)
-    except TooLargeError:
+    except (TooLargeError, RecursionError):
         return Decision(Rule.TOO_LARGE)
 
 

@@ -255,7 +255,7 @@ class _Parser:
     def factor(self) -> Term:
         is_fraction = self.peek() == "\\frac"
         base = self.atom()
-        while True:
+        for _ in range(MAX_DEPTH):
             if self.accept("!"):
                 if self.peek() == "!":
                     raise NotUnderstoodError  # a double factorial
@@ -266,6 +266,7 @@ class _Parser:
                 base = self.power(base, is_fraction)
             else:
                 return base
+        raise TooLargeError
 
     def power(self, base: Term, is_fraction: bool) -> Term:
         exponent, is_one = self.exponent()

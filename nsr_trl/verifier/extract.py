@@ -7,7 +7,7 @@ wrong trains the policy against a response that may be right.
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 
@@ -34,14 +34,17 @@ _CLOSING_TAG = re.compile(r"</([A-Za-z_][\w-]{0,40})>")
 _UNREAD_TAGS = frozenset("think thinking reasoning thought scratchpad analysis b i u em strong p br code pre".split())
 _MAX_TAGS = 20
 
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
+_BOILERPLATE = re.compile(r"(?:\s*I hope (?:it|this) is correct\.?|\s*<\|[^|>]{1,40}\|>\s*(?:user|assistant)?)+\s*\Z")
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+|(?<=[。！？])")
 _STATED = re.compile(
-    r"(?:answer|result|solution|total|value)[^\n.:=]{0,80}?(?:\bis|\bare|[:=])\s*:?\s*(?P<stated>[^\n]+)",
+    r"(?:\b(?:answer|result|solution|total|value|réponse|respuesta|antwort)\b[^\n.:=]{0,80}?(?:\bis|\bare|[:=])"
+    r"|^\W*A(?=:)|答案[是为]?)\s*[:：]?\s*(?P<stated>[^\n]+)",
     re.IGNORECASE,
 )
 _MATH = re.compile(r"\$\$?([^$\n]+)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\]")
 _BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
-_NUMBER = re.compile(r"-?\$?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+|/[0-9]+)?%?")
+_NUMBER = re.compile(r"-?\$?(?:[0-9][0-9,.]*[0-9]|[0-9])(?:/[0-9]+)?%?")
+_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}|[^\W\d_a-zA-Z]{2,}")
 _MAX_TAIL = 2_000
 """Characters at the end of a response in which its last sentence is looked for."""
 
@@ -56,6 +59,8 @@ class Extracted:
             The answer; `None` if there is none.
         parts (`tuple[str, ...]`):
             The contents of all boxes where there are several, with the names that stand before them.
+        alternatives (`tuple[str, ...]`):
+            What else a last sentence may state, where it has several numbers.
         is_guess (`bool`):
             Read from a last sentence rather than from where an answer was asked for.
         is_elsewhere (`bool`):
@@ -64,6 +69,7 @@ class Extracted:
 
     answer: str | None
     parts: tuple[str, ...] = ()
+    alternatives: tuple[str, ...] = ()
     is_guess: bool = False
     is_elsewhere: bool = False
 
@@ -262,26 +268,48 @@ def _between(searched: str, text: str, name: str, end: int) -> str | None:
 
 
 def _read_statement(text: str) -> Extracted:
-    """What the last sentence says to be the answer, or sets as mathematics or in bold: a guess."""
+    """What the last sentence says to be the answer, or sets as mathematics or in bold."""
     sentence = _last_sentence(text)
     stated = _STATED.search(sentence)
-    scope = sentence if stated is None else stated["stated"]
-    marked = [match for pattern in (_MATH, _BOLD) for match in pattern.finditer(scope)]
-    if marked and (stated is None or marked[0].start() < 3):
-        return Extracted(_plain(next(filter(None, marked[-1 if stated is None else 0].groups()))), is_guess=True)
-    return Extracted(None if stated is None else _plain(scope), is_guess=stated is not None)
+    if stated is not None:
+        marked = [found for pattern in (_MATH, _BOLD) if (found := pattern.match(stated["stated"].lstrip()))]
+        return Extracted(_plain(_inside(marked[0]) if marked else stated["stated"]))
+    for pattern in (_BOLD, _MATH):
+        if marked := list(pattern.finditer(sentence)):
+            answers = tuple(filter(None, (_plain(_inside(match)) for match in marked)))
+            return Extracted(answers[-1], alternatives=answers[:-1]) if answers else Extracted(None)
+    return Extracted(None)
 
 
 def _read_last(text: str) -> Extracted:
-    """The same, or else the last number of the last sentence."""
+    """The same, or all of a last sentence without words, or else the last number in it."""
     found = _read_statement(text)
-    numbers = _NUMBER.findall(_last_sentence(text)) if found.answer is None else []
-    return Extracted(numbers[-1]) if numbers else Extracted(found.answer)
+    if found.answer is not None:
+        return found
+    sentence = _last_sentence(text)
+    if sentence and not _WORD.search(sentence):
+        return Extracted(_plain(sentence))
+    numbers = tuple(_NUMBER.findall(sentence))
+    return Extracted(numbers[-1], alternatives=numbers[:-1]) if numbers else Extracted(None)
+
+
+def _guess(text: str) -> Extracted:
+    """The same, of a sentence that is complete."""
+    found = _read_statement(text)
+    sentence = _last_sentence(text)
+    if found.answer is None and (sentence[-1:] in (".", "!", "。") or sentence == text.strip()):
+        found = _read_last(text)
+    return replace(found, is_guess=True)
 
 
 def _last_sentence(text: str) -> str:
-    sentences = [sentence for sentence in _SENTENCE_END.split(text[-_MAX_TAIL:]) if sentence.strip()]
+    tail = _BOILERPLATE.sub("", text[-_MAX_TAIL:])
+    sentences = [sentence for sentence in _SENTENCE_END.split(tail) if sentence.strip()]
     return sentences[-1].strip() if sentences else ""
+
+
+def _inside(match: re.Match[str]) -> str:
+    return next(group for group in match.groups() if group is not None)
 
 
 def _plain(text: str) -> str | None:
@@ -304,7 +332,7 @@ def _first_found(text: str, readers: tuple[Reader, ...]) -> Extracted:
     return Extracted(None)
 
 
-_ELSEWHERE: tuple[Reader, ...] = (_read_boxes, _read_hashes, _read_answer_tags, _read_statement)
+_ELSEWHERE: tuple[Reader, ...] = (_read_boxes, _read_hashes, _read_answer_tags, _guess)
 """Where an answer is looked for in any case, the surest place first."""
 _READERS: dict[str, Reader] = {
     "boxed": _read_boxes,

@@ -56,7 +56,7 @@ def _is_too_large(term: Term) -> bool:
 
 def _is_tower(term: Term) -> bool:
     """Whether there is a power or a factorial within, to which another one is applied."""
-    return any(isinstance(part, Power) and not letters(part) or _is_factorial(part) for part in walk(term))
+    return any((isinstance(part, Power) and not letters(part)) or _is_factorial(part) for part in walk(term))
 
 
 def _is_factorial(term: Term) -> bool:

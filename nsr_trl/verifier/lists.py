@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from . import algebra
 from .decision import Compare, Decision, all_of, differ, same, unknown, unless_same, worst
-from .structure import Collection, Matrix, Named, Node, Ratio, Scalar, is_pair
+from .nodes import Collection, Matrix, Named, Node, Ratio, Scalar
 from .terms import letters
 from .verdict import Rule
 

@@ -226,7 +226,7 @@ def spell(form: Form) -> str:
 
 def is_word(token: str) -> bool:
     """Whether a token is a word rather than a letter, a command or a sign."""
-    return len(token) > 1 and token[0] != "\\" and token.isalpha()
+    return token.isalpha() and (len(token) > 1 or not token.isascii())
 
 
 def _rewrite(text: str) -> str:

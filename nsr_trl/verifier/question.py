@@ -11,11 +11,13 @@ from typing import Any
 from .equivalence import MAX_CHARACTERS, readings_of
 from .expressions import TooLargeError
 from .extract import Extracted, extract
+from .nodes import Collection, Conditioned, Named
 from .normal_form import normalize
 from .reference import Reference, read_reference
-from .structure import Collection, Conditioned, Named
 from .verdict import Outcome, Reason, Rule, Verdict
 
+
+_MAX_ALTERNATIVES = 8
 
 Pair = tuple[str, str]
 """An answer and a reference."""
@@ -37,8 +39,10 @@ class Question:
             Whether there are more boxes than parts of the reference.
         choices (`tuple[str, ...]`):
             The parts of a reference that is a list.
+        alternatives (`tuple[str, ...]`):
+            What else the answer may be.
         is_guess (`bool`):
-            Whether the answer was read from a last sentence.
+            Whether the answer was read from a last sentence though none was asked for there.
     """
 
     answer: str
@@ -46,18 +50,22 @@ class Question:
     together: str = ""
     may_be_apart: bool = False
     choices: tuple[str, ...] = ()
+    alternatives: tuple[str, ...] = ()
     is_guess: bool = False
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
         """All pairs to be compared."""
         together = [(self.together, self.gold)] if self.together else []
-        return ((self.answer, self.gold), *together, *((self.answer, choice) for choice in self.choices))
+        choices = [(self.answer, choice) for choice in self.choices]
+        return ((self.answer, self.gold), *together, *choices, *((other, self.gold) for other in self.alternatives))
 
     def verdict(self, rules: Mapping[Pair, Rule]) -> Verdict:
         """The verdict, given the rule that holds of each pair."""
         rule = self._rule(rules)
-        if self.is_guess and rule.outcome is Outcome.INCORRECT:
+        others = [rules[other, self.gold].outcome for other in self.alternatives]
+        is_unsure = self.is_guess or any(outcome is not Outcome.INCORRECT for outcome in others)
+        if is_unsure and rule.outcome is Outcome.INCORRECT:
             rule = Rule.ANSWER_ELSEWHERE
         return Verdict.by(rule, self.answer)
 
@@ -116,6 +124,7 @@ def _question(found: Extracted, gold: Reference) -> Question:
         together=", ".join(found.parts) if is_list else "",
         may_be_apart=is_list and len(found.parts) > num_parts,
         choices=gold.choices,
+        alternatives=found.alternatives[-_MAX_ALTERNATIVES:],
         is_guess=found.is_guess,
     )
 

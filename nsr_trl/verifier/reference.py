@@ -17,8 +17,7 @@ from . import words
 from .equivalence import MAX_CHARACTERS, readings_of
 from .expressions import TooLargeError
 from .extract import extract_answer
-from .normal_form import is_word, normalize
-from .structure import (
+from .nodes import (
     Based,
     Chain,
     Clock,
@@ -41,6 +40,7 @@ from .structure import (
     Words,
     is_whole,
 )
+from .normal_form import is_word, normalize
 from .terms import Number, Sum, Symbol, letters
 from .writing import kind_of, write
 
@@ -178,9 +178,9 @@ def _understand(answer: str) -> tuple[str, str]:
         node = readings_of(form)[0].node
     except TooLargeError:
         return "", "it is too large"
-    if is_whole(node):
-        return kind_of(node), ""
     num_words = sum(map(is_word, form))
+    if is_whole(node) or (isinstance(node, Words) and num_words <= MAX_WORDS):
+        return kind_of(node), ""
     return "", f"it is a text of {num_words} words" if num_words > MAX_WORDS else "it is not understood as a whole"
 
 

@@ -12,7 +12,7 @@ from itertools import pairwise
 from . import algebra, numeric
 from .decision import Decision, differ, same, unknown
 from .expressions import TooLargeError
-from .structure import (
+from .nodes import (
     Collection,
     Difference,
     Inequality,
@@ -74,7 +74,7 @@ def region_of(node: Node) -> Region:
     The real numbers that a node means.
 
     Args:
-        node ([`~structure.Node`]):
+        node ([`~nodes.Node`]):
             A node.
 
     Returns:

@@ -9,9 +9,9 @@ from fractions import Fraction
 
 from . import algebra, numeric
 from .decision import Decision, differ, same, unknown
-from .guards import has_operator
 from .expressions import NotUnderstoodError, TooLargeError
-from .structure import Scalar
+from .guards import has_operator
+from .nodes import Scalar
 from .terms import Negative, Number, Power, Product, Quotient, Symbol, Term, letters, substitute, walk
 from .units import Unit, may_be_converted
 from .verdict import Rule
@@ -35,9 +35,9 @@ def compare_scalars(answer: Scalar, gold: Scalar, compare_open: CompareOpen) -> 
     Compares numbers and expressions with their units.
 
     Args:
-        answer ([`~structure.Scalar`]):
+        answer ([`~nodes.Scalar`]):
             Of the answer.
-        gold ([`~structure.Scalar`]):
+        gold ([`~nodes.Scalar`]):
             Of the reference.
         compare_open (`Callable`):
             Compares two terms that are left open here.

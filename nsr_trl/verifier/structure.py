@@ -6,252 +6,78 @@ people read one text in two ways the reader asks which way to take (`expressions
 tree per combination of choices.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
-from itertools import pairwise
 
 from . import words
-from .expressions import (
-    DIGITS,
-    GREEK,
-    MAX_DEPTH,
-    NAMED_FUNCTIONS,
-    Ambiguity,
-    Choices,
-    NotUnderstoodError,
-    TooLargeError,
-    parse,
+from .expressions import MAX_DEPTH, Ambiguity, Choices, NotUnderstoodError, TooLargeError, parse
+from .forms import (
+    APPROXIMATELY,
+    EQUALITIES,
+    OPEN,
+    ORDERS,
+    RELATIONS,
+    TURNED,
+    are_digits,
+    are_written_differently,
+    base_of,
+    depth_of,
+    drop_plus,
+    end_of_group,
+    french_interval,
+    is_decimal_comma,
+    is_letter,
+    is_name,
+    is_word_of,
+    letter_in_front,
+    letters_of,
+    partition,
+    sides_of,
+    split,
+    split_scale,
+    split_unit,
+    start_of_last_group,
+    trim,
+    without,
+)
+from .nodes import (
+    Based,
+    Cases,
+    Chain,
+    Clock,
+    Collection,
+    Conditioned,
+    Difference,
+    Equation,
+    Inequality,
+    Infinite,
+    Intersection,
+    Matrix,
+    Modular,
+    Named,
+    Node,
+    Numbers,
+    Opaque,
+    Option,
+    Prose,
+    Ratio,
+    Scalar,
+    Union,
+    Words,
+    is_interval,
+    is_pair,
+    is_whole,
 )
 from .normal_form import Form, is_word
 from .terms import Number, Product, Term
-from .units import NOT_UNITS, Unit, read_unit, scale_of
+from .units import read_unit
 
 
 MAX_PARTS = 32
 """Most parts of a list, a tuple or a chain."""
 
-
-# --- Nodes -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """
-    A part of an answer.
-
-    Attributes:
-        tokens (`tuple[str, ...]`):
-            Its normal form.
-    """
-
-    tokens: Form
-
-
-@dataclass(frozen=True, slots=True)
-class Scalar(Node):
-    """A number or an expression, with its unit."""
-
-    term: Term
-    unit: Unit | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Infinite(Node):
-    """Infinity; `sign` is 1 or -1."""
-
-    sign: int
-
-
-@dataclass(frozen=True, slots=True)
-class Words(Node):
-    """Words, of which the tables may know what they mean."""
-
-    phrase: words.Phrase
-
-
-@dataclass(frozen=True, slots=True)
-class Prose(Node):
-    """A sentence that names no concept of the tables."""
-
-
-@dataclass(frozen=True, slots=True)
-class Collection(Node):
-    r"""
-    Several parts. `brackets` are `""` of a bare list and `"\\{\\}"` of a set, which have no order, and else as written:
-    `"()"`, `"[]"`, `"[)"`. The open ends of French intervals, `]0, 1[`, are written as parentheses.
-    """
-
-    items: tuple[Node, ...]
-    brackets: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Numbers(Node):
-    r"""A set of numbers, `\R`, `\Z`, by its `letter`."""
-
-    letter: str
-
-
-@dataclass(frozen=True, slots=True)
-class Union(Node):
-    """Sets or conditions of which one holds."""
-
-    items: tuple[Node, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Intersection(Node):
-    """Sets or conditions that all hold."""
-
-    items: tuple[Node, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Difference(Node):
-    """A set without another."""
-
-    whole: Node
-    removed: Node
-
-
-@dataclass(frozen=True, slots=True)
-class Inequality(Node):
-    r"""Sides with the operators between them, of `<`, `\le`, `\ne`: `>` is turned."""
-
-    sides: tuple[Node, ...]
-    operators: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Equation(Node):
-    """Two sides, neither of which is a name."""
-
-    left: Node
-    right: Node
-
-
-@dataclass(frozen=True, slots=True)
-class Chain(Node):
-    """Sides that are said to be equal, the last of which is the answer; `roundings` come after it."""
-
-    sides: tuple[Node, ...]
-    roundings: tuple[Node, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Named(Node):
-    """A value with what it is called, `x` of `x = 5`; with all names of `x = y = 0`."""
-
-    names: tuple[Form, ...]
-    value: Node
-
-
-@dataclass(frozen=True, slots=True)
-class Conditioned(Node):
-    r"""A value with what has to hold: `\frac1x, x \ne 0`."""
-
-    value: Node
-    conditions: tuple[Node, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Matrix(Node):
-    """Rows of cells; `kind` is `""` where the brackets do not matter, `"det"` between bars, else `"layout"`."""
-
-    rows: tuple[tuple[Node, ...], ...]
-    kind: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Cases(Node):
-    """A case distinction."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ratio(Node):
-    """Parts between colons."""
-
-    items: tuple[Node, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Based(Node):
-    """Digits with the base that they are written in."""
-
-    digits: str
-    base: int
-
-
-@dataclass(frozen=True, slots=True)
-class Modular(Node):
-    """A remainder with its modulus."""
-
-    value: Node
-    modulus: Node
-
-
-@dataclass(frozen=True, slots=True)
-class Option(Node):
-    """A letter to choose, with what it stands for if that is told."""
-
-    letter: str
-    value: Node | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Clock(Node):
-    """A time of day in minutes after midnight; `half` is `"am"`, `"pm"` or empty."""
-
-    minutes: Fraction
-    half: str
-
-
-@dataclass(frozen=True, slots=True)
-class Opaque(Node):
-    """What is not understood."""
-
-
-def parts_of(node: Node) -> Iterator[Node]:
-    """The nodes that a node is made of."""
-    match node:
-        case Collection() | Union() | Intersection() | Ratio():
-            yield from node.items
-        case Difference(_, first, second) | Equation(_, first, second) | Modular(_, first, second):
-            yield from (first, second)
-        case Inequality():
-            yield from node.sides
-        case Chain():
-            yield from node.sides
-        case Named():
-            yield node.value
-        case Conditioned():
-            yield from (node.value, *node.conditions)
-        case Matrix():
-            for row in node.rows:
-                yield from row
-        case Option() if node.value is not None:
-            yield node.value
-
-
-def is_whole(node: Node) -> bool:
-    """Whether a reading is whole: there is nothing in it that is not understood."""
-    if isinstance(node, Opaque):
-        return False
-    if isinstance(node, Words):
-        return bool(words.concepts_of(node.phrase))
-    return all(map(is_whole, parts_of(node)))
-
-
-# --- Tables ----------------------------------------------------------------------------------------------------------
-
-_OPEN = frozenset(["(", "[", "{", "\\{", "\\begin", "\\lfloor", "\\lceil"])
-_CLOSE = frozenset([")", "]", "}", "\\}", "\\end", "\\rfloor", "\\rceil"])
 _SEPARATORS = frozenset([",", ";", "and", "or"])
-_TURNED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le"}
-_ORDERS = frozenset([*_TURNED, "\\ne"])
-_EQUALITIES = frozenset(["=", "\\approx", "\\equiv"])
-_RELATIONS = _EQUALITIES | _ORDERS | {"\\in", "\\notin", "\\to"}
 _SET_OPERATIONS = ("\\cup", "\\cap", "\\setminus")
 _MATRICES = {"pmatrix": "", "bmatrix": "", "vmatrix": "det", "matrix": "layout", "array": "layout"}
 _NUMBER_SETS = {"\\R": "R", "\\Z": "Z", "\\N": "N", "\\Q": "Q", "\\C": "C"}
@@ -274,7 +100,6 @@ _SETS_IN_WORDS = {
     "all integers": "Z",
     "every integer": "Z",
 }
-_APPROXIMATELY = frozenset("approximately about roughly nearly around approx circa".split())
 _LEADING = frozenset(
     "the point points exactly set interval line equation vector matrix value values answer answers number equal to of "
     "a an so thus therefore hence we get have final solution solutions root roots only total function ratio ans it "
@@ -286,12 +111,7 @@ _DENIALS = frozenset("not no cannot never none isn".split())
 _CONDITION_WORDS = frozenset("where for if when with provided given such whenever assuming".split())
 _CONDITION_FILLERS = frozenset("that all any every each some is are an a the where for and".split())
 _EXCEPTIONS = frozenset(["except", "excluding", "besides"])
-_CURRENCIES = frozenset(["\\$", "€", "£", "¥", "₹", "¢"])
-_SUFFIX_UNITS = _CURRENCIES | {"\\%", "\\degree"}
 _OPTION_WORDS = frozenset(["option", "choice", "answer"])
-_BASES = {word: number for number, word in enumerate("zero one two three four five six seven eight nine ten".split())}
-_BASES |= {"eleven": 11, "twelve": 12, "sixteen": 16, "binary": 2, "octal": 8, "hexadecimal": 16}
-_ANGLE_SIGNS = frozenset(["\\angle", "\\triangle", "\\overline", "\\vec", "\\hat", "\\bar"])
 
 
 def read(form: Form, choices: Choices) -> Node:
@@ -324,7 +144,7 @@ class _Reader:
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise TooLargeError
-        form = _trim(form)
+        form = trim(form)
         found = self.first_of(_READINGS, form) if form else Opaque(form)
         self.depth -= 1
         return found
@@ -345,9 +165,9 @@ class _Reader:
 
     def lead_in(self, form: Form) -> Node | None:
         """`= 5`, `The answer is 5`, `Answer: 5`, `the point (1, 2)`."""
-        if form[0] in ("=", ":") or form[0].lower() in ("ans", "answer") and len(form) > 1 and form[1] == "=":
+        if form[0] in ("=", ":") or (form[0].lower() in ("ans", "answer") and len(form) > 1 and form[1] == "="):
             return self.node(form[1:])
-        if form[0] == "\\approx" or (form[0].lower() in _APPROXIMATELY and len(form) > 1):
+        if form[0] == "\\approx" or (form[0].lower() in APPROXIMATELY and len(form) > 1):
             return Chain(form, (), (self.node(form[1:]),))
         if not (is_word(form[0]) or (len(form) > 1 and form[1] in _COPULAS)):
             return None
@@ -407,15 +227,15 @@ class _Reader:
 
     def option(self, form: Form) -> Node | None:
         r"""`(B)`, `\textbf{(B)}\ 17`, `B) 17`, `Option B`."""
-        if form[0].lower() in _OPTION_WORDS and len(form) > 1 and (letter := _letter_in_front(form[1:])):
+        if form[0].lower() in _OPTION_WORDS and len(form) > 1 and (letter := letter_in_front(form[1:])):
             return self.option_of(form, letter, form[1 + len(letter) :])
-        if (letter := _letter_in_front(form)) and len(letter) > 1:
+        if (letter := letter_in_front(form)) and len(letter) > 1:
             return self.option_of(form, letter, form[len(letter) :])
         return None
 
     def option_of(self, form: Form, letter: Form, rest: Form) -> Node | None:
         if rest and (
-            rest[0] in _RELATIONS
+            rest[0] in RELATIONS
             or rest[0].lower() in _SEPARATORS
             or rest[0] in "+-*/^_(["
             or rest[0] in ("\\cdot", "\\times")
@@ -426,14 +246,14 @@ class _Reader:
     def conditioned(self, form: Form) -> Node | None:
         r"""`4k` with `where k is an integer` behind it."""
         for i, token in enumerate(form):
-            if i and token.lower() in _CONDITION_WORDS and _depth(form[:i]) == 0:
+            if i and token.lower() in _CONDITION_WORDS and depth_of(form[:i]) == 0:
                 return self.with_conditions(form, form[:i], form[i + 1 :])
         return None
 
     def with_conditions(self, form: Form, value: Form, condition: Form) -> Node:
         while condition and condition[0].lower() in _CONDITION_FILLERS:
             condition = condition[1:]
-        pieces = _split(condition, {",", "and"})
+        pieces = split(condition, {",", "and"})
         return Conditioned(form, self.node(value), tuple(self.condition(piece) for piece in pieces))
 
     def condition(self, form: Form) -> Node:
@@ -449,11 +269,11 @@ class _Reader:
 
     def separated(self, form: Form) -> Node | None:
         """Parts between commas, semicolons, `and` and `or`."""
-        if len(_split(form, {"{,}"})) > 1 and self.choices.take(Ambiguity.THOUSANDS):
+        if len(split(form, {"{,}"})) > 1 and self.choices.take(Ambiguity.THOUSANDS):
             form = tuple("," if token == "{,}" else token for token in form)
-        if _is_decimal_comma(form) and self.choices.take(Ambiguity.DECIMAL_COMMA):
+        if is_decimal_comma(form) and self.choices.take(Ambiguity.DECIMAL_COMMA):
             return self.first_of(_OBJECTS, tuple("." if token == "," else token for token in form))
-        pieces = _split(form, _SEPARATORS)
+        pieces = split(form, _SEPARATORS)
         if len(pieces) < 2:
             return self.node(pieces[0]) if pieces and pieces[0] != form else None
         if (nested := self.nested(form)) is not None:
@@ -468,8 +288,8 @@ class _Reader:
     def nested(self, form: Form) -> Node | None:
         """`x = 1, y = 2; x = 2, y = 1`: parts that have commas of their own."""
         for separator in (";", "or"):
-            outer = _split(form, {separator})
-            if len(outer) > 1 and all(len(_split(piece, {",", "and"})) > 1 for piece in outer):
+            outer = split(form, {separator})
+            if len(outer) > 1 and all(len(split(piece, {",", "and"})) > 1 for piece in outer):
                 items = self.nodes(outer)
                 if separator == ";" or all(isinstance(item, Collection) for item in items):
                     return Collection(form, items)
@@ -498,9 +318,9 @@ class _Reader:
     def set_operation(self, form: Form) -> Node | None:
         r"""`(0, 1) \cup (2, 3)`, `\R \setminus \{2\}`, `all real numbers except 2`."""
         for operation in _SET_OPERATIONS:
-            pieces = _split(form, {operation})
+            pieces = split(form, {operation})
             if len(pieces) == 1 and operation in form and ("]" in form or "[" in form):  # [0, 1[ \cup ]2, 3]
-                pieces = _split(form, {operation}, are_brackets_loose=True)
+                pieces = split(form, {operation}, are_brackets_loose=True)
             if len(pieces) > 1 and operation == "\\setminus":
                 removed = self.node(pieces[-1])
                 return Difference(form, self.node(form[: -len(pieces[-1]) - 1]), _as_set(removed))
@@ -519,22 +339,22 @@ class _Reader:
 
     def relation(self, form: Form) -> Node | None:
         """Sides between relation signs."""
-        sides, operators = _sides(form)
+        sides, operators = sides_of(form)
         if not operators:
             return None
         if not all(sides) or len(sides) > MAX_PARTS:
             return Opaque(form)
         if operators == ["\\in"]:
             return Named(form, (sides[0],), self.node(sides[1]))
-        if set(operators) <= _EQUALITIES:
+        if set(operators) <= EQUALITIES:
             return self.equalities(form, sides, operators)
-        if set(operators) <= _ORDERS:
+        if set(operators) <= ORDERS:
             return self.inequality(form, sides, operators)
         return Opaque(form)
 
     def inequality(self, form: Form, sides: list[Form], operators: list[str]) -> Node:
         if set(operators) <= {">", "\\ge"}:
-            sides, operators = sides[::-1], [_TURNED[operator] for operator in operators[::-1]]
+            sides, operators = sides[::-1], [TURNED[operator] for operator in operators[::-1]]
         if not set(operators) <= {"<", "\\le"} and operators != ["\\ne"]:
             return Opaque(form)
         return Inequality(form, tuple(self.first_of(_OBJECTS, side) for side in sides), tuple(operators))
@@ -544,9 +364,9 @@ class _Reader:
         num_exact = 1 + next((i for i, operator in enumerate(operators) if operator == "\\approx"), len(operators))
         exact, rounded = sides[:num_exact], sides[num_exact:]
         names: list[Form] = []
-        while len(exact) + len(rounded) > 1 and exact and _is_name(exact[0], exact[1:] + rounded):
+        while len(exact) + len(rounded) > 1 and exact and is_name(exact[0], exact[1:] + rounded):
             names.append(exact.pop(0))
-        if not names and len(exact) == 2 and not rounded and _is_letter(exact[1]):
+        if not names and len(exact) == 2 and not rounded and is_letter(exact[1]):
             names.append(exact.pop())
         values = self.nodes(exact)
         if rounded:
@@ -573,7 +393,7 @@ class _Reader:
 
     def environment(self, form: Form) -> Node | None:
         """A matrix, with brackets around it or without, or a system of rows."""
-        if form[-2:] in (("^", "T"), ("^", "\\top")) and _end_of_group(form) == len(form) - 3:
+        if form[-2:] in (("^", "T"), ("^", "\\top")) and end_of_group(form) == len(form) - 3:
             inner = self.first_of(_OBJECTS, form[:-2])
             return _transposed(form, inner)
         if len(form) < 4 or form[0] not in ("\\begin", "(", "[", "|"):
@@ -582,10 +402,10 @@ class _Reader:
         inside = form
         if form[0] != "\\begin" and form[1] == "\\begin":
             kind, inside = ("det" if form[0] == "|" else "brackets"), form[1:-1]
-        if inside[0] != "\\begin" or inside[-2] != "\\end" or _end_of_group(inside) != len(inside) - 1:
+        if inside[0] != "\\begin" or inside[-2] != "\\end" or end_of_group(inside) != len(inside) - 1:
             return None
         if inside[1] == "cases":
-            rows = _split(inside[2:-2], {"\\\\"})
+            rows = split(inside[2:-2], {"\\\\"})
             is_system = "&" not in inside and not any(map(is_word, inside[2:-2]))
             return self.gathered(form, self.nodes(rows)) if is_system else Cases(form)
         if inside[1] not in _MATRICES:
@@ -596,29 +416,29 @@ class _Reader:
     def matrix(self, form: Form, inside: Form, kind: str) -> Node:
         body = inside[2:-2]
         if inside[1] == "array":
-            body = body[_end_of_group(body) + 1 :] if body[:1] == ("{",) else body[1:]
-        rows = [_split(row, {"&"}, is_strict=True) for row in _split(body, {"\\\\"})]
+            body = body[end_of_group(body) + 1 :] if body[:1] == ("{",) else body[1:]
+        rows = [split(row, {"&"}, is_strict=True) for row in split(body, {"\\\\"})]
         if sum(map(len, rows)) > MAX_PARTS**2 // 4:
             raise TooLargeError
         return Matrix(form, tuple(tuple(self.node(cell) for cell in row) for row in rows if any(row)), kind)
 
     def bracketed(self, form: Form) -> Node | None:
         """What stands in brackets as a whole."""
-        if (french := _french_interval(form)) is not None:
+        if (french := french_interval(form)) is not None:
             ends, brackets = french
             return _collection(form, self.nodes(ends), brackets)
-        if form[0] not in _OPEN or form[0] == "\\begin" or _end_of_group(form) != len(form) - 1:
+        if form[0] not in OPEN or form[0] == "\\begin" or end_of_group(form) != len(form) - 1:
             return None
         brackets, content = form[0] + form[-1], form[1:-1]
         if brackets == "\\{\\}":
             return self.set_of(form, content)
         if brackets not in ("()", "[]", "(]", "[)", "{}"):
             return None
-        if "{,}" in content and self.depth == 1 and not self.choices.take(Ambiguity.THOUSANDS_IN_BRACKETS):
+        if (
+            "{,}" in content and self.depth == 1 and not self.choices.take(Ambiguity.THOUSANDS_IN_BRACKETS)
+        ) or self.depth > 1:
             content = tuple("," if token == "{,}" else token for token in content)
-        elif self.depth > 1:
-            content = tuple("," if token == "{,}" else token for token in content)
-        pieces = _split(content, {",", ";"})
+        pieces = split(content, {",", ";"})
         if len(pieces) > 1 and brackets != "{}":
             return _collection(form, self.nodes(pieces), brackets)
         inner = self.node(content)
@@ -627,15 +447,15 @@ class _Reader:
     def set_of(self, form: Form, content: Form) -> Node:
         r"""`\{1, 2\}`, `\{x \mid x > 2\}`."""
         for sign in (":", "|"):
-            sides = _split(content, {sign}, is_strict=True)
+            sides = split(content, {sign}, is_strict=True)
             if len(sides) == 2 and content.count(sign) == 1:
                 return self.set_with_conditions(form, *sides)
-        return Collection(form, _flat(self.nodes(_split(content, _SEPARATORS))), "\\{\\}")
+        return Collection(form, _flat(self.nodes(split(content, _SEPARATORS))), "\\{\\}")
 
     def set_with_conditions(self, form: Form, element: Form, condition: Form) -> Node:
         inner = self.node(condition)
-        head, _, domain = _partition(element, "\\in")
-        if _is_letter(head) and domain in ((), ("\\R",)):
+        head, _, domain = partition(element, "\\in")
+        if is_letter(head) and domain in ((), ("\\R",)):
             return inner
         return Conditioned(form, self.node(element), (inner,))
 
@@ -643,7 +463,7 @@ class _Reader:
         """`2:3`, `2 to 3`, and times of day."""
         if (clock := _clock(form)) is not None:
             return clock
-        pieces = _split(form, {":", "to"})
+        pieces = split(form, {":", "to"})
         return Ratio(form, self.nodes(pieces)) if len(pieces) > 1 else None
 
     def plus_minus(self, form: Form) -> Node | None:
@@ -651,7 +471,7 @@ class _Reader:
         if "\\pm" not in form and "\\mp" not in form:
             return None
         both = [tuple(signs.get(token, token) for token in form) for signs in _PLUS_MINUS]
-        return Collection(form, _flat(tuple(self.node(_drop_plus(one)) for one in both)))
+        return Collection(form, _flat(tuple(self.node(drop_plus(one)) for one in both)))
 
     def modular(self, form: Form) -> Node | None:
         r"""`3 \pmod{17}`."""
@@ -667,33 +487,33 @@ class _Reader:
         r"""`2516_8`, `(1204)_{9}`, `1204_{\text{nine}}`, `1204 in base 9`."""
         for i, token in enumerate(form):
             if i and (token == "_" or token.lower() == "base"):
-                base = _base(form[i + 1 :])
-                digits = "".join(_without(form[:i], "(", ")", "{", "}", " ", "in", "{,}"))
-                if base and _are_digits(digits, base):
+                base = base_of(form[i + 1 :])
+                digits = "".join(without(form[:i], "(", ")", "{", "}", " ", "in", "{,}"))
+                if base and are_digits(digits, base):
                     return Based(form, digits, base)
                 return None
         return None
 
     def second_form(self, form: Form) -> Node | None:
         r"""`\frac12 (0.5)`, `5 (five)`, `4k\ (k \in \Z)`: something in brackets behind an answer."""
-        start = _start_of_last_group(form)
+        start = start_of_last_group(form)
         head, inside = form[:start], form[start + 1 : -1]
-        if start <= 0 or not inside or head[-1] in _OPERATORS_BEFORE or _split(inside, {",", ";"})[1:]:
+        if start <= 0 or not inside or head[-1] in _OPERATORS_BEFORE or split(inside, {",", ";"})[1:]:
             return None
-        if any(token in _RELATIONS and token != "\\approx" for token in inside):
+        if any(token in RELATIONS and token != "\\approx" for token in inside):
             inner = self.node(inside)
             return Conditioned(form, self.node(head), (inner,)) if _is_condition(inner) else None
-        if _are_written_differently(head, inside):
+        if are_written_differently(head, inside):
             return Chain(form, (self.node(head),), (self.node(inside),))
         return None
 
     def scalar(self, form: Form) -> Node | None:
         """A number or an expression, with its unit."""
-        body, unit = _split_unit(form)
+        body, unit = split_unit(form)
         if unit is None:
             return None
         try:
-            body, scale = _split_scale(body)
+            body, scale = split_scale(body)
             term = parse(body, self.choices)
         except NotUnderstoodError:
             return None
@@ -701,7 +521,7 @@ class _Reader:
 
     def sentence(self, form: Form) -> Node | None:
         """Words with signs between them."""
-        phrase = words.phrase_of(_without(form, *_SIGNS))
+        phrase = words.phrase_of(without(form, *_SIGNS))
         return Words(form, phrase) if phrase and any(map(is_word, form)) else None
 
 
@@ -738,293 +558,7 @@ _OPERATORS_BEFORE = frozenset(["+", "-", "*", "/", "^", "_", "(", "[", "{", "=",
 _SIGNS = (",", ".", ":", ";", "(", ")", "-", "!", "?")
 
 
-# --- Questions to tokens ---------------------------------------------------------------------------------------------
-
-
-def is_word_of(token: str, group: frozenset[str]) -> bool:
-    """Whether a token is a word of a group, however capitalised."""
-    return token.lower() in group
-
-
-def letters_of(form: Form) -> set[str]:
-    """The letters in a form, without `e`, `i` and those in indices."""
-    return {
-        token
-        for before, token in pairwise(("", *form))
-        if before != "_" and ((len(token) == 1 and token.isalpha() and token not in "ei") or _is_greek(token))
-    }
-
-
-def _is_greek(token: str) -> bool:
-    return token in GREEK and token != "\\pi"
-
-
-def _trim(form: Form) -> Form:
-    while form and form[0] in (",", " ", ";"):
-        form = form[1:]
-    while form and form[-1] in (",", " ", ";"):
-        form = form[:-1]
-    return form
-
-
-def _without(form: Form, *tokens: str) -> Form:
-    return tuple(token for token in form if token not in tokens)
-
-
-def _depth(form: Form) -> int:
-    return sum((token in _OPEN) - (token in _CLOSE) for token in form)
-
-
-def _split(
-    form: Form, separators: "set[str] | frozenset[str]", is_strict: bool = False, are_brackets_loose: bool = False
-) -> list[Form]:
-    """Pieces between separators outside all brackets, empty ones left out unless strict."""
-    pieces: list[Form] = []
-    depth = start = 0
-    for i, token in enumerate(form):
-        if not (are_brackets_loose and token in "[]()"):
-            depth += (token in _OPEN) - (token in _CLOSE)
-        if (token in separators or token.lower() in separators) and depth == 0:
-            pieces.append(form[start:i])
-            start = i + 1
-    pieces.append(form[start:])
-    return pieces if is_strict else [piece for piece in pieces if piece]
-
-
-def _partition(form: Form, token: str) -> tuple[Form, Form, Form]:
-    if token not in form:
-        return form, (), ()
-    place = form.index(token)
-    return form[:place], (token,), form[place + 1 :]
-
-
-def _sides(form: Form) -> tuple[list[Form], list[str]]:
-    sides: list[Form] = []
-    operators: list[str] = []
-    depth = start = 0
-    for i, token in enumerate(form):
-        depth += (token in _OPEN) - (token in _CLOSE)
-        if depth == 0 and token in _RELATIONS:
-            sides.append(form[start:i])
-            operators.append(token)
-            start = i + 1
-    return [*sides, form[start:]], operators
-
-
-def _end_of_group(form: Form) -> int:
-    """Where the bracket closes that a form begins with."""
-    depth = 0
-    for i, token in enumerate(form):
-        depth += (token in _OPEN) - (token in _CLOSE)
-        if depth == 0:
-            return i + (token == "\\end")
-    return -1
-
-
-def _start_of_last_group(form: Form) -> int:
-    """Where the parenthesis opens that a form ends with; -1 if it ends otherwise."""
-    depth = 0
-    for i in range(len(form) - 1, -1, -1):
-        depth += (form[i] in _CLOSE) - (form[i] in _OPEN)
-        if depth == 0:
-            return i if form[-1] == ")" and form[i] == "(" else -1
-    return -1
-
-
-def _is_letter(form: Form) -> bool:
-    """Whether this is one letter, with an index or a prime or without."""
-    if form[:1] and form[0] in _ANGLE_SIGNS:
-        form = form[1:]
-    form = _without(form, "'")
-    if not form or is_word(form[0]) or not (form[0].isalpha() or _is_greek(form[0])):
-        return False
-    return len(form) == 1 or (form[1] == "_" and (len(form) == 3 or (form[2] == "{" and form[-1] == "}")))
-
-
-def _has_letters(form: Form) -> bool:
-    return bool(letters_of(form)) or any(map(is_word, form))
-
-
-def _is_name(form: Form, others: list[Form]) -> bool:
-    """Whether this is what an answer is called (`x`, `f(x)`, `|AB|`, `Area`) rather than a side of an equation."""
-    if _is_letter(form) or _is_call(form) or _is_named_figure(form):
-        return True
-    if is_word(form[0]) and all(token.isalpha() or token in "()'_" or token in _ANGLE_SIGNS for token in form):
-        return True
-    if all(token.isalpha() for token in form):
-        return len(form) > 1 and all(map(str.isupper, form))
-    return not any(map(_has_letters, others)) and _is_quantity_with_a_name(form)
-
-
-def _is_call(form: Form) -> bool:
-    """`f(x)`, `P(A)`, `f^{-1}(x)`, `(x, y)`."""
-    start = _start_of_last_group(form)
-    if start < 0:
-        return False
-    if start == 0:
-        return all(map(_is_letter, _split(form[1:-1], {","})))
-    head = form[:start]
-    if head[-5:] == ("^", "{", "-", "1", "}"):
-        head = head[:-5]
-    return _is_letter(head) or (len(head) == 1 and is_word(head[0]))
-
-
-def _is_named_figure(form: Form) -> bool:
-    r"""`|AB|`, `[ABC]`, `m\angle A`, `\overline{AB}`, `A^{-1}`, `\Delta p`, `V_1:V_2`."""
-    plain = _without(form, "|", "[", "]", "{", "}", "m", "d", *_ANGLE_SIGNS, "\\Delta", "\\max", "\\min")
-    if plain != form and (_is_letter(plain) or (bool(plain) and all(token.isupper() for token in plain))):
-        return form[0] != "|" or all(token.isupper() for token in plain)
-    if len(form) > 2 and form[0].isupper() and form[1] == "^" and form[2:] in (("{", "-", "1", "}"), ("T",)):
-        return True
-    return ":" in form and all(map(_is_letter, _split(form, {":"})))
-
-
-def _is_quantity_with_a_name(form: Form) -> bool:
-    r"""`\sin A`, `\cos^2 x`, `\frac{AB}{CD}`: what a number may be said of without being solved for."""
-    if form[0] in ("\\lim", "\\sum", "\\int", "\\prod", "\\max", "\\min"):
-        return True
-    is_function = form[0] in NAMED_FUNCTIONS and letters_of(form) != set()
-    letters = [token for token in form if token.isalpha()]
-    is_of_segments = form[0] == "\\frac" and len(letters) > 2 and all(map(str.isupper, letters))
-    return (is_function and not {"+", "-"} & set(form)) or (
-        is_of_segments and set(form) <= {"\\frac", "{", "}", *letters}
-    )
-
-
-def _is_decimal_comma(form: Form) -> bool:
-    r"""`0,5`, which may be a list of two."""
-    digits = form[1:] if form[:1] == ("-",) else form
-    return digits.count(",") == 1 and digits[0] in DIGITS and all(token in DIGITS or token == "," for token in digits)
-
-
-def _letter_in_front(form: Form) -> Form:
-    """The tokens of an option in front of a form: `(B)`, `B)`, `B.`, `B:`, or a lone `B`."""
-    if form[:1] == ("(",) and len(form) > 2 and form[2] == ")" and _is_capital(form[1]):
-        return form[:3]
-    if _is_capital(form[0]):
-        if len(form) == 1:
-            return form
-        if form[1] == ")" or (form[1] in (".", ":") and len(form) > 2 and not _is_capital(form[2])):
-            return form[:2]
-    return ()
-
-
-def _is_capital(token: str) -> bool:
-    return len(token) == 1 and token.isascii() and token.isupper()
-
-
-def _french_interval(form: Form) -> tuple[list[Form], str] | None:
-    """The ends of `]0, 1[`, and its brackets as others write them."""
-    if len(form) < 5 or not (form[0] == "]" or form[-1] == "[") or form[0] not in "][(" or form[-1] not in "][)":
-        return None
-    ends = _split(form[1:-1], {",", ";"}, is_strict=True)
-    brackets = {"]": "(", "(": "("}.get(form[0], "[") + {"[": ")", ")": ")"}.get(form[-1], "]")
-    return (ends, brackets) if len(ends) == 2 and all(ends) else None
-
-
-def _clock(form: Form) -> Clock | None:
-    """`4:30 p.m.`, `9 am`."""
-    tail = next((i for i, token in enumerate(form) if token.isalpha()), len(form))
-    half = "".join(token for token in form[tail:] if token != ".").lower()
-    if half not in ("am", "pm") or not tail:
-        return None
-    numbers = "".join(form[:tail]).strip().split(":")
-    if len(numbers) > 3 or not all(number.strip().isdecimal() for number in numbers):
-        return None
-    hours, minutes, seconds = [*map(int, numbers), 0, 0][:3]
-    return Clock(form, Fraction(seconds, 60) + 60 * (hours % 12 + 12 * (half == "pm")) + minutes, half)
-
-
-def _drop_plus(form: Form) -> Form:
-    return form[1:] if form[:1] == ("+",) else form
-
-
-def _base(form: Form) -> int | None:
-    """The base that an index names, in digits or words."""
-    tokens = _without(form, "{", "}", "(", ")", "base", " ")
-    if len(tokens) == 1 and tokens[0].lower() in _BASES:
-        return _BASES[tokens[0].lower()]
-    text = "".join(tokens)
-    return int(text) if len(text) <= 2 and text.isdecimal() and 2 <= int(text) <= 36 else None
-
-
-def _are_digits(text: str, base: int) -> bool:
-    text = text.removeprefix("-").replace(".", "", 1)
-    if not text.isascii() or not text.isalnum() or not any(map(str.isdecimal, text)):
-        return False
-    return all(int(digit, 36) < base for digit in text) or text.isdecimal()
-
-
-def _are_written_differently(head: Form, inside: Form) -> bool:
-    """Whether both may be one number in two notations: a decimal, a share or words beside something else."""
-    if _has_letters(head) and not all(map(is_word, head)):
-        return False
-    if "." in head and DIGITS.issuperset(inside):  # 0.(3)
-        return False
-    if inside[0] == "\\approx" or is_word_of(inside[0], _APPROXIMATELY):
-        return True
-    notations = [
-        "words"
-        if words.number_of(words.phrase_of(form)) is not None
-        else "percent"
-        if form[-1] == "\\%"
-        else "decimal"
-        if "." in form
-        else "exact"
-        for form in (head, inside)
-    ]
-    return notations[0] != notations[1] and not (_has_letters(inside) and notations[1] != "words")
-
-
-def _split_unit(form: Form) -> tuple[Form, Form | None]:
-    """A number and the tokens of its unit; `None` for those if there are words that are no unit."""
-    unit: Form = ()
-    if form[0] in _CURRENCIES:
-        unit, form = form[:1], form[1:]
-    elif form[0] == "-" and len(form) > 1 and form[1] in _CURRENCIES:
-        unit, form = form[1:2], ("-", *form[2:])
-    start = next((i for i, token in enumerate(form) if is_word(token) and not scale_of(token)), len(form))
-    start = next((i for i, token in enumerate(form[:start]) if token.startswith("\\unit")), start)
-    while start and form[start - 1] in _SUFFIX_UNITS:
-        start -= 1
-    head, tail = form[:start], form[start:]
-    if not head or not _is_unit_tail(tail):
-        return form, None
-    return head, unit or tail
-
-
-def _is_unit_tail(tail: Form) -> bool:
-    if any(is_word_of(token, NOT_UNITS) for token in tail):
-        return False
-    return all(
-        token.isalpha()
-        or token in "^/.-()"
-        or token in _SUFFIX_UNITS
-        or token == "\\cdot"
-        or token.startswith("\\unit")
-        if token not in DIGITS
-        else tail[i - 1] in ("^", "-")
-        for i, token in enumerate(tail)
-    )
-
-
-def _split_scale(form: Form) -> tuple[Form, int]:
-    """A number and what `million` behind it multiplies by."""
-    scale = 1
-    while form and (factor := scale_of(form[-1])):
-        scale, form = scale * factor, form[:-1]
-    return form, scale
-
-
-def _scaled(term: Term, scale: int) -> Term:
-    if scale == 1:
-        return term
-    if isinstance(term, Number):
-        return Number(term.value * scale, term.resolution * scale)
-    return Product((term, Number(Fraction(scale))))
-
-
-# --- Questions to nodes ----------------------------------------------------------------------------------------------
+# --- Nodes that are made of others ---
 
 
 def _collection(form: Form, items: tuple[Node, ...], brackets: str) -> Collection:
@@ -1037,7 +571,7 @@ def _collection(form: Form, items: tuple[Node, ...], brackets: str) -> Collectio
 
 
 def _flat(items: tuple[Node, ...]) -> tuple[Node, ...]:
-    """Parts, with those of bare lists among them: `\pm 1` is two."""
+    r"""Parts, with those of bare lists among them: `\pm 1` is two."""
     flat: list[Node] = []
     for item in items:
         flat.extend(item.items if isinstance(item, Collection) and not item.brackets else [item])
@@ -1059,18 +593,6 @@ def _are_conditions(values: tuple[Node, ...], conditions: tuple[Node, ...]) -> b
         return False
     about = set().union(*(letters_of(condition.tokens) for condition in conditions))
     return about <= set().union(*(letters_of(value.tokens) for value in values))
-
-
-def is_pair(node: Node) -> bool:
-    """Whether this is a point of two coordinates or an interval."""
-    return isinstance(node, Collection) and len(node.items) == 2 and node.brackets in ("()", "[]", "(]", "[)")
-
-
-def is_interval(node: Node) -> bool:
-    """Whether this is an interval and no point: half open, or endless."""
-    if not (isinstance(node, Collection) and is_pair(node)):
-        return False
-    return node.brackets in ("(]", "[)") or any(isinstance(item, Infinite) for item in node.items)
 
 
 def _total(form: Form, items: tuple[Node, ...]) -> Node | None:
@@ -1104,3 +626,24 @@ def _transposed(form: Form, node: Node) -> Node | None:
     if isinstance(node, Matrix) and len({len(row) for row in node.rows}) == 1:
         return Matrix(form, tuple(zip(*node.rows, strict=True)), node.kind)
     return None
+
+
+def _clock(form: Form) -> Clock | None:
+    """`4:30 p.m.`, `9 am`."""
+    tail = next((i for i, token in enumerate(form) if token.isalpha()), len(form))
+    half = "".join(token for token in form[tail:] if token != ".").lower()
+    if half not in ("am", "pm") or not tail:
+        return None
+    numbers = "".join(form[:tail]).strip().split(":")
+    if len(numbers) > 3 or not all(number.strip().isdecimal() for number in numbers):
+        return None
+    hours, minutes, seconds = [*map(int, numbers), 0, 0][:3]
+    return Clock(form, Fraction(seconds, 60) + 60 * (hours % 12 + 12 * (half == "pm")) + minutes, half)
+
+
+def _scaled(term: Term, scale: int) -> Term:
+    if scale == 1:
+        return term
+    if isinstance(term, Number):
+        return Number(term.value * scale, term.resolution * scale)
+    return Product((term, Number(Fraction(scale))))

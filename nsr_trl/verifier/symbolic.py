@@ -156,7 +156,7 @@ def _parsed(parse: Callable[[str], Any], text: str) -> sympy.Expr:
         expression = parse(text)
     except MemoryError:
         raise
-    except Exception as error:  # noqa: BLE001 - the parsers raise plain `Exception` on what they cannot read
+    except Exception as error:
         raise _RefusedError from error
     if not isinstance(expression, sympy.Expr):
         raise _RefusedError

@@ -19,7 +19,7 @@ from .question import Pair, Question, read_row
 from .reference import read_reference
 from .sandbox import CPU_SECONDS, Sandbox
 from .terms import Term
-from .verdict import Outcome, Reason, Rule, Verdict
+from .verdict import Reason, Rule, Verdict
 
 
 GRADERS = ("default", "paper", "paper-competition")

@@ -3,7 +3,7 @@
 from . import algebra, words
 from .decision import Compare, Decision, differ, same, unknown
 from .expressions import DIGITS
-from .structure import Collection, Infinite, Node, Opaque, Option, Prose, Scalar, Words
+from .nodes import Collection, Infinite, Node, Opaque, Option, Prose, Scalar, Words
 from .terms import letters
 from .verdict import Rule
 

@@ -146,7 +146,7 @@ def phrase_of(form: Form) -> Phrase:
     """The words of a form, or none if there is anything else in it."""
     words: list[str] = []
     for token in form:
-        if token in "-.'\",!?":
+        if token in "-.'\",!?。":
             continue
         if not token.isalpha():
             return ()

@@ -3,9 +3,7 @@ r"""Readings written out: a tree goes in, TeX text with every bracket comes out,
 What is written reads back to the same tree, so that a person can see what the verifier read.
 """
 
-from .normal_form import Form
-from .regions import is_region
-from .structure import (
+from .nodes import (
     Based,
     Cases,
     Chain,
@@ -30,6 +28,8 @@ from .structure import (
     Union,
     Words,
 )
+from .normal_form import Form
+from .regions import is_region
 from .terms import letters
 from .terms import write as write_term
 
@@ -39,7 +39,7 @@ def write(node: Node) -> str:
     Writes a reading out.
 
     Args:
-        node ([`~structure.Node`]):
+        node ([`~nodes.Node`]):
             A reading.
 
     Returns:
