@@ -336,6 +336,8 @@ class _Parser:
             return self.accented(token)
         if token in GREEK or (len(token) == 1 and token.isascii() and token.isalpha()):
             return self.symbol(token)
+        if token == "\\E":
+            return Symbol("e")
         raise NotUnderstoodError
 
     def bracketed(self, end: str) -> Term:
@@ -439,7 +441,7 @@ class _Parser:
 
     def number(self) -> Term:
         number = self.decimal()
-        if self.peek() in ("e", "E") and (size := self.e_notation()) is not None:
+        if self.peek() == "\\E" and (size := self.e_notation()) is not None:
             scale = Fraction(10) ** size
             return Number(number.value * scale, (number.resolution or 1) * scale)
         if number.resolution or number.value.denominator != 1:
@@ -519,14 +521,8 @@ class _Parser:
         )
 
     def e_notation(self) -> int | None:
-        """Reads the exponent of `1e-2`."""
-        has_sign = self.peek(1) in ("+", "-")
-        end = 1 + has_sign
-        while self.peek(end) in DIGITS:
-            end += 1
-        if end == 1 + has_sign or self.peek(end).isalpha():  # 4e + 7p
-            return None
-        if has_sign and self.peek() == "e" and self.choices.take(Ambiguity.E_NOTATION):
+        """Reads the exponent of `1e-2`, which was marked as one because nothing stands between its characters."""
+        if self.peek(1) in ("+", "-") and self.choices.take(Ambiguity.E_NOTATION):
             return None
         self.position += 1
         sign = self.accept("+", "-")
@@ -610,8 +606,9 @@ class _Parser:
         factors = [self.signed()]
         while self.starts_factor() and self.goes_on(factors[-1]):
             self.implicit_factor(factors)
-        is_sign = self.peek() in _SLASH or self.peek() in _TIMES
-        if is_sign and self.peek(1) not in _FUNCTIONS and self.choices.take(Ambiguity.ARGUMENT):
+        is_number = len(factors) == 1 and isinstance(factors[0], Number)
+        may_go_on = self.peek() in _SLASH or (self.peek() in _TIMES and is_number)
+        if may_go_on and self.peek(1) not in _FUNCTIONS and self.choices.take(Ambiguity.ARGUMENT):
             self.position += 1
             sign, rest = self.tokens[self.position - 1], self.factor()
             return (Quotient(_product(factors), rest) if sign in _SLASH else _product([*factors, rest])), False
@@ -622,8 +619,9 @@ class _Parser:
         token = self.peek()
         if token in _FUNCTIONS or token in _OPERATORS:
             return False
-        is_apart = token in ("[", "|", "\\frac", "\\sqrt", "e") or (token == "(" and not self.is_angle)
-        if is_apart or (token == "(" and not isinstance(before, Number)):
+        is_number = isinstance(before, Number)
+        is_apart = token in ("[", "|", "\\frac", "\\sqrt") or (token == "(" and not self.is_angle)
+        if is_apart or (token in ("(", "e") and not is_number):
             return bool(self.choices.take(Ambiguity.ARGUMENT))
         return True
 

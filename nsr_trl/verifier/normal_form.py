@@ -91,6 +91,7 @@ _UNICODE_ROOT = re.compile("√\\s*([0-9]+|[a-z])")
 _SURE_THOUSANDS = re.compile(r"(?<=[0-9])\s*(?:,\s*\\!|\{\s*,\s*\})\s*(?=[0-9]{3})")
 _THOUSANDS = re.compile(r"(?<![0-9.])(?<!(?<!\\),)[1-9][0-9]{0,2}(?:,[0-9]{3})+(?![0-9])(?!,[0-9])")
 _LAKHS = re.compile(r"(?<![0-9.])(?<!(?<!\\),)[1-9][0-9]?(?:,[0-9]{2})+,[0-9]{3}(?![0-9])(?!,[0-9])")
+_E_NOTATION = re.compile(r"(?<=[0-9])[eE](?=[+-]?[0-9]+(?![0-9.A-Za-z\\^_]))")
 _DOUBLED_BACKSLASH = re.compile(r"\\\\(?=[A-Za-z{}])")
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n\s*")
 _DIGRAPHS = re.compile(r"<=|>=|(?<=\s)!=|==|\+/-|\*\*|\.\.\.+|->|=>|&nbsp;|<br ?/?>")
@@ -182,6 +183,8 @@ _NUM_DROPPED |= {"\\hphantom": 1, "\\vphantom": 1, "\\label": 1, "\\tag": 1, "\\
 """Commands with how many of their arguments say nothing."""
 _FRACTIONS = (["\\frac"], ["\\binom"])
 _NUMBER_SETS = frozenset("RZNQC")
+_MARKS = {"\ue000": "{,}", "\ue001": "\\E"}
+"""What marks a comma that may part thousands, and the e of `1e-2`."""
 _UNIT_LETTERS = frozenset("mgshlLJNWVKCF")
 _BEFORE_UNITS = frozenset(["}", ")", "/", "\\pi", "\\degree", "square", "cubic", "sq", "cu"])
 _WRAPPERS = frozenset("align aligned equation split gather gathered multline displaymath math center".split())
@@ -242,6 +245,8 @@ def _rewrite(text: str) -> str:
         text = _BLANK_LINE.sub(", ", _DOUBLED_BACKSLASH.sub(r"\\", text))
     else:
         text = _ENVIRONMENT.sub(r"\\\1{\2}", text)
+    if "e" in text or "E" in text:
+        text = _E_NOTATION.sub("\ue001", text)
     return _DIGRAPHS.sub(
         lambda match: _DIGRAPH_MEANINGS.get(match[0], "\\ldots " if match[0][0] == "." else " "), text
     )
@@ -359,8 +364,8 @@ class _Lexer:
 
     def put_any(self, token: str) -> None:
         """Puts a command, a sign, a word or letters."""
-        if token == "\ue000":
-            self.tokens.append("{,}")
+        if token in _MARKS:
+            self.tokens.append(_MARKS[token])
         elif (self.font == "\\mathbb" or self.is_blackboard) and token in _NUMBER_SETS:
             self.tokens.append(f"\\{token}")
             self.is_blackboard = False

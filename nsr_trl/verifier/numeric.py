@@ -221,7 +221,7 @@ def _log(disc: Disc) -> Disc:
         raise UndefinedError
     if disc.center.real < 0 and 0 < abs(disc.center.imag) <= disc.radius:
         raise UndefinedError  # across the cut
-    value = cmath.log(disc.center)
+    value = cmath.log(complex(disc.center.real, disc.center.imag or 0.0))  # above the cut, whatever the sign of zero
     return _checked(value, 2 * disc.radius / size + _EPSILON * max(abs(value), 1))
 
 
