@@ -13,7 +13,7 @@ UNDECIDED_METRICS: dict[Reason, str] = {
 }
 """Reasons for which a verdict may be undecided, and the metric that says how often it is."""
 ANSWER_ELSEWHERE_METRIC = "verifier/answer_elsewhere"
-"""How often a completion has its answer elsewhere than asked for, whatever the outcome: a prompt that asks for no box."""
+"""How often a completion has its answer elsewhere than asked for, whatever the outcome: the prompt asks for no box."""
 
 _REWARD_OF = {Outcome.CORRECT: 1.0, Outcome.INCORRECT: 0.0, Outcome.UNDECIDED: None}
 # what `GRPOTrainer` passes besides the columns of the dataset
@@ -53,7 +53,7 @@ def math_reward(
         grader (`str`, *optional*, defaults to `"default"`):
             As in [`verify`]: `functools.partial(math_reward, grader="paper")` rewards as the paper's code does.
         answer_format (`str`, *optional*, defaults to `"boxed"`):
-            As in [`verify`]: `functools.partial(math_reward, answer_format="gsm8k")` reads what stands behind `####`.
+            As in [`verify`]: `functools.partial(math_reward, answer_format="gsm8k")` reads what is behind `####`.
         **kwargs (`Any`):
             The trainer's other arguments and the other columns of the dataset; not used.
 
@@ -81,7 +81,7 @@ def math_reward(
             f"the columns besides 'prompt' are {columns}. Rename the column that holds the reference."
         )
     _check_columns(kwargs, len(completions))
-    texts = [completion_text(completion) for completion in completions]
+    texts: list[Any] = [completion_text(completion) for completion in completions]
     verdicts = verify_batch(texts, golds, grader=grader, answer_format=answer_format)
     if log_extra is not None:
         log_extra("verifier/answer", [verdict.answer or "" for verdict in verdicts])
@@ -97,7 +97,7 @@ def math_reward(
 
 
 def _check_columns(kwargs: Mapping[str, Any], num_completions: int) -> None:
-    """Refuses what is neither a column nor the trainer's: an option that is spelled otherwise, or that there is not."""
+    """Refuses what is neither a column nor the trainer's: an option that is misspelt, or that there is not."""
     for name, value in kwargs.items():
         is_plain = value is None or isinstance(value, str | int | float | list | tuple)
         is_column = isinstance(value, list | tuple) and len(value) == num_completions

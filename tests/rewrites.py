@@ -1,8 +1,8 @@
 r"""Rewrite families: small functions that take a reference answer and return a way in which somebody might write it.
 
-A preserving family keeps the meaning, so its rewrites must never be incorrect; a changing family yields another answer,
-so its rewrites must never be correct. Each is registered for the kinds of reference that it applies to and returns
-`None` where it does not. Most rewrites go into a box; those of a `whole` family are a response as it stands.
+A preserving family keeps the meaning, so its rewrites must never be incorrect; a changing family yields another
+answer, so its rewrites must never be correct. Each is registered for the kinds of reference that it applies to and
+returns `None` where it does not. Most rewrites go into a box; those of a `whole` family are a response as it stands.
 
 The families were written from what models and datasets write, before it was looked at which of them fail.
 """
@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import gcd
 
+
 Rewrite = Callable[[str], "str | None"]
 
 
 @dataclass(frozen=True)
 class Family:
-    """A named rewrite, the kinds of reference it is for, whether it keeps the meaning, and whether it is a response."""
+    """A named rewrite, the kinds of reference it is for, whether it keeps the meaning, whether it is a response."""
 
     name: str
     kinds: frozenset[str]
@@ -1030,7 +1031,11 @@ def list_boxes_comma(reference: str) -> str:
 @keeps("list", whole=True)
 def list_boxes_with_names(reference: str) -> str | None:
     items = _items(reference)
-    return rf"Hence $x_1=\boxed{{{items[0]}}}$ and $x_2=\boxed{{{items[1]}}}$." if len(set(items)) == 2 == len(items) else None
+    return (
+        rf"Hence $x_1=\boxed{{{items[0]}}}$ and $x_2=\boxed{{{items[1]}}}$."
+        if len(set(items)) == 2 == len(items)
+        else None
+    )
 
 
 @keeps("list", whole=True)
@@ -1178,7 +1183,8 @@ def two_inequalities(reference: str) -> str | None:
     left, low, high, right = _ends(reference)
     if "\\infty" in low + high:
         return None
-    return rf"x {'>' if left == '(' else chr(92) + 'ge'} {low} \text{{ and }} x {'<' if right == ')' else chr(92) + 'le'} {high}"
+    above, below = ">" if left == "(" else r"\ge", "<" if right == ")" else r"\le"
+    return rf"x {above} {low} \text{{ and }} x {below} {high}"
 
 
 @keeps("union")
@@ -1489,7 +1495,11 @@ def hundredth(reference: str) -> str | None:
 
 @changes("integer")
 def digits_swapped(reference: str) -> str | None:
-    return reference[:-2] + reference[-1] + reference[-2] if len(reference) > 2 and reference[-1] != reference[-2] else None
+    return (
+        reference[:-2] + reference[-1] + reference[-2]
+        if len(reference) > 2 and reference[-1] != reference[-2]
+        else None
+    )
 
 
 @changes("integer")
@@ -1834,7 +1844,11 @@ def transposed(reference: str) -> str | None:
 @changes("matrix")
 def row_lost(reference: str) -> str | None:
     rows = _rows(reference)
-    return rf"\begin{{pmatrix}}{(chr(92) * 2).join('&'.join(row) for row in rows[1:])}\end{{pmatrix}}" if len(rows) > 1 else None
+    return (
+        rf"\begin{{pmatrix}}{(chr(92) * 2).join('&'.join(row) for row in rows[1:])}\end{{pmatrix}}"
+        if len(rows) > 1
+        else None
+    )
 
 
 @changes("words")

@@ -1,4 +1,4 @@
-r"""Random expressions, printed in five styles: by sympy, by hand, with few brackets, with `\left` and `\right`, plain."""
+r"""Random expressions, printed in five styles: by sympy, by hand, with few brackets, with all of them, plain."""
 
 import random
 from fractions import Fraction
@@ -71,7 +71,7 @@ def by_sympy(term: Term) -> str:
 
 
 def by_hand(term: Term) -> str:
-    r"""`2x\sin 3x`, `\frac{x+1}{2}`, `\sin^2 x`: products without signs, functions without brackets where they can be."""
+    r"""`2x\sin 3x`, `\frac{x+1}{2}`, `\sin^2 x`: without signs and brackets where they can be left out."""
     match term:
         case Number(value):
             return str(value)
@@ -187,7 +187,10 @@ def plain(term: Term) -> str:
         case Sum(terms):
             return f"({' + '.join(map(plain, terms))})".replace("+ -", "- ")
         case Product(factors):
-            return "*".join(f"({plain(factor)})" if isinstance(factor, Quotient | Negative) else plain(factor) for factor in factors)
+            return "*".join(
+                f"({plain(factor)})" if isinstance(factor, Quotient | Negative) else plain(factor)
+                for factor in factors
+            )
         case Quotient(top, bottom):
             return f"({plain(top)})/({plain(bottom)})"
         case Power(base, exponent):

@@ -445,13 +445,10 @@ class _Expansion(_Work):
         if coefficient <= 0 or len(free) > 1 or (free and free[0][1] != 1):
             return _generator(f"ln[{argument.key}]")
         total = Expression({})
-        for prime, power in _factors(coefficient).items():
-            total = self.plus(total, self.times(_rational(power), _generator(f"ln[{prime}]")))
+        for prime, multiplicity in _factors(coefficient).items():
+            total = self.plus(total, self.times(_rational(multiplicity), _generator(f"ln[{prime}]")))
         for name, power in term:
-            if name == "e":
-                part = _rational(1)
-            else:
-                part = _generator(f"ln[{name.removeprefix('#')}]")
+            part = _rational(1) if name == "e" else _generator(f"ln[{name.removeprefix('#')}]")
             total = self.plus(total, self.times(_rational(power), part))
         return total
 

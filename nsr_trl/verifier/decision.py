@@ -90,5 +90,6 @@ def unless_same(decision: Decision, rule: Rule) -> Decision:
     """For another form than the reference's: a difference stands, but equality proves nothing."""
     if not decision.is_correct:
         return decision
-    assert decision.answer is not None and decision.gold is not None
+    assert decision.answer is not None
+    assert decision.gold is not None
     return unknown(rule, decision.answer, decision.gold)

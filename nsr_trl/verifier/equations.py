@@ -19,10 +19,9 @@ from .verdict import Rule
 
 def compare_equations(answer: Node, gold: Node) -> Decision:
     """Equations are the same up to a factor, and differ where one has a solution that the other has not."""
-    sides = [_sides_of(node) for node in (answer, gold)]
-    if sides[0] is None or sides[1] is None:
+    terms = [Sum((sides[0], Negative(sides[1]))) for node in (answer, gold) if (sides := _sides_of(node)) is not None]
+    if len(terms) < 2:
         return unknown(Rule.EQUATION_OPEN, answer, gold)
-    terms = [Sum((left, Negative(right))) for left, right in sides if left is not None]
     try:
         expressions = algebra.expand(terms[0]), algebra.expand(terms[1])
     except (NotUnderstoodError, TooLargeError):
@@ -107,7 +106,8 @@ def compare_equation_with_value(compare: Compare, answer: Node, gold: Node) -> D
     names = letters(sides[0]) | letters(sides[1])
     if len(names) > 1 and equation is gold:
         return differ(Rule.KIND_DIFFERS, answer, gold)
-    if len(names) == 1 and numeric.differ(*(substitute(side, min(names), other.term) for side in sides)):
+    left, right = (substitute(side, min(names, default=""), other.term) for side in sides)
+    if len(names) == 1 and numeric.differ(left, right):
         return differ(Rule.EQUATION_DIFFERS, answer, gold)
     return unknown(Rule.EQUATION_SIDE, answer, gold)
 
@@ -313,19 +313,18 @@ def _renamed(value: Node, conditions: tuple[Node, ...], others: tuple[Node, ...]
 
 def compare_remainders(compare: Compare, answer: Node, gold: Node) -> Decision:
     r"""`3 \pmod{17}` is `3`; `20 \pmod{17}` is of the same remainder."""
-    values = [node.value if isinstance(node, Modular) else node for node in (answer, gold)]
-    moduli = [_whole(node.modulus) for node in (answer, gold) if isinstance(node, Modular)]
-    numbers = [_whole(value) for value in values]
-    if None in numbers or None in moduli or 0 in moduli or len(set(moduli)) > 1:
+    numbers = _whole_numbers([node.value if isinstance(node, Modular) else node for node in (answer, gold)])
+    moduli = _whole_numbers([node.modulus for node in (answer, gold) if isinstance(node, Modular)])
+    if len(numbers) < 2 or len(set(moduli)) != 1 or not moduli[0]:
         return unknown(Rule.REMAINDER_OTHER, answer, gold)
     if numbers[0] == numbers[1]:
         return same(Rule.REMAINDER_SAME, answer, gold)
-    if (numbers[0] - numbers[1]) % moduli[0] == 0:
-        rule = Rule.REMAINDER_OTHER if len(moduli) == 1 else Rule.REMAINDER_SAME
-        return same(rule, answer, gold) if len(moduli) == 2 else unknown(rule, answer, gold)
-    return differ(Rule.REMAINDER_DIFFERS, answer, gold)
+    if (numbers[0] - numbers[1]) % moduli[0]:
+        return differ(Rule.REMAINDER_DIFFERS, answer, gold)
+    is_told_twice = isinstance(answer, Modular) and isinstance(gold, Modular)
+    return same(Rule.REMAINDER_SAME, answer, gold) if is_told_twice else unknown(Rule.REMAINDER_OTHER, answer, gold)
 
 
-def _whole(node: Node) -> int | None:
-    value = algebra.value_of(node.term) if isinstance(node, Scalar) else None
-    return int(value) if value is not None and value.denominator == 1 else None
+def _whole_numbers(nodes: list[Node]) -> list[int]:
+    values = [algebra.value_of(node.term) for node in nodes if isinstance(node, Scalar)]
+    return [int(value) for value in values if value is not None and value.denominator == 1]

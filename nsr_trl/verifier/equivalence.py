@@ -1,11 +1,11 @@
 r"""Are two answers the same? Two texts go in, a decision comes out: a rule and the parts of which it speaks.
 
-Equal normal forms are correct. Otherwise both answers are read into trees, and the trees are compared part by part with
-three values. Where a text can be read in several ways, all of them are compared: answers differ if they do in every
-reading, and are the same if they are in every one, or in the one that nearly all mean.
+Equal normal forms are correct. Otherwise both answers are read into trees, which are compared part by part with three
+values. Where a text can be read in several ways, all of them are compared: answers differ if they do in every reading,
+and are the same if they are in every one, or in the one that nearly all mean.
 
-Training acts on "incorrect", so it is said only by a rule that proves it. What no rule proves is undecided, and what is
-undecided for want of algebra may be passed to `compare_open`. No text is ever executed.
+Training acts on "incorrect", so it is said only by a rule that proves it. What no rule proves is undecided, and what
+is undecided for want of algebra may be passed to `compare_open`. No text is ever executed.
 """
 
 from dataclasses import dataclass
@@ -290,8 +290,8 @@ class _Comparison:
         match answer, gold:
             case Inequality(), Inequality():
                 return compare_inequalities(self.nodes, answer, gold)
-            case (Union(), Union()) | (Intersection(), Intersection()) if len(answer.items) == len(gold.items):
-                return unordered(self.nodes, answer.items, gold.items, answer, gold)
+            case (Union(items=parts), Union(items=others)) | (Intersection(items=parts), Intersection(items=others)):
+                return unordered(self.nodes, parts, others, answer, gold) if len(parts) == len(others) else decision
         return decision
 
 

@@ -80,6 +80,7 @@ class Ambiguity(StrEnum):
     meaning: str
 
     def __new__(cls, name: str, num_readings: int, is_usual: bool, meaning: str) -> "Ambiguity":
+        """Makes an ambiguity of its row."""
         ambiguity = str.__new__(cls, name)
         ambiguity._value_ = name
         ambiguity.num_readings, ambiguity.is_usual, ambiguity.meaning = num_readings, is_usual, meaning
@@ -469,7 +470,7 @@ class _Parser:
         return Number(value, unit if decimals else Fraction(0))
 
     def decimals(self) -> tuple[str, str]:
-        r"""Reads what stands behind the point, and what of it repeats: `1\overline{27}`, `1\dot3`, `1(27)`, `333\ldots`."""
+        r"""Reads what stands behind the point, and what of it repeats: `1\overline{27}`, `1(27)`, `333\ldots`."""
         decimals = self.digits()
         if len(decimals) > MAX_DIGITS:
             raise TooLargeError
@@ -721,8 +722,9 @@ def _integer(term: Term) -> int | None:
     match term:
         case Number(value, resolution) if value.denominator == 1 and not resolution:
             return int(value)
-        case Negative(inner) if (value := _integer(inner)) is not None:
-            return -value
+        case Negative(inner):
+            positive = _integer(inner)
+            return None if positive is None else -positive
     return None
 
 

@@ -1,7 +1,7 @@
 r"""The answer in a response, in the format that was asked for. Text goes in, text comes out.
 
-A format is where a model was told to put its answer: into `\boxed{}`, behind `####`, between tags. What stands there is
-the answer, and a response with nothing there has none. Reading it elsewhere would be a guess, and a guess graded as
+A format is where a model was told to put its answer: into `\boxed{}`, behind `####`, between tags. What stands there
+is the answer, and a response with nothing there has none. Reading it elsewhere would be a guess, and a guess graded as
 wrong trains the policy against a response that may be right.
 """
 

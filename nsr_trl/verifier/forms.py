@@ -42,6 +42,7 @@ def _is_greek(token: str) -> bool:
 
 
 def trim(form: Form) -> Form:
+    """A form without separators at its ends."""
     while form and form[0] in (",", " ", ";"):
         form = form[1:]
     while form and form[-1] in (",", " ", ";"):
@@ -50,10 +51,12 @@ def trim(form: Form) -> Form:
 
 
 def without(form: Form, *tokens: str) -> Form:
+    """A form without some tokens."""
     return tuple(token for token in form if token not in tokens)
 
 
 def depth_of(form: Form) -> int:
+    """How many brackets are open at the end of a form."""
     return sum((token in OPEN) - (token in _CLOSE) for token in form)
 
 
@@ -74,6 +77,7 @@ def split(
 
 
 def partition(form: Form, token: str) -> tuple[Form, Form, Form]:
+    """What stands before a token, the token, and what stands behind it."""
     if token not in form:
         return form, (), ()
     place = form.index(token)
@@ -81,6 +85,7 @@ def partition(form: Form, token: str) -> tuple[Form, Form, Form]:
 
 
 def sides_of(form: Form) -> tuple[list[Form], list[str]]:
+    """The sides of a relation, and the signs between them."""
     sides: list[Form] = []
     operators: list[str] = []
     depth = start = 0
@@ -124,6 +129,7 @@ def is_letter(form: Form) -> bool:
 
 
 def has_letters(form: Form) -> bool:
+    """Whether there are letters or words in a form."""
     return bool(letters_of(form)) or any(map(is_word, form))
 
 
@@ -205,6 +211,7 @@ def french_interval(form: Form) -> tuple[list[Form], str] | None:
 
 
 def drop_plus(form: Form) -> Form:
+    """A form without a plus sign in front."""
     return form[1:] if form[:1] == ("+",) else form
 
 
@@ -218,6 +225,7 @@ def base_of(form: Form) -> int | None:
 
 
 def are_digits(text: str, base: int) -> bool:
+    """Whether a text is a number in a base."""
     text = text.removeprefix("-").replace(".", "", 1)
     if not text.isascii() or not text.isalnum() or not any(map(str.isdecimal, text)):
         return False

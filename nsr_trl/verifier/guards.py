@@ -31,10 +31,8 @@ def refusal(term: Term) -> Rule | None:
         [`~verdict.Rule`] or `None`:
             Too large, left open, or `None` if it may be tried.
     """
-    num_nodes = 0
-    for part in walk(term):
-        num_nodes += 1
-        if num_nodes > MAX_NODES or _is_too_large(part):
+    for num_nodes, part in enumerate(walk(term)):
+        if num_nodes >= MAX_NODES or _is_too_large(part):
             return Rule.TOO_LARGE
         if isinstance(part, Apply) and part.name not in KNOWN_FUNCTIONS:
             return Rule.EXPRESSION_OPEN

@@ -1,4 +1,4 @@
-"""Lists, tuples, ratios and matrices: two of them go in, a decision comes out; their parts are compared by whoever asks.
+"""Lists, tuples, ratios and matrices: two of them go in, a decision comes out. Their parts are compared by the caller.
 
 A list is incorrect as soon as one of its parts certainly has no partner, and correct only if every part has one.
 """
@@ -63,7 +63,7 @@ def _compare_lists(compare: Compare, answer: Collection, gold: Collection) -> De
         if by_name[0].keys() == by_name[1].keys():
             pairs = [(value, by_name[1][name]) for name, value in by_name[0].items()]
             return all_of((compare(*pair) for pair in pairs), Rule.LIST_SAME, Rule.LIST_DIFFERS, answer, gold)
-        values = [[value for value in names.values()] for names in by_name]
+        values = list(by_name[0].values()), list(by_name[1].values())
         return unless_same(unordered(compare, *values, answer, gold), Rule.NAME_DIFFERS)
     decision = unordered(compare, _values(answer), _values(gold), answer, gold)
     names = by_name[0] or by_name[1]
@@ -85,14 +85,15 @@ def _compare_bare_with_tuple(compare: Compare, answer: Collection, gold: Collect
     bare, other = (answer, gold) if not answer.brackets else (gold, answer)
     names = _by_name(bare)
     if names:
-        values = [value for _, value in sorted(names.items())]
+        values = tuple(value for _, value in sorted(names.items()))
         pair = (values, other.items) if bare is answer else (other.items, values)
         decision = in_order(compare, *pair, answer, gold)
         is_alphabetical = list(names) == sorted(names) or len(names) == len(bare.items)
         return decision if is_alphabetical else unless_same(decision, Rule.NAME_DIFFERS)
     if any(not isinstance(item, Scalar) for item in bare.items):  # points in a list
-        items = ((answer,) if other is answer else answer.items, (gold,) if other is gold else gold.items)
-        return unordered(compare, *items, answer, gold)
+        answers: tuple[Node, ...] = answer.items if bare is answer else (answer,)
+        golds: tuple[Node, ...] = gold.items if bare is gold else (gold,)
+        return unordered(compare, answers, golds, answer, gold)
     decision = in_order(compare, answer.items, gold.items, answer, gold)
     if decision.is_correct:
         is_point = bare is answer and other.brackets == "()"
@@ -111,8 +112,9 @@ def compare_list_with_one(compare: Compare, answer: Node, gold: Node) -> Decisio
         return unknown(Rule.KIND_OPEN, answer, gold)
     if isinstance(other, Scalar) and len(other.tokens) > 1 and all(token.isupper() for token in other.tokens):
         return unknown(Rule.KIND_OPEN, answer, gold)  # BC may be B, C
-    items = tuple((part,) if part is other else _values(collection) for part in (answer, gold))
-    decision = unordered(compare, *items, answer, gold)
+    answers = _values(collection) if collection is answer else (answer,)
+    golds = _values(collection) if collection is gold else (gold,)
+    decision = unordered(compare, answers, golds, answer, gold)
     return decision if not collection.brackets else unless_same(decision, Rule.LIST_ONE)
 
 
@@ -148,8 +150,7 @@ def compare_matrices(compare: Compare, answer: Matrix, gold: Matrix) -> Decision
     if answer.kind != gold.kind:
         return unknown(Rule.MATRIX_LAYOUT, answer, gold)
     shapes = [[len(row) for row in matrix.rows] for matrix in (answer, gold)]
-    cells = [[cell for row in matrix.rows for cell in row] for matrix in (answer, gold)]
-    decision = in_order(compare, *cells, answer, gold, (Rule.MATRIX_SAME, Rule.MATRIX_DIFFERS))
+    decision = in_order(compare, _cells(answer), _cells(gold), answer, gold, (Rule.MATRIX_SAME, Rule.MATRIX_DIFFERS))
     if shapes[0] == shapes[1]:
         return decision
     are_lines = all(len(shape) == 1 or set(shape) == {1} for shape in shapes)
@@ -166,13 +167,16 @@ def compare_matrix_with_collection(compare: Compare, answer: Node, gold: Node) -
         as_matrix = Matrix(other.tokens, rows, matrix.kind)
         pair = (as_matrix, gold) if other is answer else (answer, as_matrix)
         return compare_matrices(compare, *pair)
-    cells = tuple(cell for row in matrix.rows for cell in row)
-    pair_of_cells = (cells, other.items) if matrix is answer else (other.items, cells)
+    pair_of_cells = (_cells(matrix), other.items) if matrix is answer else (other.items, _cells(matrix))
     decision = in_order(compare, *pair_of_cells, answer, gold, (Rule.MATRIX_SAME, Rule.MATRIX_DIFFERS))
     if not other.brackets and decision.is_incorrect:
         return unknown(Rule.MATRIX_LAYOUT, answer, gold)  # a layout of several answers
     is_column = all(len(row) == 1 for row in matrix.rows) and other.brackets == "()" and not matrix.kind
     return decision if is_column else unless_same(decision, Rule.MATRIX_LAYOUT)
+
+
+def _cells(matrix: Matrix) -> tuple[Node, ...]:
+    return tuple(cell for row in matrix.rows for cell in row)
 
 
 def _by_name(collection: Collection) -> dict[str, Node]:

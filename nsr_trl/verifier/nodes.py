@@ -53,8 +53,8 @@ class Prose(Node):
 @dataclass(frozen=True, slots=True)
 class Collection(Node):
     r"""
-    Several parts. `brackets` are `""` of a bare list and `"\\{\\}"` of a set, which have no order, and else as written:
-    `"()"`, `"[]"`, `"[)"`. The open ends of French intervals, `]0, 1[`, are written as parentheses.
+    Several parts. `brackets` are `""` of a bare list and `"\\{\\}"` of a set, which have no order, and else as they
+    written: `"()"`, `"[]"`, `"[)"`. The open ends of French intervals, `]0, 1[`, are parentheses.
     """
 
     items: tuple[Node, ...]

@@ -77,8 +77,8 @@ _CHARACTERS = {
 _GREEK_LETTERS = dict(
     zip(
         "αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨΩ",
-        "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi "
-        "omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega".split(),
+        "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi "
+        "psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega".split(),
         strict=True,
     )
 )
@@ -142,19 +142,24 @@ _SYNONYMS = {
     "￥": "¥",
     "\\dollar": "\\$",
     "\\textdollar": "\\$",
-    "\\textstyle": "",
-    "&": "&",
     "smallmatrix": "matrix",
     "Bmatrix": "bmatrix",
 }
 _SPACES = {"\\,", "\\;", "\\:", "\\ ", "~", "\\quad", "\\qquad", "\\thinspace", "\\enspace", "\\space"}
-_INVISIBLE = {
-    *("$", "\\!", "\\(", "\\)", "\\[", "\\]", "\\left", "\\right", "\\middle", "\\displaystyle", "\\limits", "\\nolimits"),
-    *("\\big", "\\Big", "\\bigl", "\\bigr", "\\Bigl", "\\Bigr", "\\bigg", "\\Bigg", "\\biggl", "\\biggr", "\\Biggl", "\\Biggr"),
-    *("\\bf", "\\rm", "\\it", "\\sf", "\\tt", "\\bfseries", "\\itshape", "\\large", "\\Large", "\\LARGE", "\\huge", "\\small"),
-    *("\\scriptstyle", "\\strut", "\\mathstrut", "\\normalsize", "\\noindent", "\\par", "\\relax", "\\null", "\\hfill", '"'),
-    *("`", "\\centering", "\\square", "\\blacksquare", "\\qed", "\\checkmark", "\\nonumber", ""),
-}  # fmt: skip
+_INVISIBLE = frozenset(
+    [
+        *("$", "`", '"', "\\!", "\\(", "\\)", "\\[", "\\]", ""),
+        *(
+            "\\" + name
+            for name in (
+                "left right middle displaystyle textstyle scriptstyle limits nolimits big Big bigl bigr Bigl Bigr "
+                "bigg Bigg biggl biggr Biggl Biggr bf rm it sf tt bfseries itshape large Large LARGE huge small "
+                "normalsize strut mathstrut noindent par relax null hfill centering square blacksquare qed checkmark "
+                "nonumber"
+            ).split()
+        ),
+    ]
+)
 _TEXT_FONTS = {
     "\\text",
     "\\textbf",

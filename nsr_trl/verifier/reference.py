@@ -1,4 +1,4 @@
-r"""References as datasets have them: a text, a number, a list, a solution goes in; what is read as the answer comes out.
+r"""References as datasets have them: a text, a number, a list, a solution goes in, and the answer in it comes out.
 
 A reference that is not understood leaves every response undecided, or worse: so each is said to be understood, as a
 value of which kind, or why it is not; and a near miss of it is there to check that a wrong answer is told.
@@ -257,7 +257,7 @@ def _with_missed(node: Node, field: str, place: int) -> Node | None:
     if missed is None:
         return None
     parts[place] = missed
-    return replace(node, **{field: tuple(parts)})  # type: ignore[arg-type]
+    return replace(node, **{field: tuple(parts)})
 
 
 _ONE = Scalar((), Number(Fraction(1)))

@@ -120,7 +120,7 @@ def compare_regions(answer: Node, gold: Node) -> Decision:
             is_renamed = bool(names[0] and names[1]) and names[0] != names[1]
             return unknown(Rule.NAME_DIFFERS, answer, gold) if is_renamed else same(Rule.INTERVAL_SAME, answer, gold)
         if _are_counting(answer, gold):
-            regions = tuple(_meet(region, _POSITIVE) for region in regions)
+            regions = _meet(regions[0], _POSITIVE), _meet(regions[1], _POSITIVE)
         if _hold_the_same_integers(*regions) and (_letters(answer) or _letters(gold)):
             return unknown(Rule.INTERVAL_INTEGERS, answer, gold)
     except (UnclearError, TooLargeError):

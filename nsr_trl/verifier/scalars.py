@@ -105,8 +105,8 @@ def _whole(term: Term) -> int | None:
         case Number(value, resolution) if value.denominator == 1 and not resolution:
             return int(value)
         case Negative(inner):
-            value = _whole(inner)
-            return None if value is None else -value
+            positive = _whole(inner)
+            return None if positive is None else -positive
     return None
 
 

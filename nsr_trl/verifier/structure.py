@@ -1,9 +1,9 @@
 r"""What an answer is made of: a normal form goes in, a tree of nodes comes out.
 
-The separators (commas, `and`, `or`) are split first, then set operations, relations, brackets and units, until numbers,
-expressions and words are left. Nothing is compared here. What is not understood becomes an `Opaque` node, and where
-people read one text in two ways the reader asks which way to take (`expressions.Ambiguity`), so that a text has one
-tree per combination of choices.
+The separators (commas, `and`, `or`) are split first, then set operations, relations, brackets and units, until
+numbers, expressions and words are left. Nothing is compared here. What is not understood becomes an `Opaque` node, and
+where people read one text in two ways the reader asks which way to take (`expressions.Ambiguity`), so that a text has
+one tree per combination of choices.
 """
 
 from collections.abc import Callable
@@ -434,9 +434,8 @@ class _Reader:
             return self.set_of(form, content)
         if brackets not in ("()", "[]", "(]", "[)", "{}"):
             return None
-        if (
-            "{,}" in content and self.depth == 1 and not self.choices.take(Ambiguity.THOUSANDS_IN_BRACKETS)
-        ) or self.depth > 1:
+        may_be_number = "{,}" in content and self.depth == 1
+        if not (may_be_number and self.choices.take(Ambiguity.THOUSANDS_IN_BRACKETS)):
             content = tuple("," if token == "{,}" else token for token in content)
         pieces = split(content, {",", ";"})
         if len(pieces) > 1 and brackets != "{}":

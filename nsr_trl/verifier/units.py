@@ -1,8 +1,8 @@
 r"""Units: the tokens beside a number go in, what they measure and how much of it come out.
 
-A table rather than a library, because a quantity is compared exactly (`12 inches` is a foot, as fractions), in the
-process that asks, and because what is *not* in it has to be known: a word that is no unit here may be one elsewhere, and
-then nothing is proved.
+A table rather than a library, because quantities are compared exactly (`12 inches` is a foot, as fractions), in the
+process that asks, and because it has to be known what is *not* in it: a word that is no unit here may be one
+elsewhere, and then nothing is proved.
 """
 
 from dataclasses import dataclass

@@ -216,6 +216,10 @@ class Rule(StrEnum):
     PAPER_DIFFERS = "paper.differs", _INCORRECT, Reason.NUMBER, "not equal by the rules of the paper's code"
 
 
+RULES: dict[str, Rule] = {str(rule): rule for rule in Rule}
+"""Rules by name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """

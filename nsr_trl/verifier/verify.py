@@ -1,8 +1,8 @@
 """The door of the verifier: a response and its reference go in, a verdict comes out.
 
 A batch is decided in two stages. Its distinct pairs of answer and reference are compared here, which decides most of
-them in about 0.1 ms each; what only computer algebra may decide goes to the workers of the sandbox, all pairs in one go.
-The workers start while the rest of the batch is being read.
+them in about 0.1 ms each; what only computer algebra may decide goes to the workers of the sandbox, all in one go. The
+workers start while the rest of the batch is being read.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +19,7 @@ from .question import Pair, Question, read_row
 from .reference import read_reference
 from .sandbox import CPU_SECONDS, Sandbox
 from .terms import Term
-from .verdict import Reason, Rule, Verdict
+from .verdict import RULES, Reason, Rule, Verdict
 
 
 GRADERS = ("default", "paper", "paper-competition")
@@ -57,8 +57,8 @@ def verify(
         response (`str`):
             Response of the model, with its answer in the last `\boxed{}`.
         gold (`Any`):
-            Reference, of any shape that [`~reference.read_reference`] reads: a bare answer, a solution that holds it in
-            a `\boxed{}` or behind `####`, a number, a list. `None` and NaN are a missing reference.
+            Reference, of any shape that [`~reference.read_reference`] reads: a bare answer, a solution that holds it
+            in a `\boxed{}` or behind `####`, a number, a list. `None` and NaN are a missing reference.
         grader (`str`, *optional*, defaults to `"default"`):
             The rules. `"paper"` are those of the paper's code, for parity with its numbers: it reads guesses where
             there is no box, is loose about size and brackets, and calls incorrect what it cannot read.
@@ -86,8 +86,9 @@ def verify(
     ```python
     >>> from nsr_trl import verify
 
-    >>> verify(r"So the probability is $\boxed{\dfrac12}$.", "0.5")
-    Verdict(outcome=<Outcome.CORRECT: 'correct'>, answer='\\dfrac12', reason=<Reason.NUMBER: 'number'>, rule=<Rule.NUMBER_SAME: 'number.same'>)
+    >>> verdict = verify(r"So the probability is $\boxed{\dfrac12}$.", "0.5")
+    >>> str(verdict.outcome), verdict.answer, str(verdict.rule)
+    ('correct', '\\dfrac12', 'number.same')
     ```
     """
     return verify_batch(
@@ -194,7 +195,7 @@ def _decide(
         tasks = [(*pair, parser) for pair in open_pairs]
         replies = _sandbox(parser).run(tasks, settings.cpu_seconds, num_workers, on_decision)
         for pair, reply in zip(open_pairs, replies, strict=True):
-            rules[pair] = _RULE_OF_FAILURE[reply] if isinstance(reply, Reason) else Rule(reply)
+            rules[pair] = _RULE_OF_FAILURE[reply] if isinstance(reply, Reason) else RULES[reply]
             if reply is not Reason.WORKER_DIED:  # an accident; a time-out is a property of the pair
                 _remember(pair, settings, rules[pair])
     return rules

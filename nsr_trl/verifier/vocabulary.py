@@ -1,9 +1,8 @@
 """Words as they are spelled: which runs of letters are words, and which stand for a sign."""
 
 SHORT_WORDS = frozenset(
-    "and or cm mm km dm kg mg gm ml ft lb lbs oz mph kph hr hrs min mins sec am pm yd mi yes no odd one two six ten the "
-    "is are not all any for if of to usd eur gbp dne none true even left both pints cup cups day days year years ounce "
-    "box tie draw red blue men dog cat pen sq cu big sum per real".split()
+    "and or cm mm km dm kg mg gm ml ft lb lbs oz mph kph hr hrs min mins sec am pm yd mi sq cu cup day per yes no odd "
+    "dne the is are not all any for if of to one two six ten usd eur gbp box tie red men dog cat pen mod".split()
 )
 r"""Words of less than four letters; outside `\text{}` other short runs of letters are products."""
 
@@ -11,8 +10,8 @@ WORD_SYNONYMS = {
     **{
         name: f"\\{name}"
         for name in (
-            "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln exp sqrt pi infty theta alpha beta gamma "
-            "lambda frac cdot leq geq neq circ binom"
+            "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln exp sqrt pi infty theta alpha beta "
+            "gamma lambda frac cdot leq geq neq circ binom"
         ).split()
     },
     "infinity": "\\infty",

@@ -69,8 +69,8 @@ def compare_options(compare: Compare, answer: Node, gold: Node) -> Decision:
     if choices[0] and choices[1]:
         if choices[0] == choices[1]:
             return same(Rule.OPTION_SAME, answer, gold)
-        are_told = all(isinstance(node, Option) and node.value is not None for node in (answer, gold))
-        if are_told and not compare(values[0], values[1]).is_incorrect:
+        told = [node.value for node in (answer, gold) if isinstance(node, Option) and node.value is not None]
+        if len(told) == 2 and not compare(*told).is_incorrect:
             return unknown(Rule.OPTION_VALUE, answer, gold)
         return differ(Rule.OPTION_DIFFERS, answer, gold)
     if values[0] is None or values[1] is None:
