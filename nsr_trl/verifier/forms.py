@@ -162,6 +162,8 @@ def _is_named_figure(form: Form) -> bool:
     plain = without(form, "|", "[", "]", "{", "}", "m", "d", *_ANGLE_SIGNS, "\\Delta", "\\max", "\\min")
     if plain != form and (is_letter(plain) or (bool(plain) and all(token.isupper() for token in plain))):
         return form[0] != "|" or all(token.isupper() for token in plain)
+    if form[:3] == ("\\frac", "{", "d") and form[5:7] == ("{", "d"):  # \frac{dy}{dx}
+        return True
     if len(form) > 2 and form[0].isupper() and form[1] == "^" and form[2:] in (("{", "-", "1", "}"), ("T",)):
         return True
     return ":" in form and all(map(is_letter, split(form, {":"})))

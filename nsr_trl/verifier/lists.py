@@ -46,7 +46,9 @@ def compare_collections(compare: Compare, answer: Collection, gold: Collection) 
     is_set = answer.brackets == "\\{\\}", gold.brackets == "\\{\\}"
     if all(bare or a_set for bare, a_set in zip(is_bare, is_set, strict=True)):
         return _compare_lists(compare, answer, gold)
-    if any(is_set) or len(answer.items) == 1 or len(gold.items) == 1:
+    if len(answer.items) == 1 or len(gold.items) == 1:
+        return _compare_lists_of_one(compare, answer, gold)
+    if any(is_set):
         return _compare_with_brackets_of_lists(compare, answer, gold)
     if any(is_bare):
         return _compare_bare_with_tuple(compare, answer, gold)
@@ -73,11 +75,17 @@ def _compare_lists(compare: Compare, answer: Collection, gold: Collection) -> De
     return decision
 
 
+def _compare_lists_of_one(compare: Compare, answer: Collection, gold: Collection) -> Decision:
+    r"""`\{(1, 2)\}` for `(1, 2)` is contested."""
+    inner = answer.items[0] if len(answer.items) == 1 else answer
+    other = gold.items[0] if len(gold.items) == 1 else gold
+    return unless_same(compare(inner, other), Rule.LIST_ONE)
+
+
 def _compare_with_brackets_of_lists(compare: Compare, answer: Collection, gold: Collection) -> Decision:
-    """A set, or a list of one, against other brackets: parts that differ differ, equal ones are contested."""
+    """A set against other brackets: parts that differ differ, equal ones are contested."""
     decision = unordered(compare, _values(answer), _values(gold), answer, gold)
-    rule = Rule.LIST_ONE if 1 in (len(answer.items), len(gold.items)) else Rule.TUPLE_BRACKETS
-    return unless_same(decision, rule)
+    return unless_same(decision, Rule.TUPLE_BRACKETS)
 
 
 def _compare_bare_with_tuple(compare: Compare, answer: Collection, gold: Collection) -> Decision:

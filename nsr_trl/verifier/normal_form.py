@@ -98,6 +98,7 @@ _DIGRAPHS = re.compile(r"<=|>=|(?<=\s)!=|==|\+/-|\*\*|\.\.\.+|->|=>|&nbsp;|<br ?
 _DIGRAPH_MEANINGS = {"<=": "\\le ", ">=": "\\ge ", "!=": "\\ne ", "==": "=", "+/-": "\\pm ", "**": "^", "->": "\\to "}
 _DIGRAPH_MEANINGS |= {"=>": "\\to ", "&nbsp;": " "}
 _ENVIRONMENT = re.compile(r"\\(begin|end)\s*\{\s*([A-Za-z]+)\*?\s*\}")
+_ROW_SPACE = re.compile(r"\\\\\s*\[-?[0-9.]+\s*(?:pt|em|ex|mm|cm)\]")
 _BOLD = re.compile(r"(\*\*|__)(?!\s)(.+?)(?<!\s)\1", re.DOTALL)
 _ITALIC = re.compile(r"\s*[*_](?![\s*_])(.+?)(?<![\s*_])[*_]([.!]?)\s*", re.DOTALL)
 
@@ -124,6 +125,11 @@ _SYNONYMS = {
     "\\rangle": ")",
     **dict.fromkeys(["\\lvert", "\\rvert", "\\vert"], "|"),
     "\\mid": "|",
+    "\\bigcup": "\\cup",
+    "\\imath": "i",
+    "\\bullet": "\\cdot",
+    "\\cr": "\\\\",
+    "\\&": "and",
     "\\ast": "*",
     "\\colon": ":",
     "%": "\\%",
@@ -154,8 +160,8 @@ _INVISIBLE = frozenset(
             for name in (
                 "left right middle displaystyle textstyle scriptstyle limits nolimits big Big bigl bigr Bigl Bigr "
                 "bigg Bigg biggl biggr Biggl Biggr bf rm it sf tt bfseries itshape large Large LARGE huge small "
-                "normalsize strut mathstrut noindent par relax null hfill centering square blacksquare qed checkmark "
-                "nonumber"
+                "normalsize strut mathstrut noindent par relax null hfill hline centering square blacksquare qed "
+                "checkmark nonumber"
             ).split()
         ),
     ]
@@ -248,8 +254,9 @@ def _rewrite(text: str) -> str:
         text = _THOUSANDS.sub(_mark_separators, _LAKHS.sub(_mark_separators, text))
     if "\\begin" not in text:  # there, a doubled backslash ends a row
         text = _BLANK_LINE.sub(", ", _DOUBLED_BACKSLASH.sub(r"\\", text))
+        text = text.replace("&", " and ") if "&" in text.replace("&nbsp;", "") else text
     else:
-        text = _ENVIRONMENT.sub(r"\\\1{\2}", text)
+        text = _ROW_SPACE.sub(r"\\\\", _ENVIRONMENT.sub(r"\\\1{\2}", text))
     if "e" in text or "E" in text:
         text = _E_NOTATION.sub("\ue001", text)
     return _DIGRAPHS.sub(

@@ -57,6 +57,8 @@ def compare_scalars(answer: Scalar, gold: Scalar, compare_open: CompareOpen) -> 
             return differ(Rule.NUMBER_DIFFERS, answer, gold)  # larger than what is written is
         if answer.term == gold.term:
             return same(Rule.EXPRESSION_SAME, answer, gold)
+        if _are_powers_of_one_base(answer.term, gold.term):
+            return differ(Rule.NUMBER_DIFFERS, answer, gold)
         raise
     if values[0] is not None and values[1] is not None:
         return _compare_numbers(answer, gold, values[0], values[1])
@@ -138,6 +140,16 @@ def _is_tower(term: Term) -> bool:
     match term:
         case Power(base, exponent):
             return (_whole(base) or 0) > 1 and (_is_tower(exponent) or (_whole(exponent) or 0) > 1)
+    return False
+
+
+def _are_powers_of_one_base(left: Term, right: Term) -> bool:
+    """`2^{4951}` and `2^{4950}`."""
+    match left, right:
+        case Power(base, exponent), Power(other_base, other):
+            exponents = _whole(exponent), _whole(other)
+            is_one_base = base == other_base and (_whole(base) or 0) > 1
+            return is_one_base and None not in exponents and exponents[0] != exponents[1]
     return False
 
 

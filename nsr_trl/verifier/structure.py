@@ -9,9 +9,11 @@ one tree per combination of choices.
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 
 from . import words
-from .expressions import MAX_DEPTH, Ambiguity, Choices, NotUnderstoodError, TooLargeError, parse
+from .algebra import value_of
+from .expressions import DIGITS, MAX_DEPTH, Ambiguity, Choices, NotUnderstoodError, TooLargeError, parse
 from .forms import (
     APPROXIMATELY,
     EQUALITIES,
@@ -103,8 +105,10 @@ _SETS_IN_WORDS = {
 _LEADING = frozenset(
     "the point points exactly set interval line equation vector matrix value values answer answers number equal to of "
     "a an so thus therefore hence we get have final solution solutions root roots only total function ratio ans it "
-    "is are option choice".split()
+    "is are option choice either both all real every any numbers".split()
 )
+_THEREFORE = frozenset(["=", ":", "\\to", "\\therefore", "\\iff"])
+_REASON_WORDS = frozenset(["since", "because"])
 _TRAILING = frozenset("exactly only altogether respectively total exact".split())
 _COPULAS = frozenset(["is", "are", "was", "be", "equals"])
 _DENIALS = frozenset("not no cannot never none isn".split())
@@ -165,11 +169,13 @@ class _Reader:
 
     def lead_in(self, form: Form) -> Node | None:
         """`= 5`, `The answer is 5`, `Answer: 5`, `the point (1, 2)`."""
-        if form[0] in ("=", ":") or (form[0].lower() in ("ans", "answer") and len(form) > 1 and form[1] == "="):
+        if form[0] in _THEREFORE or (form[0].lower() in ("ans", "answer") and form[1:2] == ("=",)):
             return self.node(form[1:])
+        if form[0].lower() in ("minus", "negative") and not all(map(is_word, form)):
+            return self.node(("-", *form[1:]))
         if form[0] == "\\approx" or (form[0].lower() in APPROXIMATELY and len(form) > 1):
             return Chain(form, (), (self.node(form[1:]),))
-        if not (is_word(form[0]) or (len(form) > 1 and form[1] in _COPULAS)):
+        if not (is_word(form[0]) or (len(form) > 1 and (form[1] in _COPULAS or is_word_of(form[1], _LEADING)))):
             return None
         for i, token in enumerate(form[:-1]):
             if token == ":" and all(map(is_word, form[:i])):
@@ -179,7 +185,7 @@ class _Reader:
                 return said if is_whole(said) or not words.is_prose(form) else None
             if is_word_of(token, _DENIALS) or token in _SEPARATORS:
                 break
-        if form[0].lower() in _LEADING and not all(map(is_word, form)):
+        if form[0].lower() in _LEADING and not all(map(is_word, form)) and _EXCEPTIONS.isdisjoint(form):
             return self.node(form[1:])
         return None
 
@@ -246,14 +252,14 @@ class _Reader:
     def conditioned(self, form: Form) -> Node | None:
         r"""`4k` with `where k is an integer` behind it."""
         for i, token in enumerate(form):
-            if i and token.lower() in _CONDITION_WORDS and depth_of(form[:i]) == 0:
+            if i and token.lower() in _CONDITION_WORDS | _REASON_WORDS and depth_of(form[:i]) == 0:
+                if token.lower() in _REASON_WORDS or is_letter(trim(form[:i])):
+                    return self.node(form[:i] if token.lower() in _REASON_WORDS else _without_fillers(form[i + 1 :]))
                 return self.with_conditions(form, form[:i], form[i + 1 :])
         return None
 
     def with_conditions(self, form: Form, value: Form, condition: Form) -> Node:
-        while condition and condition[0].lower() in _CONDITION_FILLERS:
-            condition = condition[1:]
-        pieces = split(condition, {",", "and"})
+        pieces = split(_without_fillers(condition), {",", "and"})
         return Conditioned(form, self.node(value), tuple(self.condition(piece) for piece in pieces))
 
     def condition(self, form: Form) -> Node:
@@ -279,6 +285,8 @@ class _Reader:
         if (nested := self.nested(form)) is not None:
             return nested
         items = self.nodes(pieces)
+        if all(map(_is_of_a_letter, items)):
+            return self.gathered(form, items, "or" in form)
         first_condition = next((i for i, item in enumerate(items) if i and _is_condition(item)), 0)
         if first_condition and _are_conditions(items[:first_condition], items[first_condition:]):
             value = self.gathered(form, items[:first_condition])
@@ -299,8 +307,10 @@ class _Reader:
         """Several parts as a list, a union, an intersection; a name of all is put before the list."""
         if len(items) == 1:
             return items[0]
-        if all(isinstance(item, Inequality) for item in items):
+        if all(map(_is_of_a_letter, items)):
             return (Union if is_choice else Intersection)(form, items)
+        if isinstance(items[0], Inequality) and all(isinstance(item, Scalar) for item in items[1:]):
+            return _all_left_out(form, items[0], items[1:])
         if is_choice and all(map(is_pair, items)) and any(map(is_interval, items)):
             return Union(form, items)
         if (total := _total(form, items)) is not None:
@@ -317,6 +327,7 @@ class _Reader:
 
     def set_operation(self, form: Form) -> Node | None:
         r"""`(0, 1) \cup (2, 3)`, `\R \setminus \{2\}`, `all real numbers except 2`."""
+        form = _with_signs_for_unions(form)
         for operation in _SET_OPERATIONS:
             pieces = split(form, {operation})
             if len(pieces) == 1 and operation in form and ("]" in form or "[" in form):  # [0, 1[ \cup ]2, 3]
@@ -413,6 +424,17 @@ class _Reader:
         own = _MATRICES[inside[1]]
         return self.matrix(form, inside, own if own != "layout" or not kind else kind.replace("brackets", ""))
 
+    def multiple_of_matrix(self, form: Form) -> Node | None:
+        r"""`\frac12 \begin{pmatrix} 2 \\ 4 \end{pmatrix}`."""
+        start = form.index("\\begin") if "\\begin" in form[1:] else 0
+        if not start or depth_of(form[:start]):
+            return None
+        factor, matrix = self.scalar(without(form[:start], "\\cdot", "\\times", "*")), self.environment(form[start:])
+        if not isinstance(factor, Scalar) or not isinstance(matrix, Matrix):
+            return None
+        rows = tuple(tuple(_multiple(factor, cell) for cell in row) for row in matrix.rows)
+        return Matrix(form, rows, matrix.kind)
+
     def matrix(self, form: Form, inside: Form, kind: str) -> Node:
         body = inside[2:-2]
         if inside[1] == "array":
@@ -506,6 +528,15 @@ class _Reader:
             return Chain(form, (self.node(head),), (self.node(inside),))
         return None
 
+    def compound(self, form: Form) -> Node | None:
+        """`5 feet 6 inches`."""
+        starts = [i for i, token in enumerate(form) if i and token in DIGITS and is_word(form[i - 1])]
+        if not starts:
+            return None
+        pieces = [form[start:end] for start, end in pairwise([0, *starts, len(form)])]
+        items = tuple(self.first_of((_Reader.scalar,), piece) for piece in pieces)
+        return _total(form, items)
+
     def scalar(self, form: Form) -> Node | None:
         """A number or an expression, with its unit."""
         body, unit = split_unit(form)
@@ -537,6 +568,8 @@ _OBJECTS: tuple[Reading, ...] = (
     _Reader.modular,
     _Reader.based,
     _Reader.second_form,
+    _Reader.multiple_of_matrix,
+    _Reader.compound,
     _Reader.scalar,
     _Reader.sentence,
 )
@@ -577,6 +610,42 @@ def _flat(items: tuple[Node, ...]) -> tuple[Node, ...]:
     if len(flat) > MAX_PARTS:
         raise TooLargeError
     return tuple(flat)
+
+
+def _without_fillers(form: Form) -> Form:
+    while form and form[0].lower() in _CONDITION_FILLERS:
+        form = form[1:]
+    return form
+
+
+def _with_signs_for_unions(form: Form) -> Form:
+    """A form with the sign for a union in the place of a letter: `(0, 1) U (2, 3)`."""
+    return tuple(
+        "\\cup" if token == "U" and 0 < i < len(form) - 1 and form[i - 1] in ")]" and form[i + 1] in "([" else token
+        for i, token in enumerate(form)
+    )
+
+
+def _is_of_a_letter(node: Node) -> bool:
+    """Whether a node says which values a letter may have."""
+    if isinstance(node, Named):
+        return "\\in" in node.tokens and (isinstance(node.value, Numbers | Union) or is_interval(node.value))
+    return isinstance(node, Inequality)
+
+
+def _all_left_out(form: Form, first: Inequality, others: tuple[Node, ...]) -> Node:
+    r"""`x \ne 1, 2` leaves both out."""
+    if first.operators != ("\\ne",):
+        return Opaque(form)
+    return Difference(form, Numbers(form, "R"), Collection(form, (first.sides[1], *others), "\\{\\}"))
+
+
+def _multiple(factor: Scalar, cell: Node) -> Node:
+    if not isinstance(cell, Scalar):
+        return Opaque(cell.tokens)
+    product = Product((factor.term, cell.term))
+    value = value_of(product)
+    return Scalar(cell.tokens, product if value is None else Number(value))
 
 
 def _is_condition(node: Node) -> bool:

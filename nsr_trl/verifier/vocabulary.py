@@ -14,7 +14,7 @@ WORD_SYNONYMS = {
             "gamma lambda frac cdot leq geq neq circ binom"
         ).split()
     },
-    "infinity": "\\infty",
+    **dict.fromkeys(["infinity", "inf", "oo"], "\\infty"),
     "union": "\\cup",
     "dfrac": "\\frac",
     "asin": "\\arcsin",

@@ -64,6 +64,8 @@ first, 1st | second, 2nd | third, 3rd | fourth, 4th | fifth | sixth | seventh | 
 quadrant i, first quadrant, quadrant one | quadrant ii, second quadrant, quadrant two | quadrant iii, third quadrant, quadrant three | quadrant iv, fourth quadrant, quadrant four
 am | pm
 """  # noqa: E501
+_CATEGORIES = frozenset("on in at function color colour curve shape graph answer day month direction".split())
+"""Words that may stand beside a concept and say only of which kind it is."""
 _NOTHING = frozenset("no none impossible nonexistent nothing cannot dne nil empty 无解 不存在".split())
 _NOTHING_TO_FOLLOW = frozenset(
     "no such solution solutions real exist exists number numbers answer answers value values integer integers x "
@@ -195,7 +197,8 @@ def may_state(sentence: Form, number: Form) -> bool:
 @lru_cache(maxsize=1_024)
 def concepts_of(phrase: Phrase) -> frozenset[str]:
     """The concepts of the tables that a phrase may name."""
-    found = set(_CONCEPTS.get(" ".join(phrase), ()))
+    bare = tuple(word for word in phrase if word not in _CATEGORIES)
+    found = set(_CONCEPTS.get(" ".join(phrase)) or _CONCEPTS.get(" ".join(bare), ()))
     words = set(phrase)
     if words & _NOTHING and words <= _NOTHING | _NOTHING_TO_FOLLOW and phrase != ("no",):
         found.add("nothing")
