@@ -14,6 +14,9 @@ UNDECIDED_METRICS: dict[Reason, str] = {
 }
 """Reasons for which a verdict may be undecided, and the metric that says how often it is."""
 
+NO_ANSWER_METRIC = "verifier/no_answer"
+"""The metric that says in what share of the completions there was no answer."""
+
 _REWARD_OF = {Outcome.CORRECT: 1.0, Outcome.INCORRECT: 0.0, Outcome.UNDECIDED: None}
 # what `GRPOTrainer` passes besides the columns of the dataset
 _TRL_ARGUMENTS = {"prompts", "completion_ids", "trainer_state", "environments"}
@@ -44,8 +47,8 @@ def math_reward(
         log_extra (`Callable`, *optional*):
             Provided by the trainer. The columns `extracted_answer` and `reason` are added to its completions table.
         log_metric (`Callable`, *optional*):
-            Provided by the trainer. The share of completions that are undecided is logged by reason, under the names
-            in `UNDECIDED_METRICS`.
+            Provided by the trainer. The share of completions without an answer is logged as `NO_ANSWER_METRIC`, and
+            that of undecided ones by reason, under the names in `UNDECIDED_METRICS`.
         grader (`str`, *optional*, defaults to `"default"`):
             As in [`verify`]: `functools.partial(math_reward, grader="paper")` rewards as the paper's code does.
         **kwargs (`Any`):
@@ -78,6 +81,7 @@ def math_reward(
         log_extra("extracted_answer", [verdict.answer or "" for verdict in verdicts])
         log_extra("reason", [str(verdict.reason) for verdict in verdicts])
     if log_metric is not None and verdicts:
+        log_metric(NO_ANSWER_METRIC, sum(verdict.reason is Reason.NO_ANSWER for verdict in verdicts) / len(verdicts))
         undecided = Counter(verdict.reason for verdict in verdicts if verdict.outcome is Outcome.UNDECIDED)
         for reason, name in UNDECIDED_METRICS.items():  # all of them: ranks and batches without any count in the mean
             log_metric(name, undecided[reason] / len(verdicts))

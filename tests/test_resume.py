@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nsr_trl.checkpoints import is_complete, last_complete_checkpoint
+from nsr_trl.checkpoints import MANIFEST, is_complete, last_complete_checkpoint
 
 
 SCRIPT = Path(__file__).parent / "distributed" / "train_and_resume.py"
@@ -92,7 +92,8 @@ def test_an_incomplete_checkpoint_is_refused(make_trainer, tmp_path):
 def test_a_checkpoint_of_another_number_of_processes_resumes_with_new_rollouts(make_trainer, tmp_path, caplog):
     make_trainer(**SETTINGS).train()
     checkpoint = tmp_path / "checkpoint-3"
-    (checkpoint / "rollouts_0.pth").unlink()  # what a second process would find, or TRL's own trainer left
+    for name in ("nsr_trl_rank_0.pth", MANIFEST):  # as if TRL's own trainer had written it
+        (checkpoint / name).unlink()
     resumed = make_trainer(**SETTINGS, output_dir=str(tmp_path / "again"))
     with caplog.at_level("WARNING"):
         resumed.train(resume_from_checkpoint=str(checkpoint))
