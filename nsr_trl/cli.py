@@ -30,9 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     quickstart.add_argument("--objective", choices=OBJECTIVES, default="w_reinforce", help="what the sign is worth")
     quickstart.add_argument("--seed", type=int, default=0, help="of the problems, the samples and the training")
-    quickstart.add_argument(
-        "--output-dir", default="quickstart-run", help="folder to write; the same quickstart goes on in it"
-    )
+    quickstart.add_argument("--output-dir", default="quickstart-run", help="folder to write")
     quickstart.set_defaults(run=_quickstart)
 
     verify = commands.add_parser(

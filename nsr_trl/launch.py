@@ -46,9 +46,9 @@ def launch(
         print(format_plan(run, gpu_bytes))
         return
     _, settings, _ = run.preview(count_processes(run))  # an error here is one sentence, not one traceback per process
-    check_output(run, settings)
     args = launcher_arguments(run, arguments)
     _check_gpus(args)
+    check_output(run, settings)
     if not (args.use_deepspeed or args.use_fsdp or args.multi_gpu) and args.num_processes == 1:
         command, environment = prepare_simple_launcher_cmd_env(args)
         os.execvpe(command[0], command, environment)

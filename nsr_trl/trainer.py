@@ -276,8 +276,8 @@ class SignedRewardTrainer(GRPOTrainer):
         self._gradients.check(checkpoints.last_complete_checkpoint(args.output_dir))
         if self.stop_signal is not None and self.accelerator.is_main_process:
             logger.warning(
-                f"Stopped by {self.stop_signal.name} after {self.state.global_step} optimizer steps, with a checkpoint in "
-                f"{args.output_dir}. Go on with resume_from_checkpoint=True."
+                f"Stopped by {self.stop_signal.name} after {self.state.global_step} optimizer steps; "
+                f"resume_from_checkpoint=True goes on from the checkpoint in {args.output_dir}."
             )
         return output
 
@@ -317,7 +317,7 @@ class SignedRewardTrainer(GRPOTrainer):
         """Forgets what an earlier training left, which may have ended anywhere."""
         self._step, self._buffered_inputs, self._buffered_step = 0, None, None
         self._current_train_step_time = 0.0
-        self._entropy_window_stats = None
+        self.entropy_coef, self._last_world_entropy, self._entropy_window_stats = self.args.entropy_coef, math.inf, None
         self._forward = None
         self._forget("train")
 

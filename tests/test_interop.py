@@ -40,7 +40,8 @@ def test_wandb_shows_the_metrics_by_sign_and_the_completions_with_their_outcomes
         wandb.finish()
     tables = [json.loads(path.read_text()) for path in tmp_path.glob("wandb/offline-run-*/files/media/table/*.json")]
     assert {table["data"][0][table["columns"].index("step")] for table in tables} == {1, 2}
-    assert all({"signed/outcome", "signed/weight"} <= set(table["columns"]) and len(table["data"]) == 8 for table in tables)
+    columns = {"signed/outcome", "signed/weight"}
+    assert all(columns <= set(table["columns"]) and len(table["data"]) == 8 for table in tables)
 
 
 def test_completions_are_read_from_parquet_with_their_outcomes(make_trainer, prompts, tmp_path):

@@ -1,4 +1,4 @@
-"""Everything in TRL, accelerate and vLLM that is relied on without a promise. When one of them moves, it shows here."""
+"""What is relied on in TRL, accelerate and vLLM without a promise. When one of them moves, it shows here."""
 
 import ast
 import importlib.util

@@ -150,10 +150,10 @@ def claim(output_dir: Path, settings: dict[str, Any]) -> None:
     except (OSError, ValueError):
         found = None
     if found != settings:
-        holds = "files" if found is None else f"the quickstart of {found}"
+        holds = "files" if found is None else f"the quickstart of {found}, and this is that of {settings}"
         raise OutputExistsError(
-            f"the output folder must be new, empty or that of the same quickstart; {str(output_dir)!r} holds {holds}, "
-            f"and this is {settings}. Name another with --output-dir, or remove it."
+            f"the output folder must be new or empty, or the same quickstart's; {str(output_dir)!r} holds {holds}. "
+            "Name another with --output-dir, or remove it."
         )
     print(f"Going on in {output_dir}/")
 
@@ -187,7 +187,7 @@ class StepLine(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Opens the bar."""
-        self.bar = tqdm(total=state.max_steps, desc="training", unit="step", mininterval=1)
+        self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training", unit="step", mininterval=1)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **kwargs: Any) -> None:
         """Shows what the step reported."""
