@@ -101,3 +101,55 @@ def test_secrets_leave_the_process_list_and_reach_the_program():
     assert "abcxyz" not in listed
     assert shown == ["--objective", "nsr", "--steps", "3"]
     assert hidden == ["--hub_token", "abcxyz", "--url=http://u:abcxyz@h"]
+
+
+PLANTED = "planted0123456789"
+
+
+def test_no_file_and_no_line_of_a_run_has_a_secret(make_trainer, tmp_path, caplog, capfd, monkeypatch):
+    """Token, password and key, in fields, nested arguments, an address and the command line."""
+    argv = ["/x/nsr_trl/train.py", "--hub_token", PLANTED, "--wandb_api_key=" + PLANTED, "--objective", "nsr"]
+    argv += [
+        "--model_init_kwargs",
+        json.dumps({"token": PLANTED}),
+        "--vllm_server_base_url",
+        f"http://u:{PLANTED}@h:1",
+    ]
+    monkeypatch.setattr(sys, "argv", argv)
+    trainer = make_trainer(
+        hub_token=PLANTED,
+        model_init_kwargs={"token": PLANTED},
+        vllm_server_base_url=f"http://user:{PLANTED}@host:8000",
+        report_to=["tensorboard"],
+        save_strategy="steps",
+        save_steps=1,
+        log_completions=True,
+        num_completions_to_print=0,
+    )
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "tensorboard"))
+    trainer.train()
+    trainer.save_model()
+    trainer.create_model_card()
+    assert trainer.args.hub_token == PLANTED  # and pushing still works
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"README.md", "nsr_trl_run.json", "training_args.bin"} <= {path.name for path in files}
+    assert any("tfevents" in path.name for path in files)
+    assert [str(path) for path in files if PLANTED.encode() in path.read_bytes()] == []
+    assert PLANTED not in caplog.text
+    printed = capfd.readouterr()
+    assert PLANTED not in printed.out + printed.err
+    assert "--hub_token ..." in (tmp_path / "README.md").read_text()
+
+
+def test_arguments_that_are_pushed_amid_a_training_have_no_secret(make_trainer, monkeypatch):
+    trainer = make_trainer(hub_token=PLANTED)
+    seen = []
+    monkeypatch.setattr(
+        "transformers.Trainer._push_from_checkpoint",
+        lambda self, folder: seen.extend([self.args.hub_token, pickle.dumps(self.args)]),
+    )
+    trainer._push_from_checkpoint("checkpoint-1")
+    token, stored = seen
+    assert token == PLANTED  # what the upload itself needs
+    assert PLANTED.encode() not in stored
+    assert type(pickle.loads(stored)) is type(trainer.args)
