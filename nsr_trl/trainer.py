@@ -209,16 +209,16 @@ class SignedRewardTrainer(GRPOTrainer):
         if obstacle is None and self.aux_loss_enabled:
             obstacle = "the model's auxiliary loss"
         if obstacle is None and self._is_vlm:
-            obstacle = "a vision-language model"
+            obstacle = "images, in a vision-language model"
         if obstacle is None or self.args.compact == "off":
             return self.args.compact != "off"
         if self.args.compact == "on" or self.args.dropped_rows == "reference":
             raise ValueError(
-                f"Compaction must not change the loss; under {obstacle} it would, and got "
-                f"compact={self.args.compact!r}, dropped_rows={self.args.dropped_rows!r}. Change that, or set "
-                "compact='auto' and dropped_rows='objective' to run every row."
+                f"Updates must run every row because of {obstacle}; got compact={self.args.compact!r}, "
+                f"dropped_rows={self.args.dropped_rows!r}. Change that, or set compact='auto' and "
+                "dropped_rows='objective'."
             )
-        logger.warning(f"Updates run every row: compaction would change the loss under {obstacle}.")
+        logger.warning(f"Updates run every row, without compaction, because of {obstacle}.")
         return False
 
     @functools.cached_property
@@ -317,7 +317,11 @@ class SignedRewardTrainer(GRPOTrainer):
         """Forgets what an earlier training left, which may have ended anywhere."""
         self._step, self._buffered_inputs, self._buffered_step = 0, None, None
         self._current_train_step_time = 0.0
-        self.entropy_coef, self._last_world_entropy, self._entropy_window_stats = self.args.entropy_coef, math.inf, None
+        self.entropy_coef, self._last_world_entropy, self._entropy_window_stats = (
+            self.args.entropy_coef,
+            math.inf,
+            None,
+        )
         self._forward = None
         self._forget("train")
 

@@ -125,7 +125,7 @@ def overridden_method(cls: type, known: type, trl_trainer: type) -> str | None:
     for owner in cls.__mro__[: cls.__mro__.index(trl_trainer)]:
         for name in COMPACTION_RELIES_ON:
             if owner is not known and name in vars(owner):
-                return f"`{owner.__name__}.{name}`, which takes the place of a method that it relies on"
+                return f"`{owner.__name__}.{name}`, which takes the place of a method that compaction relies on"
     for name in COMPACTION_RELIES_ON:
         if getattr(trl_trainer, name).__module__ != trl_trainer.__module__:
             return f"a patched `{trl_trainer.__name__}.{name}`"

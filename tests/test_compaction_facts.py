@@ -120,8 +120,8 @@ OVERRIDES = {
 def test_an_override_of_what_it_wraps_turns_compaction_off_and_is_named(make_trainer, caplog, cls):
     trainer = make_trainer(cls)
     assert trainer._compacts is False
-    assert f"compaction would change the loss under {OVERRIDES[cls]}, which takes the place" in caplog.text
-    with pytest.raises(ValueError, match=rf"under {OVERRIDES[cls]}, .* and got compact='on'"):
+    assert f"without compaction, because of {OVERRIDES[cls]}, which takes the place of a method" in caplog.text
+    with pytest.raises(ValueError, match=rf"because of {OVERRIDES[cls]}, .*; got compact='on'"):
         make_trainer(cls, compact="on")
     with pytest.raises(ValueError, match="dropped_rows='reference'"):
         make_trainer(cls, dropped_rows="reference")
@@ -131,7 +131,7 @@ def test_an_override_of_what_it_wraps_turns_compaction_off_and_is_named(make_tra
 def test_a_patched_trl_turns_compaction_off(make_trainer, caplog, monkeypatch):
     monkeypatch.setattr(GRPOTrainer, "_compute_loss", lambda self, model, inputs: None)  # as patching libraries do
     assert make_trainer()._compacts is False
-    assert "under a patched `GRPOTrainer._compute_loss`" in caplog.text
+    assert "because of a patched `GRPOTrainer._compute_loss`" in caplog.text
 
 
 def test_overrides_that_wrap_a_step_or_a_log_leave_it_on(make_trainer):

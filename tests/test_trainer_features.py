@@ -401,12 +401,6 @@ def test_an_environment_may_own_the_outcome_reward(make_trainer):
     assert not torch.equal(parameters(trainer), before)
 
 
-def test_vision_language_models_are_refused_with_a_way_out(make_trainer, monkeypatch):
-    monkeypatch.setattr("trl.GRPOTrainer.__init__", lambda self, *args, **kwargs: setattr(self, "_is_vlm", True))
-    with pytest.raises(NotImplementedError, match="text-only models; got a vision-language processor"):
-        make_trainer()
-
-
 def test_logs_can_be_written_as_json(make_trainer):
     logs = Logs()
     make_trainer(callbacks=[logs]).train()
