@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 
@@ -105,7 +106,9 @@ class FiniteGradients(TrainerCallback):
         if nothing_ran:
             _drop_gradients(kwargs["model"])
             return
-        if norm is None or self._accelerator.scaler is not None or math.isfinite(float(norm)):
+        if norm is None:  # older transformers compute none where they do not clip
+            norm = _norm_of_gradients(kwargs["model"])
+        if self._accelerator.scaler is not None or math.isfinite(float(norm)):
             self.num_in_a_row = 0
             return
         _drop_gradients(kwargs["model"])
@@ -137,6 +140,11 @@ class FiniteGradients(TrainerCallback):
             path.write_text(json.dumps(facts, indent=1, default=str) + "\n", encoding="utf-8")
         except OSError as error:  # the log has it
             logger.warning(f"{path} could not be written: {error}.")
+
+
+def _norm_of_gradients(model: torch.nn.Module) -> torch.Tensor | float:
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    return 0.0 if any(isinstance(g, DTensor) for g in gradients) else torch.nn.utils.get_total_norm(gradients)
 
 
 def _drop_gradients(model: torch.nn.Module) -> None:

@@ -14,6 +14,7 @@ from accelerate.utils import prepare_deepspeed_cmd_env, prepare_multi_gpu_env, p
 
 from .arguments import RunArguments, parse, resolve_model
 from .plan import check_output, count_processes, find_accelerate_config, format_plan
+from .resources import find_yaml
 
 
 PROGRAM = "nsr_trl.train"
@@ -59,6 +60,8 @@ def launch(
 def launcher_arguments(run: RunArguments, arguments: Sequence[str]) -> argparse.Namespace:
     """The arguments of `accelerate launch` for a run whose processes get `arguments`."""
     path, config = find_accelerate_config(run)
+    if count_processes(run) == 1 and str(config.get("distributed_type")).startswith("MULTI_"):
+        path = str(find_yaml("accelerate_configs", "single_gpu"))  # accelerate refuses several of one
     parser = launch_command_parser()
     takes_value = {option: action.nargs != 0 for action in parser._actions for option in action.option_strings}
     flags = ["--config_file", path, "--module"]

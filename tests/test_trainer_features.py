@@ -8,8 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+import transformers
 import trl
 from datasets import Dataset
+from packaging.version import Version
 from transformers import AutoModelForCausalLM, TrainerCallback
 
 from nsr_trl.metrics import METRICS
@@ -317,6 +319,7 @@ def tool_tokenizer():
 CHAT = [{"prompt": [{"role": "user", "content": f"{n}+1="}]} for n in range(8)]
 
 
+@pytest.mark.skipif(Version(transformers.__version__) < Version("5.13"), reason="TRL's tools need transformers 5.13")
 def test_tools_train_on_the_tokens_of_the_model_alone(make_trainer):
     def add(a: int, b: int) -> str:
         """
@@ -373,6 +376,9 @@ def test_tools_train_on_the_tokens_of_the_model_alone(make_trainer):
     assert token_counts[0] == counted
 
 
+@pytest.mark.skipif(
+    Version(transformers.__version__) < Version("5.2"), reason="TRL's environments need transformers 5.2"
+)
 def test_an_environment_may_own_the_outcome_reward(make_trainer):
     class Counter:
         def reset(self, **kwargs) -> None:

@@ -5,7 +5,6 @@ import torch
 from datasets import Dataset
 from PIL import Image
 from transformers import (
-    CLIPImageProcessorPil,
     CLIPVisionConfig,
     LlamaConfig,
     LlavaConfig,
@@ -15,6 +14,11 @@ from transformers import (
 
 from nsr_trl.quickstart.model import build_tokenizer
 
+
+try:
+    from transformers import CLIPImageProcessorPil
+except ImportError:  # older transformers
+    from transformers import CLIPImageProcessor as CLIPImageProcessorPil
 
 SIDE, PATCH = 16, 8
 
