@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 
@@ -44,6 +44,31 @@ def check_prompts(dataset: Any, tokenizer: Any, num_needed: int, context: int | 
             f"{len(dataset)} are not, row {row} with {length} tokens. Leave such rows out "
             "(`dataset.filter`), or shorten them."
         )
+
+
+def leave_out_overlong(dataset: Any, tokenizer: Any, context: int | None, say: Callable[[str], object]) -> Any:
+    """
+    Leaves out the prompts that fill the model's context.
+
+    Args:
+        dataset (`datasets.Dataset`):
+            Rows with a `prompt`.
+        tokenizer:
+            The model's.
+        context (`int`, *optional*):
+            Tokens that the model can attend to.
+        say (`Callable`):
+            Called with a sentence that has their number, if there are any.
+
+    Returns:
+        `datasets.Dataset`
+    """
+    overlong = {} if context is None else overlong_prompts(dataset, tokenizer, context)
+    if not overlong:
+        return dataset
+    counts = f"{len(overlong):,} of {len(dataset):,}"
+    say(f"Left out {counts} problems, whose prompts fill the context of {context:,} tokens.")
+    return dataset.select([row for row in range(len(dataset)) if row not in overlong])
 
 
 def overlong_prompts(dataset: Any, tokenizer: Any, context: int) -> dict[int, int]:

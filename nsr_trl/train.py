@@ -10,15 +10,17 @@ import os
 import sys
 from collections.abc import Sequence
 
-from accelerate import FullyShardedDataParallelPlugin
-from transformers import AutoTokenizer
+from accelerate import FullyShardedDataParallelPlugin, PartialState
+from datasets import Dataset
+from transformers import AutoConfig, AutoTokenizer
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from .arguments import ScriptArguments, parse, resolve_model
 from .config import SignedRewardConfig
-from .data import to_dataset
+from .data import Problem, to_dataset
 from .launch import accelerate_environment
 from .plan import check_output, resume_wish
+from .prompts import leave_out_overlong
 from .run_card import command_line
 from .secrets import hidden_arguments
 from .trainer import SignedRewardTrainer
@@ -68,8 +70,15 @@ def build_trainer(script: ScriptArguments, args: SignedRewardConfig, model: Mode
     Raises:
         ValueError: If they do not go together.
     """
+    say = PartialState().print  # the main process alone
     model_name = resolve_model(model.model_name_or_path)
     tokenizer = AutoTokenizer.from_pretrained(model_name, revision=model.model_revision, padding_side="left")
+    config = AutoConfig.from_pretrained(model_name, revision=model.model_revision).get_text_config()
+    context = getattr(config, "max_position_embeddings", None)
+
+    def to_prompts(problems: Sequence[Problem]) -> Dataset:
+        return leave_out_overlong(to_dataset(problems, script.template, tokenizer), tokenizer, context, say)
+
     problems = script.load_problems(args.seed)
     eval_problems = script.load_eval_problems(args.seed)
     args.model_init_kwargs = {
@@ -81,15 +90,13 @@ def build_trainer(script: ScriptArguments, args: SignedRewardConfig, model: Mode
         model=model_name,
         reward_funcs=script.load_reward(),
         args=args,
-        train_dataset=to_dataset(problems, script.template, tokenizer),
-        eval_dataset=None if eval_problems is None else to_dataset(eval_problems, script.template, tokenizer),
+        train_dataset=to_prompts(problems),
+        eval_dataset=None if eval_problems is None else to_prompts(eval_problems),
         processing_class=tokenizer,
         quantization_config=get_quantization_config(model),
         peft_config=get_peft_config(model),
     )
-    trainer.accelerator.print(
-        f"Training {model.model_name_or_path} on {len(problems):,} problems: {trainer.signed_objective.formula}."
-    )
+    say(f"Training {model.model_name_or_path} on {len(problems):,} problems: {trainer.signed_objective.formula}.")
     return trainer
 
 

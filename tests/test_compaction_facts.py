@@ -347,7 +347,7 @@ def test_the_entropy_bonus_weighs_several_windows_of_a_generation_alike(make_tra
 
 def test_the_documented_table_is_the_codes():
     text = (Path(__file__).parent.parent / "docs" / "trainer.md").read_text()
-    section = text[text.index("## TRL's metrics") :]
+    section = text[text.index("### TRL's metrics") : text.index("### Metrics of the verifier")]
     rows = dict(re.findall(r"^\| `([^`]+)` \| ([^|]+?) \|", section, re.MULTILINE))
     assert rows == TRL_METRICS
     assert set(TRL_METRICS.values()) == {SAME, RUN, CORRECTED, OFF}

@@ -3,7 +3,7 @@
 import pytest
 from datasets import Dataset
 
-from nsr_trl.prompts import describe_dataset, overlong_prompts
+from nsr_trl.prompts import describe_dataset, leave_out_overlong, overlong_prompts
 from nsr_trl.quickstart.model import build_tokenizer
 
 
@@ -33,6 +33,16 @@ def test_messages_are_counted_with_their_template():
     length = len(tokenizer(text=tokenizer.apply_chat_template(chat, tokenize=False))["input_ids"])
     assert overlong_prompts(dataset, tokenizer, length) == {0: length}
     assert overlong_prompts(dataset, tokenizer, length + 1) == {}
+
+
+def test_the_command_leaves_them_out_and_says_how_many():
+    dataset = Dataset.from_dict({"prompt": ["1" * 5, "1" * 50, "1" * 9]})
+    said = []
+    kept = leave_out_overlong(dataset, build_tokenizer(), 20, said.append)
+    assert kept["prompt"] == ["1" * 5, "1" * 9]
+    assert said == ["Left out 1 of 3 problems, whose prompts fill the context of 20 tokens."]
+    assert leave_out_overlong(dataset, None, None, said.append) is dataset
+    assert len(said) == 1
 
 
 def test_short_prompts_are_not_tokenized():
