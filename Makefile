@@ -8,7 +8,7 @@ VLLM_SETUP := setup.sh constraints.txt equipment/pyproject.toml equipment/vllm_u
 # one thread: where anything else runs, two OpenMP threads spin on each other
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help quickstart test test-newest test-slow test-vllm test-vllm-slow gpu check format docs package smoke clean
+.PHONY: help quickstart test test-newest test-oldest test-slow test-vllm test-vllm-slow gpu check format docs package smoke clean
 
 help:
 	@echo "make quickstart   train a tiny model in minutes, Pass@k before and after"
@@ -31,10 +31,21 @@ quickstart: $(VENV)/.installed
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest
 
-# with the newest TRL and transformers that pyproject.toml admits; `make test` has the pins of constraints.txt
-test-newest: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --upgrade 'trl<2' transformers
-	$(BIN)/python -m pytest
+# with the newest and the oldest transformers and TRL that pyproject.toml admits, each in an environment of its own;
+# `make test` has the pins of constraints.txt
+.venv-newest/.installed .venv-oldest/.installed: pyproject.toml setup.cfg constraints.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --constraint constraints.txt torch
+	$(@D)/bin/python -m pip install --quiet --editable '.[dev]' torch==$$($(@D)/bin/python -c 'import torch; print(torch.__version__)')
+	touch $@
+
+test-newest: .venv-newest/.installed
+	.venv-newest/bin/python -m pip install --quiet --upgrade 'trl<2' transformers
+	.venv-newest/bin/python -m pytest
+
+test-oldest: .venv-oldest/.installed
+	.venv-oldest/bin/python -m pip install --quiet trl==1.16.0 transformers==5.0.0
+	.venv-oldest/bin/python -m pytest
 
 test-slow: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet gguf
@@ -84,4 +95,4 @@ smoke:
 	for file in dist/*.whl dist/*.tar.gz; do $(BIN)/python tests/smoke.py $$file || exit 1; done
 
 clean:
-	rm -rf $(VENV) $(VLLM_VENV) build dist docs/_build *.egg-info
+	rm -rf $(VENV) $(VLLM_VENV) .venv-newest .venv-oldest build dist docs/_build *.egg-info

@@ -1,17 +1,18 @@
 """Model card: facts about a run go in, a `huggingface_hub.ModelCard` comes out. A section without facts is absent."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from importlib.metadata import version
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from . import __version__
 from .evaluation.comparison import Comparison
 from .evaluation.results import Evaluation
 from .resources import resource
 
 
-VERSIONED = ("nsr-trl", "trl", "transformers", "torch", "datasets")
+VERSIONED = ("trl", "transformers", "torch", "datasets")
 
 UNNAMED = "held-out problems"
 """What the Hub is told where an evaluation's dataset has no name."""
@@ -74,6 +75,11 @@ class CardFacts:
     figure: str | None = None
     dynamics: str | None = None
 
+    def with_tags(self, tags: str | Sequence[str] | None) -> "CardFacts":
+        """The same with more Hub tags."""
+        more = (tags,) if isinstance(tags, str) else tuple(tags or ())
+        return replace(self, tags=tuple(dict.fromkeys((*self.tags, *more))))
+
 
 def build_card(facts: CardFacts) -> ModelCard:
     """Renders the facts."""
@@ -102,5 +108,14 @@ def build_card(facts: CardFacts) -> ModelCard:
     return ModelCard.from_template(
         data,
         template_path=str(resource("templates", "model_card.md")),
-        **(vars(facts) | {"signed": facts.is_signed, "versions": {name: version(name) for name in VERSIONED}}),
+        **(vars(facts) | {"signed": facts.is_signed, "versions": dict(_versions())}),
     )
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    yield "nsr-trl", __version__  # which may run from a folder, without being installed
+    for name in VERSIONED:
+        try:
+            yield name, version(name)
+        except PackageNotFoundError:
+            continue

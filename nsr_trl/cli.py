@@ -29,7 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     quickstart.add_argument("--objective", choices=OBJECTIVES, default="w_reinforce", help="what the sign is worth")
     quickstart.add_argument("--seed", type=int, default=0, help="of the problems, the samples and the training")
-    quickstart.add_argument("--output-dir", default="quickstart-run", help="folder to write; must be new or empty")
+    quickstart.add_argument("--output-dir", default="quickstart-run", help="folder to write")
     quickstart.set_defaults(run=_quickstart)
 
     verify = commands.add_parser(
@@ -79,12 +79,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _quickstart(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    from .quickstart.run import OutputExistsError, run_quickstart
+    from .quickstart.run import OutputExistsError, StoppedError, run_quickstart
 
     try:
         run_quickstart(objective=args.objective, seed=args.seed, output_dir=args.output_dir)
     except OutputExistsError as error:
         parser.error(str(error))
+    except (StoppedError, KeyboardInterrupt) as error:
+        flags = f"--objective {args.objective} --seed {args.seed} --output-dir {args.output_dir}"
+        print(f"\nStopped {error}. Go on with: nsr-trl quickstart {flags}".replace(" .", "."), file=sys.stderr)
+        sys.exit(130)
 
 
 def _verify(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:

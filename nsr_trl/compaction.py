@@ -18,6 +18,9 @@ from torch import Tensor
 DUMMY = -1
 """Row number of a spare place: a row of zeros that trains nothing, so that every rank runs as many rows."""
 
+TRIAL_LENGTH = 6
+"""Tokens of a row in the trial of [`packs_apart`]."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -334,3 +337,32 @@ def run_unpadded(
             found = torch.nn.functional.pad(found.squeeze(0), (1, 0))  # one for every token, the first included
             output[name] = found.new_zeros(is_token.shape).masked_scatter(is_token, found)[:, 1:]
     return output
+
+
+def packs_apart(model: Callable[..., Any], vocab_size: int, dtype: torch.dtype, device: torch.device) -> bool:
+    """
+    Tries whether rows that are packed into one sequence stay apart: attention may, and convolutions do not.
+
+    Two short rows run packed and apart. The first one has nothing before it, so what differs there is rounding; the
+    second one must not differ by much more.
+
+    Args:
+        model (`Callable`):
+            A model as [`run_unpadded`] takes it, with attention for rows of any length.
+        vocab_size (`int`):
+            Of the model.
+        dtype (`torch.dtype`):
+            What it computes in.
+        device (`torch.device`):
+            Where it is.
+
+    Returns:
+        `bool`
+    """
+    tokens = (torch.arange(2 * TRIAL_LENGTH, device=device) * 7919 % vocab_size).view(2, TRIAL_LENGTH)
+    labels = tokens.clone()
+    labels[:, 0] = -100
+    inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), "labels": labels}
+    scores = [run(model, **inputs, fused_lm_head=True)["log_probs"].float() for run in (run_unpadded, run_aligned)]
+    rounding, leak = (scores[0] - scores[1]).abs().mean(dim=1).tolist()
+    return leak <= 4 * rounding + max(4 * torch.finfo(dtype).eps, 1e-3)

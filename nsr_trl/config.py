@@ -1,11 +1,20 @@
-"""Configuration of a signed run: `GRPOConfig` plus what the sign of an answer is worth and how its update runs."""
+"""Configuration of a signed run: `GRPOConfig` plus what the sign of an answer is worth and how its update runs.
+
+The fields are read by functions of any object that has them, so that a user's own subclass of `GRPOConfig` need only
+be given them ([`adopt`]) and stays what it is.
+"""
 
 import logging
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from numbers import Integral, Real
+from typing import Any
 
 from trl import GRPOConfig
 
 from .objective import OBJECTIVE_NAMES, Objective, build_objective
+from .secrets import without_secrets
 
 
 logger = logging.getLogger(__name__)
@@ -30,9 +39,10 @@ class SignedRewardConfig(GRPOConfig):
             `objective="w_reinforce"`.
         negative_weight (`float`, *optional*):
             Weight of incorrect completions: a magnitude, 1.0 when not set. Only with `objective="w_reinforce"`.
-        correct_threshold (`float`, *optional*, defaults to `0.5`):
-            A completion is correct when its outcome reward is above this value. The default serves rewards in {0, 1}
-            and in {-1, 1}; a graded reward needs the grade from which an answer counts as right.
+        correct_threshold (`float`, *optional*):
+            A completion is correct when its outcome reward is above this value, 0.5 when not set, which serves rewards
+            in {0, 1} and in {-1, 1}; a graded reward needs the grade from which an answer counts as right. Rewards
+            that are never above 0 are refused while it is not set: they were shifted "to penalise only".
         undecided_as_incorrect (`bool`, *optional*, defaults to `False`):
             Whether to train on undecided completions, those whose outcome reward is `None`, as if they were incorrect.
             So does the paper's code, where a verifier that fails penalises answers that may be right: for parity with
@@ -51,8 +61,15 @@ class SignedRewardConfig(GRPOConfig):
         dropped_rows (`str`, *optional*, defaults to `"objective"`):
             What a row without a weight means. `"objective"`: the loss divides by every sampled token and takes every
             optimizer step, the estimate of the paper's expectation. `"reference"`: as in the paper's released code,
-            the rows that are left fill the optimizer steps in order, the loss divides by their tokens, and the
-            surplus optimizer steps are not taken.
+            the rows that are left fill the optimizer steps in order, the loss of each divides by the mean length of
+            the rows that are left times the rows of an optimizer step, and the surplus optimizer steps are not taken.
+            `max_steps` and the learning-rate schedule count those too.
+        check_after_rollouts (`int`, *optional*, defaults to `20`):
+            Rollouts after which a warning says what to look at if none of the completions was correct, all were, or
+            most had no answer. 0 for never.
+        overwrite_output_dir (`bool`, *optional*, defaults to `False`):
+            Whether a run that starts anew may delete the checkpoints of another run in its output folder. It is
+            refused otherwise.
     """
 
     objective: str = field(
@@ -72,9 +89,9 @@ class SignedRewardConfig(GRPOConfig):
         default=None,
         metadata={"help": "Weight of incorrect completions under 'w_reinforce', a magnitude; 1.0 if not set."},
     )
-    correct_threshold: float = field(
-        default=0.5,
-        metadata={"help": "A completion is correct when its outcome reward is above this value."},
+    correct_threshold: float | None = field(
+        default=None,
+        metadata={"help": "A completion is correct when its outcome reward is above this value; 0.5 if not set."},
     )
     undecided_as_incorrect: bool = field(
         default=False,
@@ -112,63 +129,137 @@ class SignedRewardConfig(GRPOConfig):
         },
     )
 
+    check_after_rollouts: int = field(
+        default=20,
+        metadata={
+            "help": "Rollouts after which a warning says what to look at if no completion was correct, all were, or "
+            "most had no answer; 0 for never."
+        },
+    )
+    overwrite_output_dir: bool = field(
+        default=False,
+        metadata={"help": "Delete the checkpoints of another run in the output folder rather than refuse to start."},
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_signed_fields()
+        check_signed_fields(self)
 
-    @classmethod
-    def from_grpo_config(cls, args: GRPOConfig) -> "SignedRewardConfig":
-        """Upgrades a `GRPOConfig`, already initialised, with the defaults of the signed fields."""
-        config = cls.__new__(cls)
-        # A copy of the state rather than a new call: `GRPOConfig` fills in `generation_batch_size` and
-        # `steps_per_generation` and then refuses to be given both.
-        config.__dict__.update(args.__dict__)
-        for name in SIGNED_FIELDS:
-            setattr(config, name, cls.__dataclass_fields__[name].default)
-        config._check_signed_fields()
-        return config
-
-    def build_objective(self) -> Objective:
-        """Returns the [`Objective`] that the fields describe."""
-        return build_objective(self.objective, self.positive_weight, self.negative_weight)
-
-    def compaction_obstacle(self) -> str | None:
-        """The setting under which compaction would change the result, or `None`."""
-        whole_batch_terms = {
-            "beta": self.beta != 0,  # KL on every row
-            "loss_type": self.loss_type == "bnpo",  # a token mean per micro-batch
-            "top_entropy_quantile": self.top_entropy_quantile < 1,  # a quantile per micro-batch
-            "router_aux_loss_coef": bool(self.router_aux_loss_coef),
-            # an optimizer step has to end where a generation does
-            "steps_per_generation": self.steps_per_generation % self.gradient_accumulation_steps != 0
-            and (
-                self.gradient_accumulation_steps % self.steps_per_generation != 0 or self.dropped_rows == "reference"
-            ),
-        }
-        return next((f"{name}={getattr(self, name)!r}" for name, is_in in whole_batch_terms.items() if is_in), None)
-
-    def _check_signed_fields(self) -> None:
-        self.compact = {True: "on", False: "off", "true": "on", "false": "off"}.get(self.compact, self.compact)
-        for name in ("compact", "dropped_rows"):
-            choices = self.__dataclass_fields__[name].metadata["choices"]
-            if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"`{name}` must be one of {', '.join(choices)}; got {getattr(self, name)!r}. "
-                    f"Leave it out for {choices[0]!r}."
-                )
-        if self.build_objective().weigh is None:
-            return
-        defaults = GRPOConfig.__dataclass_fields__
-        for name in ("scale_rewards", "multi_objective_aggregation", "reward_weights"):
-            value = getattr(self, name)
-            if value != defaults[name].default:
-                logger.warning(
-                    f"`{name}={value!r}` has no effect under objective={self.objective!r}: the weight of a completion "
-                    "is the sign of its outcome reward and is never normalised. Use objective='grpo' to apply it."
-                )
+    def to_dict(self) -> dict[str, Any]:
+        """As transformers', which trackers log, without tokens, passwords and keys at any depth."""
+        return without_secrets(super().to_dict())
 
 
 SIGNED_FIELDS: tuple[str, ...] = tuple(
     f.name for f in fields(SignedRewardConfig) if f.name not in GRPOConfig.__dataclass_fields__
 )
 """The fields that `SignedRewardConfig` adds to `GRPOConfig`."""
+
+DEFAULT_CORRECT_THRESHOLD = 0.5
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+_MUST_BE: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "correct_threshold": (lambda value: value is None or _is_number(value), "a finite number, or None for 0.5"),
+    "undecided_as_incorrect": (lambda value: isinstance(value, bool), "True or False"),
+    "outcome_reward": (
+        lambda value: value is None or isinstance(value, str),
+        "the name of a reward function, or None",
+    ),
+    "max_tokens_per_microbatch": (
+        lambda value: value is None or (_is_whole(value) and value >= 1),
+        "a whole number of tokens, 1 or more, or None for what per_device_train_batch_size rows take",
+    ),
+    "check_after_rollouts": (lambda value: _is_whole(value) and value >= 0, "a whole number of rollouts, 0 for never"),
+    "overwrite_output_dir": (lambda value: isinstance(value, bool), "True or False"),
+}
+
+
+def check_signed_fields(args: Any) -> None:
+    """
+    Checks the fields of [`SignedRewardConfig`], and writes `compact` as a word where it is a boolean.
+
+    Raises:
+        ValueError: If one is of the wrong type or out of range.
+    """
+    if isinstance(args.compact, bool | str):
+        args.compact = {True: "on", False: "off", "true": "on", "false": "off"}.get(args.compact, args.compact)
+    for name in ("compact", "dropped_rows"):
+        choices = SignedRewardConfig.__dataclass_fields__[name].metadata["choices"]
+        if getattr(args, name) not in choices:
+            raise ValueError(
+                f"`{name}` must be one of {', '.join(choices)}; got {getattr(args, name)!r}. "
+                f"Leave it out for {choices[0]!r}."
+            )
+    for name, (holds, must_be) in _MUST_BE.items():
+        if not holds(getattr(args, name)):
+            default = SignedRewardConfig.__dataclass_fields__[name].default
+            raise ValueError(f"`{name}` must be {must_be}; got {getattr(args, name)!r}. Leave it out for {default!r}.")
+    if objective_of(args).weigh is None:
+        return
+    for name in ("scale_rewards", "multi_objective_aggregation", "reward_weights"):
+        value = getattr(args, name)
+        if value != GRPOConfig.__dataclass_fields__[name].default:
+            logger.warning(
+                f"`{name}={value!r}` has no effect under objective={args.objective!r}: the weight of a completion "
+                "is the sign of its outcome reward and is never normalised. Use objective='grpo' to apply it."
+            )
+
+
+def adopt(args: GRPOConfig) -> GRPOConfig:
+    """
+    Gives a `GRPOConfig`, or a user's subclass of it, the signed fields that it lacks, with their defaults.
+
+    Args:
+        args (`GRPOConfig`):
+            A configuration, already initialised.
+
+    Returns:
+        `GRPOConfig`: the same object
+
+    Raises:
+        TypeError: If it is another kind of arguments.
+        ValueError: If a signed field that it has is out of range.
+    """
+    if not isinstance(args, GRPOConfig):
+        raise TypeError(
+            f"`args` must be a SignedRewardConfig, or a GRPOConfig; got a {type(args).__name__}. "
+            "Build a SignedRewardConfig with the same fields."
+        )
+    if not isinstance(args, SignedRewardConfig):
+        for name in SIGNED_FIELDS:
+            if not hasattr(args, name):
+                setattr(args, name, SignedRewardConfig.__dataclass_fields__[name].default)
+        check_signed_fields(args)
+    return args
+
+
+def objective_of(args: Any) -> Objective:
+    """The [`Objective`] that the fields describe."""
+    return build_objective(args.objective, args.positive_weight, args.negative_weight)
+
+
+def threshold_of(args: Any) -> float:
+    """The reward above which a completion is correct."""
+    return DEFAULT_CORRECT_THRESHOLD if args.correct_threshold is None else args.correct_threshold
+
+
+def compaction_obstacle(args: Any) -> str | None:
+    """The setting under which compaction would change the result, or `None`."""
+    whole_batch_terms = {
+        "beta": args.beta != 0,  # KL on every row
+        "loss_type": args.loss_type == "bnpo",  # a token mean per micro-batch
+        "top_entropy_quantile": args.top_entropy_quantile < 1,  # a quantile per micro-batch
+        "router_aux_loss_coef": bool(args.router_aux_loss_coef),
+        # an optimizer step has to end where a generation does
+        "steps_per_generation": args.steps_per_generation % args.gradient_accumulation_steps != 0
+        and (args.gradient_accumulation_steps % args.steps_per_generation != 0 or args.dropped_rows == "reference"),
+    }
+    return next((f"{name}={getattr(args, name)!r}" for name, is_in in whole_batch_terms.items() if is_in), None)

@@ -19,10 +19,18 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from .arguments import RunArguments, ScriptArguments, parse, resolve_model
-from .config import SignedRewardConfig
+from .config import SignedRewardConfig, compaction_obstacle
 from .data import to_dataset
-from .memory import GIB, ModelShape
-from .plan import count_processes, estimate_run, find_accelerate_config, find_shape, make_schedule, sharding_of
+from .memory import GIB
+from .plan import (
+    checkpoint_bytes,
+    count_processes,
+    estimate_run,
+    find_accelerate_config,
+    find_shape,
+    make_schedule,
+    sharding_of,
+)
 from .verifier import Outcome, verify
 
 
@@ -204,7 +212,7 @@ def check_batches(args: SignedRewardConfig, num_processes: int) -> Finding:
     )
     if schedule.optimizer_steps % 1:
         return Finding("warn", "batches", f"{found}: a step ends inside a generation. See nsr-trl train --dry-run")
-    obstacle = args.compaction_obstacle()
+    obstacle = compaction_obstacle(args)
     if obstacle and args.objective != "grpo":
         return Finding("warn", "batches", f"{found}; updates are not compacted under {obstacle}")
     return Finding("ok", "batches", found)
@@ -291,15 +299,6 @@ def check_memory(run: RunArguments, args: SignedRewardConfig) -> Finding:
         return Finding("ok", "memory", found)
     advice = f"{found}. Lower per_device_train_batch_size or max_tokens_per_microbatch, or shard more"
     return Finding("warn", "memory", advice)
-
-
-def checkpoint_bytes(run: RunArguments, shape: ModelShape) -> float:
-    """Bytes of a checkpoint: the weights as they are saved, and what the optimizer keeps of each that trains."""
-    saved = 4 if run.values["dtype"] == "float32" and not run.values["bf16"] else 2
-    if run.values["use_peft"]:
-        return shape.num_lora(run.values["lora_r"]) * (4 + 8)
-    optimizer = 12 if sharding_of(find_accelerate_config(run)[1])[0].startswith("zero") else 8
-    return shape.num_parameters * (saved + (0 if run.values["save_only_model"] else optimizer))
 
 
 def check_disk(args: SignedRewardConfig, size: float) -> Finding:

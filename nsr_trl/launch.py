@@ -13,20 +13,25 @@ from accelerate.commands.launch import _validate_launch_command, launch_command,
 from accelerate.utils import prepare_deepspeed_cmd_env, prepare_multi_gpu_env, prepare_simple_launcher_cmd_env
 
 from .arguments import RunArguments, parse, resolve_model
-from .plan import count_processes, find_accelerate_config, format_plan
+from .plan import check_output, count_processes, find_accelerate_config, format_plan
+from .resources import find_yaml
 
 
 PROGRAM = "nsr_trl.train"
 SHUTDOWN_SECONDS = "3600"  # from SIGTERM to SIGKILL; torchrun's own 30 end before an optimizer step of a large model
 
 
-def launch(arguments: Sequence[str], is_dry_run: bool = False, gpu_bytes: float = 80e9) -> None:
+def launch(
+    arguments: Sequence[str], hidden: Sequence[str] = (), is_dry_run: bool = False, gpu_bytes: float = 80e9
+) -> None:
     """
     Starts a run, or prints its plan.
 
     Args:
         arguments (`Sequence[str]`):
             Command line: `--config RECIPE|FILE`, fields of the run, flags of `accelerate launch`.
+        hidden (`Sequence[str]`, *optional*):
+            Further arguments, which the processes find in their environment and the process list does not show.
         is_dry_run (`bool`, *optional*, defaults to `False`):
             Whether to print the plan and start nothing.
         gpu_bytes (`float`, *optional*, defaults to `80e9`):
@@ -36,14 +41,15 @@ def launch(arguments: Sequence[str], is_dry_run: bool = False, gpu_bytes: float 
         ValueError: If the arguments do not hold together.
         torch.distributed.elastic.multiprocessing.errors.ChildFailedError: If a process of several failed.
     """
-    run = parse(arguments, "nsr-trl train")
+    run = parse([*arguments, *hidden], "nsr-trl train")
     resolve_model(run.values["model_name_or_path"])
     if is_dry_run:
         print(format_plan(run, gpu_bytes))
         return
-    run.preview(count_processes(run))  # an error here is one sentence, not one traceback per process
+    _, settings, _ = run.preview(count_processes(run))  # an error here is one sentence, not one traceback per process
     args = launcher_arguments(run, arguments)
     _check_gpus(args)
+    check_output(run, settings)
     if not (args.use_deepspeed or args.use_fsdp or args.multi_gpu) and args.num_processes == 1:
         command, environment = prepare_simple_launcher_cmd_env(args)
         os.execvpe(command[0], command, environment)
@@ -54,6 +60,8 @@ def launch(arguments: Sequence[str], is_dry_run: bool = False, gpu_bytes: float 
 def launcher_arguments(run: RunArguments, arguments: Sequence[str]) -> argparse.Namespace:
     """The arguments of `accelerate launch` for a run whose processes get `arguments`."""
     path, config = find_accelerate_config(run)
+    if count_processes(run) == 1 and str(config.get("distributed_type")).startswith("MULTI_"):
+        path = str(find_yaml("accelerate_configs", "single_gpu"))  # accelerate refuses several of one
     parser = launch_command_parser()
     takes_value = {option: action.nargs != 0 for action in parser._actions for option in action.option_strings}
     flags = ["--config_file", path, "--module"]

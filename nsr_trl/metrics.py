@@ -1,12 +1,18 @@
 """Metrics of a signed run, as sums and counts, so that micro-batches and ranks combine exactly.
 
-Tensors come in, `{name: (sum, count)}` comes out; whoever logs divides the summed sums by the summed counts, once.
-`METRICS` is the list of names and definitions: the code and the documentation are tested against it.
+Tensors come in, `{name: (sum, count)}` comes out; the [`Ledger`] adds them up and divides, once, when they are logged.
+`METRICS` is the list of names and definitions, `TRL_METRICS` says what compaction makes of TRL's: the code and the
+documentation are tested against both.
 
 P problems, G completions per problem, B rows, T completion tokens. Outcomes are +1 correct, -1 incorrect, 0 undecided.
 """
 
-from collections.abc import Sequence
+import contextlib
+import math
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,6 +63,167 @@ SURROGATE_METRICS = tuple(f"signed/{name}/{side}" for name in ("clip_ratio", "lo
 """The metrics of `token_metrics` that speak of the clipped surrogate, and of no other loss."""
 
 
+SAME = "the same"
+RUN = "over the rows that run"
+CORRECTED = "token mean over the rows that run (TRL: mean of the means of micro-batches)"
+OFF = "compaction is off"
+
+TRL_METRICS: dict[str, str] = {
+    "num_tokens": SAME,
+    "completions/mean_length": SAME,
+    "completions/min_length": SAME,
+    "completions/max_length": SAME,
+    "completions/clipped_ratio": SAME,
+    "completions/mean_terminated_length": SAME,
+    "completions/min_terminated_length": SAME,
+    "completions/max_terminated_length": SAME,
+    "tools/call_frequency": SAME,
+    "tools/failure_frequency": SAME,
+    "rewards/NAME/mean": SAME,
+    "rewards/NAME/std": SAME,
+    "reward": SAME,
+    "reward_std": SAME,
+    "frac_reward_zero_std": SAME,
+    "step_time": SAME,
+    "entropy_coef": SAME,
+    "policy_loss": SAME,
+    "entropy": CORRECTED,
+    "clip_ratio/low_mean": CORRECTED,
+    "clip_ratio/high_mean": CORRECTED,
+    "clip_ratio/region_mean": CORRECTED,
+    "cispo_clip_ratio": CORRECTED,
+    "vespo/phi_seq_mean": CORRECTED,
+    "clip_ratio/low_min": RUN,
+    "clip_ratio/high_max": RUN,
+    "sampling/sampling_logp_difference/mean": RUN,
+    "sampling/sampling_logp_difference/max": RUN,
+    "sampling/importance_sampling_ratio/min": RUN,
+    "sampling/importance_sampling_ratio/mean": RUN,
+    "sampling/importance_sampling_ratio/max": RUN,
+    "kl": OFF,
+    "aux_loss": OFF,
+}
+"""Every metric that TRL logs, and what it is under compaction. NAME stands for a reward function's."""
+
+TOKEN_MEANS = tuple(name for name, what in TRL_METRICS.items() if what == CORRECTED)
+"""TRL's means over the tokens of a micro-batch (over its rows, where the importance ratio is per sequence)."""
+
+
+def correct_means(
+    metrics: Mapping[str, list[float]],
+    num_values: Mapping[str, int],
+    num_tokens: int,
+    num_rows: int,
+    num_places: int,
+    is_sequence_level: bool,
+) -> dict[str, tuple[float, int]]:
+    """
+    Takes back what TRL has noted of a compacted micro-batch as if it weighed as much as any other.
+
+    Args:
+        metrics (`Mapping[str, list[float]]`):
+            TRL's values by name, of which those of this micro-batch are the last. `TOKEN_MEANS` are taken out; the
+            others become NaN, which is not averaged, where the micro-batch has dummies alone.
+        num_values (`Mapping[str, int]`):
+            How many values there were before this micro-batch.
+        num_tokens (`int`):
+            Tokens that the loss counts, over all ranks.
+        num_rows (`int`):
+            Rows, over all ranks.
+        num_places (`int`):
+            Rows and dummies, over all ranks.
+        is_sequence_level (`bool`):
+            Whether the importance ratio is one per row.
+
+    Returns:
+        `dict[str, tuple[float, int]]`: sums and counts of `TOKEN_MEANS`
+    """
+    sums = {}
+    for name, values in metrics.items():
+        noted = values[num_values.get(name, 0) :]
+        if noted and name in TOKEN_MEANS:
+            del values[-len(noted) :]
+            of_rows = name == "vespo/phi_seq_mean" or (name != "entropy" and is_sequence_level)
+            # TRL's mean over rows counts the dummies too, whose value is 0
+            weight, count = (num_places, num_rows) if of_rows else (num_tokens, num_tokens)
+            sums[name] = (sum(noted) * weight, len(noted) * count)
+        elif noted and not num_rows:
+            values[-len(noted) :] = [0.0 if name == "policy_loss" else math.nan] * len(noted)
+    return {name: (total, count) for name, (total, count) in sums.items() if count}
+
+
+class Ledger:
+    """
+    Sums and counts of a run: since the last log, over the whole training, and of the optimizer step under way.
+
+    A name is of training or of evaluation by `mode`, `"train"` or `"eval"`. What is added is over all ranks already,
+    but for what is [`pend`]ing.
+    """
+
+    def __init__(self) -> None:
+        self._since_log: dict[str, dict[str, list[float]]] = {mode: _entries() for mode in ("train", "eval")}
+        self.of_training = _entries()
+        self._pending: Tensor | None = None  # (metrics, 2), this rank's part of an optimizer step
+        self._inner_seconds = 0.0  # of the phases inside the one that is being timed
+
+    def add(self, mode: str, sums: Mapping[str, Sequence]) -> None:
+        """Adds `{name: (sum, count)}` to what the next log reports and, in training, to the whole."""
+        for name, (total, count) in sums.items():
+            entries = [self._since_log[mode][name]]
+            if mode == "train":
+                entries.append(self.of_training[name])
+            for entry in entries:
+                entry[0] += float(total)
+                entry[1] += float(count)
+
+    @contextlib.contextmanager
+    def timed(self, mode: str, phase: str) -> Iterator[None]:
+        """Adds the seconds inside it to a phase of the training step, less those of the phases that it contains."""
+        outer, self._inner_seconds = self._inner_seconds, 0.0
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            seconds = time.perf_counter() - start
+            if mode == "train":
+                self.add(mode, {f"cost/seconds/{phase}": (seconds - self._inner_seconds, 0)})
+            self._inner_seconds = outer + seconds
+
+    def pend(self, totals: Tensor) -> None:
+        """Keeps this rank's part of sums and counts, of shape `(metrics, 2)`, until the optimizer step is reduced."""
+        self._pending = totals if self._pending is None else self._pending + totals
+
+    def take_pending(self) -> Tensor | None:
+        """Hands the pending sums and counts over, to be reduced."""
+        pending, self._pending = self._pending, None
+        return pending
+
+    def drain(self, mode: str) -> dict[str, float]:
+        """The means since the last log, which is now; what has no count has no mean."""
+        entries, self._since_log[mode] = self._since_log[mode], _entries()
+        return {name: total / count for name, (total, count) in entries.items() if count}
+
+    def forget(self, mode: str) -> None:
+        """Forgets what was counted since the last log and, in training, before."""
+        self._since_log[mode] = _entries()
+        self._pending, self._inner_seconds = None, 0.0
+        if mode == "train":
+            self.of_training = _entries()
+
+    def state(self) -> dict[str, Any]:
+        """What goes with a checkpoint."""
+        return {"since_log": dict(self._since_log["train"]), "of_training": dict(self.of_training)}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Goes on from what [`state`] gave."""
+        self._since_log["train"].update(state["since_log"])
+        self.of_training.update(state["of_training"])
+
+
+def _entries() -> dict[str, list[float]]:
+    return defaultdict(lambda: [0.0, 0.0])
+
+
 def outcome_metrics(outcomes: Tensor, lengths: Tensor) -> dict[str, SumCount]:
     """
     What the rollout looked like: of all completions sampled, before any training.
@@ -101,8 +268,8 @@ def token_metrics(
     Args:
         outcomes (`torch.Tensor` of shape `(B,)`):
             Outcome of each row.
-        weights (`torch.Tensor` of shape `(B,)`):
-            Signed weight of each row (the advantage in the loss).
+        weights (`torch.Tensor` of shape `(B,)` or `(B, T)`):
+            Signed weight of each row, or of each token (the advantage in the loss).
         mask (`torch.Tensor` of shape `(B, T)`):
             1 on the tokens that the loss counts.
         logps (`torch.Tensor` of shape `(B, T)`):
@@ -119,7 +286,7 @@ def token_metrics(
     Returns:
         `dict[str, tuple[Tensor, Tensor]]`: scalar sums and counts by metric name.
     """
-    mask, advantages = mask.float(), weights.unsqueeze(1)
+    mask, advantages = mask.float(), weights if weights.ndim == 2 else weights.unsqueeze(1)
     ratio = log_ratio.exp()
     clipped = ((ratio < 1 - epsilon_low) & (advantages < 0)) | ((ratio > 1 + epsilon_high) & (advantages > 0))
     surrogate = torch.min(ratio * advantages, ratio.clamp(1 - epsilon_low, 1 + epsilon_high) * advantages)
@@ -170,6 +337,42 @@ def correction_metrics(
         chosen = (mask * (outcomes == sign).unsqueeze(1)) > 0
         sums[f"signed/vllm_clip_ratio/{side}"] = ((clipped & chosen).sum(), chosen.sum())
     return sums
+
+
+def sampling_metrics(
+    old_logps: Tensor, sampling_logps: Tensor, mask: Tensor, ratio: Tensor
+) -> tuple[dict[str, SumCount], Tensor]:
+    """
+    How far vLLM's log-probs are from the model's, over the rows that run.
+
+    Args:
+        old_logps (`torch.Tensor` of shape `(B, T)`):
+            Log-probabilities under the model.
+        sampling_logps (`torch.Tensor` of shape `(B, T)`):
+            Those that vLLM gave, NaN where it gave none.
+        mask (`torch.Tensor` of shape `(B, T)`):
+            1 on the tokens that the loss counts, of rows that run.
+        ratio (`torch.Tensor` of shape `(B, T)` or `(B, 1)`):
+            The correction's ratio, per token or per sequence.
+
+    Returns:
+        `tuple[dict[str, tuple[Tensor, Tensor]], Tensor]`:
+            Sums and counts of the two means by TRL's names; and `[-min ratio, max ratio, max difference]`, of which
+            the largest over ranks counts, minus infinity where there is none.
+    """
+    chosen = mask > 0
+    ratios = ratio[chosen] if ratio.size(1) > 1 or mask.size(1) == 1 else ratio.squeeze(1)[chosen.any(1)]
+    differences = (old_logps - sampling_logps).abs()[chosen & ~sampling_logps.isnan()]
+    none = ratios.new_tensor([-torch.inf])
+    largest = [torch.cat([values.float(), none]).max() for values in (-ratios, ratios, differences)]
+    sums = {
+        "sampling/importance_sampling_ratio/mean": (ratios.sum(), torch.tensor(len(ratios), device=ratios.device)),
+        "sampling/sampling_logp_difference/mean": (
+            differences.sum(),
+            torch.tensor(len(differences), device=ratios.device),
+        ),
+    }
+    return sums, torch.stack(largest)
 
 
 def cost_metrics(

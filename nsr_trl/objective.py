@@ -10,6 +10,7 @@ P problems, G completions per problem, B = P*G rows.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -40,33 +41,6 @@ def outcomes_from_rewards(
     outcomes = torch.where(rewards > correct_threshold, CORRECT, INCORRECT)
     undecided = INCORRECT if undecided_as_incorrect else UNDECIDED
     return outcomes.masked_fill(rewards.isnan(), undecided).to(torch.int8)
-
-
-def check_outcome_rewards(rewards: Tensor, correct_threshold: float) -> None:
-    """
-    Refuses an outcome reward that tells completions apart but calls none correct.
-
-    GRPO ignores the zero point of a binary reward, so people shift it, to {0, -1} say, "to penalise only". Here the
-    threshold is the zero point, and such a reward would train against every completion, right ones included.
-
-    Args:
-        rewards (`torch.Tensor` of shape `(B,)`):
-            Outcome rewards, NaN where undecided.
-        correct_threshold (`float`):
-            A completion is correct when its reward is above this value.
-
-    Raises:
-        ValueError: If the rewards take several values and none is above the threshold.
-    """
-    values = rewards[~rewards.isnan()].unique()
-    if len(values) > 1 and not (values > correct_threshold).any():
-        shown = ", ".join(f"{value:g}" for value in values[:8].tolist()) + (", ..." if len(values) > 8 else "")
-        raise ValueError(
-            f"The outcome reward must be above correct_threshold={correct_threshold:g} on correct completions and "
-            f"equal on all incorrect ones; so far it took the values {shown} and never exceeded the threshold, so "
-            "every completion would be trained on as incorrect. Return 1 for correct and 0 for incorrect, and set "
-            'objective="nsr" to train on the incorrect ones only; or lower `correct_threshold` if the scale is meant.'
-        )
 
 
 def constant_weights(positive_weight: float, negative_weight: float) -> Callable[[Tensor], Tensor]:
@@ -161,9 +135,9 @@ def _weight(name: str, field: str, value: float | None, own: float) -> float:
     """The weight in force: the given one, or the objective's own."""
     if value is None:
         return own
-    if not 0 <= value < float("inf"):
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value < float("inf"):
         raise ValueError(
-            f"`{field}` must be a finite magnitude >= 0; got {value}. "
+            f"`{field}` must be a finite magnitude >= 0; got {value!r}. "
             "The sign comes from the outcome, so write 1.0 rather than -1.0."
         )
     if name != "w_reinforce" and value != own:

@@ -12,7 +12,8 @@ from typing import Any
 import yaml
 
 from .arguments import QUICKSTART, RunArguments, resolve_model
-from .config import SignedRewardConfig
+from .checkpoints import check_folder, find_checkpoint
+from .config import SignedRewardConfig, compaction_obstacle
 from .memory import GIB, KNOWN_SHAPES, MemoryEstimate, ModelShape, estimate_memory
 from .resources import find_yaml
 
@@ -168,6 +169,35 @@ def estimate_run(run: RunArguments, args: SignedRewardConfig, gpu_bytes: float) 
     )
 
 
+def checkpoint_bytes(run: RunArguments, shape: ModelShape) -> float:
+    """Bytes of a checkpoint: the weights as they are saved, and what the optimizer keeps of each that trains."""
+    saved = 4 if run.values["dtype"] == "float32" and not run.values["bf16"] else 2
+    if run.values["use_peft"]:
+        return shape.num_lora(run.values["lora_r"]) * (4 + 8)
+    optimizer = 12 if sharding_of(find_accelerate_config(run)[1])[0].startswith("zero") else 8
+    return shape.num_parameters * (saved + (0 if run.values["save_only_model"] else optimizer))
+
+
+def check_output(run: RunArguments, args: SignedRewardConfig) -> None:
+    """
+    Checks, before a model is loaded, that a run can write to its output folder and resume from it if it is to.
+
+    Raises:
+        ValueError: If the folder cannot be written, a checkpoint does not fit on its disk, or there is none to resume
+            from.
+    """
+    if args.save_strategy != "no":
+        shape = find_shape(run.values["model_name_or_path"])
+        check_folder(args.output_dir, 0 if shape is None else checkpoint_bytes(run, shape))
+    find_checkpoint(resume_wish(args), args.output_dir, say=lambda line: None)
+
+
+def resume_wish(args: SignedRewardConfig) -> str | bool | None:
+    """What `train` is to resume from: `true` is the last checkpoint in the output folder."""
+    value = args.resume_from_checkpoint
+    return {"true": True, "false": None, "none": None}.get(str(value).lower(), value)
+
+
 def num_problems_without_loading(run: RunArguments) -> int | None:
     """Problems of a run, where that is known without loading them."""
     known = {"DigitalLearningGmbH/MATH-lighteval": 7500, QUICKSTART: 1024}.get(run.values["dataset"])
@@ -222,7 +252,7 @@ def format_plan(run: RunArguments, gpu_bytes: float = 80e9) -> str:
         )
     else:
         lines.append(f"  the run            {schedule.num_epochs:g} passes over the problems")
-    obstacle = args.compaction_obstacle()
+    obstacle = compaction_obstacle(args)
     lines.append(f"  compaction         {'off under ' + obstacle if obstacle else args.compact}")
 
     lines.append("")

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .verifier import Outcome, Reason, Rule, verify_batch
+from .verifier import Outcome, Reason, Rule, Verdict, verify_batch
 
 
 _UNDECIDED = {rule.reason for rule in Rule if rule.outcome is Outcome.UNDECIDED}
@@ -12,8 +12,11 @@ UNDECIDED_METRICS: dict[Reason, str] = {
     reason: f"verifier/undecided/{reason.name.lower()}" for reason in Reason if reason in _UNDECIDED
 }
 """Reasons for which a verdict may be undecided, and the metric that says how often it is."""
+NO_ANSWER_METRIC = "verifier/no_answer"
+"""The metric that says in what share of the completions there was no answer in the format asked for."""
 ANSWER_ELSEWHERE_METRIC = "verifier/answer_elsewhere"
-"""How often a completion has its answer elsewhere than asked for, whatever the outcome: the prompt asks for no box."""
+"""The metric that says in what share there was one in another format: the prompt does not ask for this one."""
+
 
 _REWARD_OF = {Outcome.CORRECT: 1.0, Outcome.INCORRECT: 0.0, Outcome.UNDECIDED: None}
 # what `GRPOTrainer` passes besides the columns of the dataset
@@ -48,8 +51,9 @@ def math_reward(
             Provided by the trainer. The columns `verifier/answer`, `verifier/reason` and `verifier/rule` are added to
             its completions table.
         log_metric (`Callable`, *optional*):
-            Provided by the trainer. The share of completions that are undecided is logged by reason, under the names
-            in `UNDECIDED_METRICS`, and the share with an answer elsewhere under `ANSWER_ELSEWHERE_METRIC`.
+            Provided by the trainer. Shares of the completions are logged: without an answer in the format asked for as
+            `NO_ANSWER_METRIC`, of these with one in another format as `ANSWER_ELSEWHERE_METRIC`, and undecided by
+            reason, under the names in `UNDECIDED_METRICS`.
         grader (`str`, *optional*, defaults to `"default"`):
             As in [`verify`]: `functools.partial(math_reward, grader="paper")` rewards as the paper's code does.
         answer_format (`str`, *optional*, defaults to `"boxed"`):
@@ -88,12 +92,20 @@ def math_reward(
         log_extra("verifier/reason", [str(verdict.reason) for verdict in verdicts])
         log_extra("verifier/rule", [str(verdict.rule) for verdict in verdicts])
     if log_metric is not None and verdicts:
-        undecided = Counter(verdict.reason for verdict in verdicts if verdict.outcome is Outcome.UNDECIDED)
-        for reason, name in UNDECIDED_METRICS.items():  # all of them: ranks and batches without any count in the mean
-            log_metric(name, undecided[reason] / len(verdicts))
-        num_elsewhere = sum(verdict.reason is Reason.ANSWER_ELSEWHERE for verdict in verdicts)
-        log_metric(ANSWER_ELSEWHERE_METRIC, num_elsewhere / len(verdicts))
+        for name, share in _shares(verdicts).items():
+            log_metric(name, share)
     return [_REWARD_OF[verdict.outcome] for verdict in verdicts]
+
+
+def _shares(verdicts: Sequence[Verdict]) -> dict[str, float]:
+    """All metrics of a batch, zero or not: ranks and batches without any count in the mean."""
+    undecided = Counter(verdict.reason for verdict in verdicts if verdict.outcome is Outcome.UNDECIDED)
+    counts = {
+        NO_ANSWER_METRIC: sum(verdict.rule in (Rule.NO_BOX, Rule.NO_ANSWER) for verdict in verdicts),
+        ANSWER_ELSEWHERE_METRIC: sum(verdict.reason is Reason.ANSWER_ELSEWHERE for verdict in verdicts),
+        **{name: undecided[reason] for reason, name in UNDECIDED_METRICS.items()},
+    }
+    return {name: count / len(verdicts) for name, count in counts.items()}
 
 
 def _check_columns(kwargs: Mapping[str, Any], num_completions: int) -> None:

@@ -8,17 +8,21 @@ RUN/README.md, pass_at_k.png, training_dynamics.png   written here, and written 
 import json
 import shlex
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from .card import CardFacts, build_card
+from .config import threshold_of
 from .dynamics import read_log
 from .evaluation.comparison import compare
 from .evaluation.records import CONFIG, PROBLEMS, SUMMARY, find_runs
 from .evaluation.results import Evaluation
 from .evaluation.runs import read_evaluations
+from .metrics import PHASES
+from .secrets import HIDDEN, without_secrets, words_without_secrets
 
 
 FACTS = "nsr_trl_run.json"
@@ -40,7 +44,8 @@ def write_card(folder: str | Path, facts: CardFacts, log: Sequence[Mapping[str, 
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / FACTS).write_text(json.dumps(asdict(facts), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    record = json.dumps(without_secrets(asdict(facts)), indent=2, ensure_ascii=False)
+    (folder / FACTS).write_text(record + "\n", encoding="utf-8")
     evaluations = _evaluations(folder)
     both = {name: runs for name, runs in evaluations.items() if runs.keys() >= {BEFORE, AFTER}}
     facts = replace(
@@ -102,6 +107,80 @@ def rebuild_card(
     return folder / "README.md"
 
 
+def describe_run(
+    trainer: Any,
+    base: str | None,
+    totals: Mapping[str, Sequence[float]],
+    model_name: str | None,
+    dataset_name: str | None,
+) -> CardFacts:
+    """
+    What a trainer knows of its run.
+
+    Args:
+        trainer ([`SignedRewardTrainer`]):
+            The trainer.
+        base (`str`, *optional*):
+            Hub id or path of the model that was trained.
+        totals (`Mapping[str, Sequence[float]]`):
+            Sums and counts of the training by metric, those before a resume included.
+        model_name (`str`, *optional*):
+            Title of the card; the name of the output folder when not given.
+        dataset_name (`str`, *optional*):
+            What the model was trained on.
+    """
+    args, objective = trainer.args, trainer.signed_objective
+    is_local = not base or Path(base).exists()
+    num_prompts = args.generation_batch_size // trainer.num_generations
+    return CardFacts(
+        model_name=model_name or Path(args.output_dir).resolve().name,
+        objective=objective.name,
+        formula=objective.formula,
+        is_signed=objective.weigh is not None,
+        citation=trainer._paper["citation"],
+        tags=tuple(trainer._tag_names),
+        settings={
+            "optimizer steps": trainer.state.global_step,
+            "prompts x completions per generation": f"{num_prompts} x {trainer.num_generations}",
+            "learning rate": f"{args.learning_rate:g}",
+            "loss": f"{args.loss_type}, epsilon {trainer.epsilon_low:g}, {trainer.epsilon_high:g}, KL {args.beta:g}",
+            "sampling temperature": trainer.temperature,
+            "completion tokens at most": trainer.max_completion_length,
+            "outcome reward": trainer.outcome_reward_name,
+            "correct above": threshold_of(args),
+            "undecided trained as": "incorrect" if args.undecided_as_incorrect else None,
+            "seed": args.seed,
+        },
+        base_model=None if is_local else base,
+        local_base=Path(base).resolve().name if base and is_local else None,
+        dataset_name=dataset_name,
+        hub_model_id=trainer.hub_model_id,
+        command=command_line(sys.argv),
+        trained=_trained({name: entry for name, entry in totals.items() if entry[1]}),
+    )
+
+
+def _trained(totals: Mapping[str, Sequence[float]]) -> dict[str, str]:
+    """Counts and costs of all updates, formatted for the card."""
+    rows = {
+        "completions sampled": ("signed/correct_ratio", lambda total, count: f"{count:,.0f}"),
+        "of them correct": ("signed/correct_ratio", _amount),
+        "incorrect": ("signed/incorrect_ratio", _amount),
+        "undecided": ("signed/undecided_ratio", _amount),
+        "completions that the updates ran": ("cost/rows", _amount),
+        "tokens that the updates ran, prompts included": ("cost/tokens", _amount),
+    } | {f"time in {phase}": (f"cost/seconds/{phase}", _duration) for phase in PHASES}
+    return {label: show(*totals[name]) for label, (name, show) in rows.items() if name in totals}
+
+
+def _amount(total: float, count: float) -> str:
+    return f"{total:,.0f} ({total / count:.1%})"
+
+
+def _duration(seconds: float, count: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds:.0f} s"
+
+
 def command_line(argv: Sequence[str]) -> str | None:
     """
     The command of a process as a user would type it.
@@ -124,13 +203,7 @@ def command_line(argv: Sequence[str]) -> str | None:
         words = ["nsr-trl"]
     else:
         words = ["python", path.name]
-    hides_next = False
-    for argument in arguments:
-        flag, equals, _ = argument.partition("=")
-        is_secret = flag.startswith("-") and flag.endswith(("token", "key"))
-        words.append("..." if hides_next else f"{flag}=..." if is_secret and equals else argument)
-        hides_next = is_secret and not equals
-    return shlex.join(words).replace("'...'", "...")
+    return shlex.join([*words, *words_without_secrets(arguments)]).replace(f"'{HIDDEN}'", HIDDEN)
 
 
 def _evaluations(folder: Path) -> dict[str, dict[str, Evaluation]]:

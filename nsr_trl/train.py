@@ -10,35 +10,51 @@ import os
 import sys
 from collections.abc import Sequence
 
-from accelerate import FullyShardedDataParallelPlugin
-from transformers import AutoTokenizer
+from accelerate import FullyShardedDataParallelPlugin, PartialState
+from datasets import Dataset
+from transformers import AutoConfig, AutoTokenizer
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from .arguments import ScriptArguments, parse, resolve_model
 from .config import SignedRewardConfig
-from .data import to_dataset
+from .data import Problem, to_dataset
 from .launch import accelerate_environment
+from .plan import check_output, resume_wish
+from .prompts import leave_out_overlong
+from .run_card import command_line
+from .secrets import hidden_arguments
 from .trainer import SignedRewardTrainer
 
 
+USER_ERROR = 2
+"""Exit status of a run that was refused, with a sentence. 0 is a finished one, 128 + N one that signal N stopped after
+a checkpoint (143 for SIGTERM, 130 for Ctrl-C), and any other a crash."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Trains. A bad argument ends with its sentence on stderr and status 2."""
+    """Trains. What is wrong with the arguments ends with its sentence on stderr and status 2."""
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        run = parse(sys.argv[1:] if arguments is None else arguments, "nsr_trl.train")
+        run = parse([*given, *hidden_arguments()], "nsr_trl.train")
         if "accelerate_config" in run.launch and "ACCELERATE_MIXED_PRECISION" not in os.environ:
             os.environ.update(accelerate_environment(run))  # torchrun, say: the config holds all the same
         script, args, model = run.build(num_processes=int(os.environ.get("WORLD_SIZE", 1)))
         check_that_a_model_is_saved(args)
+        check_output(run, args)
+        trainer = build_trainer(script, args, model)
+        trainer.check_resuming(resume_wish(args))
     except ValueError as error:
         if os.environ.get("RANK", "0") == "0":
             print(f"nsr-trl train: error: {error}", file=sys.stderr)
-        sys.exit(2)
-    train(script, args, model)
+        sys.exit(USER_ERROR)
+    train(trainer, script, args)
+    if trainer.stop_signal is not None:
+        sys.exit(128 + trainer.stop_signal)
 
 
-def train(script: ScriptArguments, args: SignedRewardConfig, model: ModelConfig) -> SignedRewardTrainer:
+def build_trainer(script: ScriptArguments, args: SignedRewardConfig, model: ModelConfig) -> SignedRewardTrainer:
     """
-    Trains, saves the model and its card in `args.output_dir`, and pushes them where `args.push_to_hub` says so.
+    Loads problems and model.
 
     Args:
         script ([`ScriptArguments`]):
@@ -50,9 +66,19 @@ def train(script: ScriptArguments, args: SignedRewardConfig, model: ModelConfig)
 
     Returns:
         [`SignedRewardTrainer`]
+
+    Raises:
+        ValueError: If they do not go together.
     """
+    say = PartialState().print  # the main process alone
     model_name = resolve_model(model.model_name_or_path)
     tokenizer = AutoTokenizer.from_pretrained(model_name, revision=model.model_revision, padding_side="left")
+    config = AutoConfig.from_pretrained(model_name, revision=model.model_revision).get_text_config()
+    context = getattr(config, "max_position_embeddings", None)
+
+    def to_prompts(problems: Sequence[Problem]) -> Dataset:
+        return leave_out_overlong(to_dataset(problems, script.template, tokenizer), tokenizer, context, say)
+
     problems = script.load_problems(args.seed)
     eval_problems = script.load_eval_problems(args.seed)
     args.model_init_kwargs = {
@@ -60,25 +86,39 @@ def train(script: ScriptArguments, args: SignedRewardConfig, model: ModelConfig)
         "attn_implementation": model.attn_implementation,
         "dtype": model.dtype,
     } | (args.model_init_kwargs or {})
-
     trainer = SignedRewardTrainer(
         model=model_name,
         reward_funcs=script.load_reward(),
         args=args,
-        train_dataset=to_dataset(problems, script.template, tokenizer),
-        eval_dataset=None if eval_problems is None else to_dataset(eval_problems, script.template, tokenizer),
+        train_dataset=to_prompts(problems),
+        eval_dataset=None if eval_problems is None else to_prompts(eval_problems),
         processing_class=tokenizer,
         quantization_config=get_quantization_config(model),
         peft_config=get_peft_config(model),
     )
-    say = trainer.accelerator.print  # the main process alone
     say(f"Training {model.model_name_or_path} on {len(problems):,} problems: {trainer.signed_objective.formula}.")
-    result = trainer.train(resume_from_checkpoint=_checkpoint(args.resume_from_checkpoint))
+    return trainer
+
+
+def train(trainer: SignedRewardTrainer, script: ScriptArguments, args: SignedRewardConfig) -> None:
+    """
+    Trains, saves the model and its card in `args.output_dir`, and pushes them where `args.push_to_hub` says so.
+
+    Args:
+        trainer ([`SignedRewardTrainer`]):
+            The trainer.
+        script ([`ScriptArguments`]):
+            What it is trained on.
+        args ([`SignedRewardConfig`]):
+            How.
+    """
+    say = trainer.accelerator.print  # the main process alone
+    result = trainer.train(resume_from_checkpoint=resume_wish(args))
     if trainer.stopped_by_signal:
-        say(f"Stopped by SIGTERM after {trainer.state.global_step} optimizer steps.")
-        say("Go on with the same command and --resume_from_checkpoint true")
+        command = command_line([sys.argv[0], *_without_resuming(sys.argv[1:])]) or "the same command"
+        say(f"Go on with: {command} --resume_from_checkpoint true")
         trainer.accelerator.end_training()
-        return trainer
+        return
     trainer.save_model()
     trainer.create_model_card(dataset_name=script.dataset)
     if args.push_to_hub:
@@ -89,7 +129,15 @@ def train(script: ScriptArguments, args: SignedRewardConfig, model: ModelConfig)
         f"The model and its card are in {args.output_dir}/"
     )
     trainer.accelerator.end_training()
-    return trainer
+
+
+def _without_resuming(arguments: Sequence[str]) -> list[str]:
+    """A command line without `--resume_from_checkpoint`."""
+    kept: list[str] = []
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        if not argument.startswith("--resume_from_checkpoint") and before != "--resume_from_checkpoint":
+            kept.append(argument)
+    return kept
 
 
 def check_that_a_model_is_saved(args: SignedRewardConfig) -> None:
@@ -119,11 +167,6 @@ def check_that_a_model_is_saved(args: SignedRewardConfig) -> None:
                 f"FSDP must save a full state dict; got {kind}, with which no model is written at the end. Set "
                 "fsdp_state_dict_type: FULL_STATE_DICT in the accelerate config, or use --accelerate_config fsdp2."
             )
-
-
-def _checkpoint(value: str | None) -> str | bool | None:
-    """`true` is the last checkpoint in the output folder, as in `Trainer.train`."""
-    return {"true": True, "false": None, "none": None}.get(str(value).lower(), value)
 
 
 if __name__ == "__main__":

@@ -1,96 +1,78 @@
 """SignedRewardTrainer: TRL's `GRPOTrainer` with the advantage replaced by the sign of a verified answer.
 
-The only module that touches TRL's private surface. It wraps these methods (`super()` plus before and after):
+The only module that touches TRL's private surface, of which `trl_surface` has the list. It wraps these methods
+(`super()` plus before and after):
 
 | method | what is added |
 |---|---|
-| `_calculate_rewards` | outcomes and signed weights of all rows, their metrics and completion-table columns |
-| `_generate_and_score_completions` | the weights take the place of the advantages |
-| `_get_per_token_logps_and_entropies` | the last log-probs and entropies are kept for the metrics |
-| `_compute_loss` | metrics by sign, reduced over ranks once per optimizer step |
-| `log` | sums over counts |
-| `create_model_card` | replaced by this package's card |
+| `_generate_and_score_completions` | a [`Rollout`]; the weights take the place of the advantages |
 | `_generate` | with compaction, rewards are computed here, before the log-probs of rows that will not train |
+| `_get_per_token_logps_and_entropies` | how a micro-batch runs: aligned, packed, at a safe width |
+| `_compute_loss` | metrics by sign, reduced over ranks once per optimizer step |
 | `_prepare_inputs` | with compaction, owned: the rows are dealt by the plan |
 | `training_step` | with compaction, a micro-step without rows is skipped |
-| `train` | resumes from a checkpoint that is complete; saves and stops on SIGTERM |
-| `_save_rng_state`, `_load_rng_state` | rollouts that are not trained on yet, and counters, go with a checkpoint |
+| `log` | sums over counts; what decorates stops nothing |
+| `train`, `evaluate` | begin with a clean slate; resume from a checkpoint that is whole; save and stop on a signal |
+| `get_batch_samples` | a run that has reached its last step takes no other |
+| `_save_checkpoint`, `_save_rng_state`, `_load_rng_state` | rollouts, counters and a manifest go with a checkpoint |
+| `_save`, `_push_from_checkpoint` | no secret is stored with the arguments |
 | `_get_train_sampler` | a resumed run goes on in the order of its epoch |
+| `create_model_card` | replaced by this package's card |
 
 P problems, G completions per problem, B = P*G rows over all ranks; a rank holds a contiguous slice of them.
 """
 
 import contextlib
-import dataclasses
 import functools
-import inspect
 import logging
 import math
 import os
-import sys
+import signal
 import textwrap
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-import trl
 from torch import Tensor
-from transformers import AutoConfig, PreTrainedConfig, TrainerState
+from transformers import TrainerState
 from transformers.utils.generic import is_flash_attention_requested
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import get_config_model_id
 
-from .card import CardFacts
-from .checkpoints import SaveOnSigterm, is_complete, last_complete_checkpoint, load_rank_state, save_rank_state
-from .compaction import (
-    DUMMY,
-    cut_micro_batches,
-    make_plan,
-    renumber,
-    run_aligned,
-    run_at_safe_width,
-    run_unpadded,
-    take_rows,
-    token_shares,
-)
-from .config import SignedRewardConfig
+from . import checkpoints
+from .compaction import packs_apart, run_aligned, run_at_safe_width, run_unpadded
+from .config import SignedRewardConfig, adopt, compaction_obstacle, objective_of, threshold_of
+from .dealing import deal
+from .decoration import decorating
 from .evaluation.pass_at_k import pass_at_k
+from .gradients import FiniteGradients, describe_update
 from .metrics import (
     PHASES,
     POLICY_METRICS,
     SIGNS,
     SURROGATE_METRICS,
+    Ledger,
+    correct_means,
     correction_metrics,
-    cost_metrics,
     outcome_metrics,
+    sampling_metrics,
     token_metrics,
 )
-from .objective import CORRECT, UNDECIDED, check_outcome_rewards, outcomes_from_rewards
-from .run_card import command_line, write_card
+from .objective import CORRECT, UNDECIDED, outcomes_from_rewards
+from .outcome_reward import OutcomeWatch, find_outcome_reward
+from .prompts import check_prompts, describe_dataset
+from .rewards import NO_ANSWER_METRIC
+from .rollout import Rollout
+from .run_card import CardFacts, describe_run, write_card
+from .secrets import pickled_without_secrets
+from .served_model import check_served_model
+from .trl_surface import check_attributes, check_methods, check_rollout, overridden_method
 
 
 logger = logging.getLogger(__name__)
-
-HOOKS: dict[str, tuple[str, ...]] = {
-    "_calculate_rewards": ("inputs", "prompts", "completions", "completion_ids_list"),
-    "_generate_and_score_completions": ("inputs",),
-    "_get_per_token_logps_and_entropies": ("model", "input_ids", "attention_mask", "logits_to_keep"),
-    "_compute_loss": ("model", "inputs"),
-    "_generate": ("prompts",),
-    "_prepare_inputs": ("generation_batch",),
-    "training_step": ("model", "inputs", "num_items_in_batch"),
-    "train": ("resume_from_checkpoint", "trial", "ignore_keys_for_eval"),
-    "_save_rng_state": ("output_dir",),
-    "_load_rng_state": ("checkpoint",),
-    "_get_train_sampler": ("dataset",),
-    "_log_completion_extra": ("column", "values"),
-    "log": ("logs", "start_time"),
-    "create_model_card": ("model_name", "dataset_name", "tags"),
-}
-"""TRL's methods that this module wraps or calls, with the leading parameters it relies on."""
 
 TOKEN_SUM_LOSSES = ("dapo", "cispo", "vespo")
 """TRL's loss types that divide a sum over tokens by a constant; the others divide by the rows of a micro-batch."""
@@ -98,13 +80,9 @@ TOKEN_SUM_LOSSES = ("dapo", "cispo", "vespo")
 CLIPPED_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo")
 """TRL's loss types that are the clipped surrogate; the others stop no gradient."""
 
-SHAPE_FIELDS = tuple(
-    "model_type vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads "
-    "head_dim".split()
-)
-"""What the shapes of a language model's weights follow from."""
-
 OUTCOME_NAMES = {sign: side for side, sign in SIGNS.items()} | {UNDECIDED: "undecided"}
+OUTCOME_COLUMN, WEIGHT_COLUMN = "signed/outcome", "signed/weight"
+"""Columns of the completions table."""
 
 
 class SignedRewardTrainer(GRPOTrainer):
@@ -114,8 +92,8 @@ class SignedRewardTrainer(GRPOTrainer):
     A [`~trl.GRPOTrainer`] with one difference: the advantage of a completion is a signed weight, `+positive_weight`
     when its outcome reward says correct, `-negative_weight` when it says incorrect and 0 when it says neither
     (`None`). It is never normalised over the group, so a group that is all wrong, or all right, trains as it should.
-    The constructor, the datasets, reward functions, callbacks, PEFT, DeepSpeed, FSDP and vLLM are those of
-    `GRPOTrainer`; only `args` is a [`SignedRewardConfig`] (a plain `GRPOConfig` is upgraded).
+    The constructor, the datasets, reward functions, callbacks, PEFT, DeepSpeed, FSDP, vLLM and images are those of
+    `GRPOTrainer`; only `args` is a [`SignedRewardConfig`] (a `GRPOConfig` is given the fields that it lacks).
 
     Example:
     ```python
@@ -133,10 +111,11 @@ class SignedRewardTrainer(GRPOTrainer):
     The sign comes from one reward function: the only one, or the one that `args.outcome_reward` names.
 
     Raises:
-        ValueError: If the outcome reward is not named among several, or names none; and, while training, if the
-            outcome reward takes several values of which none is above `args.correct_threshold`.
-        NotImplementedError: For vision-language models.
-        RuntimeError: If the installed TRL lacks a method that this class wraps.
+        ValueError: If the outcome reward is not named among several, or names none; if the output folder cannot be
+            written; if the dataset has fewer prompts than one generation takes, or prompts longer than the model's
+            context; and, while training, if the outcome reward looks shifted (see [`check_outcome_rewards`]).
+        TypeError: If `args` is no `GRPOConfig`.
+        RuntimeError: If the installed TRL lacks something that this class relies on.
     """
 
     _tag_names = ["trl", "nsr-trl"]  # noqa: RUF012 (TRL's idiom)
@@ -154,6 +133,7 @@ class SignedRewardTrainer(GRPOTrainer):
             }"""),
     }
 
+    args: Any  # a SignedRewardConfig, or a GRPOConfig with its fields
     entropy_coef: float  # TRL's, and with `use_adaptive_entropy` its controller's
     _last_world_entropy: float
 
@@ -162,103 +142,98 @@ class SignedRewardTrainer(GRPOTrainer):
     def __init__(
         self, model: Any, reward_funcs: Any = None, args: GRPOConfig | None = None, *rest: Any, **kwargs: Any
     ):
-        check_hooks()
+        check_methods(GRPOTrainer)
         if args is None:
             model_id = model if isinstance(model, str) else get_config_model_id(model.config)
             args = SignedRewardConfig(f"{model_id.split('/')[-1]}-SignedReward")
-        elif not isinstance(args, SignedRewardConfig):
-            args = SignedRewardConfig.from_grpo_config(args)
+        elif not hasattr(args, "objective"):
             logger.warning(
-                f"Got a `GRPOConfig`: training with objective={args.objective!r}. "
+                f"Got a `{type(args).__name__}`: training with objective={SignedRewardConfig.objective!r}. "
                 "Pass a `SignedRewardConfig` to choose the objective."
             )
-        self.signed_objective = args.build_objective()
+        args = adopt(args)
+        if args.should_save and args.save_strategy != "no":
+            checkpoints.check_folder(args.output_dir)
+        self.signed_objective = objective_of(args)
         self._tag_names = [*self._tag_names, self.signed_objective.name]
-        # (outcomes, weights) of the rollout under way, shape (B,) over all ranks; None where no reward gives a sign
-        self._rollout: tuple[Tensor, Tensor | None] | None = None
-        self._forward: tuple[Tensor, Tensor] | None = None  # (log-probs, entropies) of the last forward, (rows, T)
-        self._seen_correct = False
-        self._totals: dict[str, dict[str, list[float]]] = {
-            mode: defaultdict(lambda: [0.0, 0.0]) for mode in ("train", "eval")
-        }
-        self._run_totals: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])  # of the training so far
-        self._token_totals: Tensor | None = None  # (metrics, 2), this rank's part of an optimizer step
-        self._inner_seconds = 0.0  # of the phases inside the one that is being timed
-        self._scored_inputs: list[dict] = []  # the examples of the rollout under way
-        self._rewards: Tensor | None = None  # of the rollout under way, where they were computed ahead of TRL's call
+        self._ledger = Ledger()
+        self._rollout: Rollout | None = None  # the one under way
+        self._forward: tuple[Tensor, Tensor] | None = None  # (log-probs, entropies) of a loss under way, (rows, T)
         self._buffered_inputs: list[dict[str, Any] | None] | None = None
         self._buffered_step: int | None = None  # the micro-step at which the buffered rows were generated
         self._num_epochs_done = 0  # by the run that is being resumed
 
         super().__init__(model, reward_funcs, args, *rest, **kwargs)
+        check_attributes(self)
 
-        if self._is_vlm:
-            raise NotImplementedError(
-                "SignedRewardTrainer trains text-only models; got a vision-language processor. "
-                "Pass `processing_class=AutoTokenizer.from_pretrained(...)` to train on text, or use GRPOTrainer."
-            )
         if self.use_vllm and self.vllm_mode == "server" and self.accelerator.is_main_process:
-            self._check_served_model()
-        self._outcome_index = self._find_outcome_reward()
+            check_served_model(self.vllm_generation.vllm_client, self.model.config)
+        self._check_prompts()
+        self._outcome_index = find_outcome_reward(
+            self.reward_func_names,
+            args.outcome_reward,
+            self.signed_objective.name,
+            self.signed_objective.weigh is not None,
+        )
+        self.outcome_reward_name = None if self._outcome_index is None else self.reward_func_names[self._outcome_index]
+        self._watch = OutcomeWatch(
+            self.outcome_reward_name or "",
+            threshold_of(args),
+            is_chosen=args.correct_threshold is not None or self.signed_objective.weigh is None,
+            num_rollouts=args.check_after_rollouts,
+        )
         self._compacts = self._decide_compaction()
-        # flash-attention takes rows of any length in one sequence; a recurrent state would run on from row to row
-        is_recurrent = getattr(self.model, "_is_stateful", False)
-        self._unpads = self._compacts and is_flash_attention_requested(self.model.config) and not is_recurrent
+        # flash-attention takes rows of any length in one sequence; whether the model keeps them apart is tried once
+        self._packs: bool | None = None if is_flash_attention_requested(self.model.config) else False
         self._token_metrics = POLICY_METRICS + (SURROGATE_METRICS if self.loss_type in CLIPPED_LOSSES else ())
-        self._sigterm = SaveOnSigterm(self._any_rank, is_on=self.args.save_strategy != "no")
-        self.add_callback(self._sigterm)
+        self._gradients = FiniteGradients(self.accelerator, self._describe_window)
+        self._stop = checkpoints.StopOnSignal(
+            self._largest, is_on=args.save_strategy != "no", speaks=self.accelerator.is_main_process
+        )
+        for callback in (self._gradients, self._stop):
+            self.add_callback(callback)
 
-    def _find_outcome_reward(self) -> int | None:
-        """Column of the outcome reward; `None` under `grpo` with several rewards, where no sign is needed."""
-        names, chosen = self.reward_func_names, self.args.outcome_reward
-        if chosen is None and len(names) == 1:
-            return 0
-        if chosen is None and self.signed_objective.weigh is None:
-            return None
-        if names.count(chosen) != 1:
-            raise ValueError(
-                f"objective={self.signed_objective.name!r} takes the sign from exactly one of the reward functions "
-                f"{', '.join(names)}; got outcome_reward={chosen!r}. Set `outcome_reward` to the name of the one that "
-                "says whether the answer is correct."
-            )
-        return names.index(chosen)
+    # --- before a run -------------------------------------------------------------------------------------------
 
-    def _check_served_model(self) -> None:
-        """Checks that vLLM's server has a model that the trained weights fit: they are sent to it unasked."""
-        client = self.vllm_generation.vllm_client
-        served, trained = client.get_server_info()["model_config"]["model"], self.model.config
-        if served == trained.name_or_path:
-            return
-        try:
-            differing = differing_shapes(AutoConfig.from_pretrained(served), trained)
-        except OSError:  # a path of the server's machine
-            logger.warning(
-                f"The vLLM server at {client.base_url} serves {served}, whose config cannot be read from here: make "
-                f"sure that it is the model in training, {trained.name_or_path}."
-            )
-            return
-        if differing:
-            raise ValueError(
-                f"The vLLM server must serve the model in training; {client.base_url} serves {served} and not "
-                f"{trained.name_or_path} (theirs and ours: {', '.join(differing)}). Start `vllm serve` with the model "
-                "that the trainer is given."
-            )
+    def _check_prompts(self) -> None:
+        context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        num_needed = self.args.generation_batch_size // self.num_generations
+        check_prompts(self.train_dataset, self.processing_class, num_needed, context)
+        evaluated = self.eval_dataset if isinstance(self.eval_dataset, dict) else {"": self.eval_dataset}
+        for dataset in evaluated.values():
+            check_prompts(dataset, self.processing_class, 0, context)
 
     def _decide_compaction(self) -> bool:
-        """Whether updates are compacted; says so where a setting forbids it."""
-        obstacle = self.args.compaction_obstacle()
+        """Whether updates are compacted; says so where something forbids it."""
+        obstacle = compaction_obstacle(self.args) or overridden_method(type(self), SignedRewardTrainer, GRPOTrainer)
         if obstacle is None and self.aux_loss_enabled:
             obstacle = "the model's auxiliary loss"
+        if obstacle is None and self._is_vlm:
+            obstacle = "images, in a vision-language model"
         if obstacle is None or self.args.compact == "off":
             return self.args.compact != "off"
         if self.args.compact == "on" or self.args.dropped_rows == "reference":
             raise ValueError(
-                f"Compaction must not change the loss; under {obstacle} it would, and got "
-                f"compact={self.args.compact!r}, dropped_rows={self.args.dropped_rows!r}. Change that setting, or set "
-                "compact='auto' and dropped_rows='objective' to run every row."
+                f"Updates must run every row because of {obstacle}; got compact={self.args.compact!r}, "
+                f"dropped_rows={self.args.dropped_rows!r}. Change that, or set compact='auto' and "
+                "dropped_rows='objective'."
             )
-        logger.warning(f"Updates run every row: compaction would change the loss under {obstacle}.")
+        logger.warning(f"Updates run every row, without compaction, because of {obstacle}.")
         return False
+
+    @functools.cached_property
+    def _run(self) -> dict[str, str]:
+        """What makes a checkpoint one of this run."""
+        base = get_config_model_id(self.model.config) or "unnamed"
+        data = describe_dataset(self.train_dataset)
+        run = {
+            "objective": self.signed_objective.formula,
+            "base model": os.path.basename(os.path.normpath(base)) if os.path.exists(base) else base,
+            "seed": str(self.args.seed),
+        }
+        return run if data is None else run | {"data": data}
+
+    # --- a run --------------------------------------------------------------------------------------------------
 
     def train(
         self,
@@ -269,73 +244,153 @@ class SignedRewardTrainer(GRPOTrainer):
         """
         Trains as `GRPOTrainer` does, and survives being stopped.
 
-        SIGTERM, which schedulers send before they kill, saves a checkpoint at the end of the optimizer step and
-        returns; `stopped_by_signal` is then `True`. A resumed run goes on with the rollouts, random numbers and
-        counters of the checkpoint: on a CPU its parameters equal those of a run that was not stopped, bit for bit.
+        SIGTERM, which schedulers send before they kill, and SIGINT (Ctrl-C) save a checkpoint at the end of the
+        optimizer step and return; `stopped_by_signal` is then `True`, and a second signal stops at once. A resumed run
+        goes on with the rollouts, random numbers and counters of the checkpoint: on a CPU its parameters equal those
+        of a run that was not stopped, bit for bit. A run that has reached its last step takes no other.
 
         Args:
             resume_from_checkpoint (`str` or `bool`, *optional*):
-                A checkpoint folder, or `True` for the last complete one of `args.output_dir`.
+                A checkpoint folder, or `True` for the last whole one of `args.output_dir`; those that are not whole
+                are passed over.
             trial (`optuna.Trial` or `dict[str, Any]`, *optional*):
                 As in [`~transformers.Trainer.train`].
             ignore_keys_for_eval (`list[str]`, *optional*):
                 As in [`~transformers.Trainer.train`].
 
         Raises:
-            ValueError: If there is no complete checkpoint to resume from.
+            ValueError: If there is no whole checkpoint to resume from, or a checkpoint is another run's.
+            NonFiniteGradientError: If the gradient was not finite in three optimizer steps in a row.
         """
-        checkpoint = resume_from_checkpoint or None
-        if checkpoint is True:
-            checkpoint = last_complete_checkpoint(self.args.output_dir)
-        if resume_from_checkpoint and (checkpoint is None or not is_complete(checkpoint)):
-            raise ValueError(
-                "A run resumes from a checkpoint that was written to its end; got "
-                f"resume_from_checkpoint={resume_from_checkpoint!r} and output_dir={self.args.output_dir!r}, where "
-                "there is none. Name a folder that has a `trainer_state.json`, or start without it."
-            )
+        args = self.args
+        checkpoint = self.check_resuming(resume_from_checkpoint)
+        self._begin_anew()
         if checkpoint is not None:
-            state = TrainerState.load_from_json(os.path.join(checkpoint, "trainer_state.json"))
+            state = TrainerState.load_from_json(os.path.join(checkpoint, checkpoints.STATE))
             self._num_epochs_done = int(state.epoch or 0)
         try:
-            with self._sigterm:
-                return super().train(checkpoint, trial, ignore_keys_for_eval)
+            with self._stop:
+                output = super().train(checkpoint, trial, ignore_keys_for_eval)
         finally:
             self._num_epochs_done = 0
+        self._gradients.check(checkpoints.last_complete_checkpoint(args.output_dir))
+        if self.stop_signal is not None and self.accelerator.is_main_process:
+            logger.warning(
+                f"Stopped by {self.stop_signal.name} after {self.state.global_step} optimizer steps; "
+                f"resume_from_checkpoint=True goes on from the checkpoint in {args.output_dir}."
+            )
+        return output
 
     @property
     def stopped_by_signal(self) -> bool:
-        """Whether the last `train` ended early, with a checkpoint, because SIGTERM came."""
-        return self._sigterm.stopped
+        """Whether the last training ended because of a signal, after a checkpoint."""
+        return self.stop_signal is not None
+
+    @property
+    def stop_signal(self) -> signal.Signals | None:
+        """The signal that ended the last training, after a checkpoint, if one did."""
+        return self._stop.signal
+
+    def check_resuming(self, resume_from_checkpoint: str | bool | None = None) -> str | None:
+        """
+        Finds the checkpoint that `train` would resume from, and sees to it that no other run's is in the way.
+
+        Args:
+            resume_from_checkpoint (`str` or `bool`, *optional*):
+                As in [`train`].
+
+        Returns:
+            `str` or `None`: its folder; `None` for a run that starts anew, for which another run's checkpoints are
+            deleted from the output folder where `args.overwrite_output_dir` says so
+
+        Raises:
+            ValueError: If there is none that is whole, or a checkpoint is another run's.
+        """
+        args = self.args
+        found = checkpoints.find_checkpoint(resume_from_checkpoint, args.output_dir, logger.warning)
+        strangers = checkpoints.find_strangers(self._run, found, args.output_dir, args.overwrite_output_dir)
+        for path in strangers if args.should_save else ():
+            checkpoints.delete(path)
+        return found
+
+    def _begin_anew(self) -> None:
+        """Forgets what an earlier training left, which may have ended anywhere."""
+        self._step, self._buffered_inputs, self._buffered_step = 0, None, None
+        self._current_train_step_time = 0.0
+        self.entropy_coef, self._last_world_entropy, self._entropy_window_stats = (
+            self.args.entropy_coef,
+            math.inf,
+            None,
+        )
+        self._forward = None
+        self._forget("train")
+
+    def _forget(self, mode: str) -> None:
+        """Forgets what was counted and what the completions table holds."""
+        self._ledger.forget(mode)
+        self._metrics[mode].clear()
+        self._forget_rollout()
+
+    def _forget_rollout(self) -> None:
+        """Forgets what TRL has noted of a rollout that did not come to its end, in part of its tables only."""
+        self._pending_extra_logs.clear()
+        self._pending_metrics.clear()
+        for kept in self._logs.values():
+            kept.clear()
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """As [`~transformers.Trainer.evaluate`]."""
+        self._ledger.forget("eval")
+        self._metrics["eval"].clear()
+        return super().evaluate(*args, **kwargs)
+
+    def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: Any) -> tuple[list, Any]:
+        """As [`~transformers.Trainer.get_batch_samples`]; none once the last step is taken, as resuming there asks."""
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return [], None
+        return super().get_batch_samples(epoch_iterator, num_batches, device)
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
+        """TRL's sampler, at the place in its permutations where the epoch that is resumed began."""
         sampler = super()._get_train_sampler(dataset)
-        for _ in range(self._num_epochs_done):
-            next(iter(sampler), None)  # draws the order of an epoch
+        generator = getattr(sampler, "generator", None)
+        for _ in range(self._num_epochs_done if generator is not None else 0):
+            torch.randperm(len(self.train_dataset if dataset is None else dataset), generator=generator)
         return sampler
+
+    # --- checkpoints --------------------------------------------------------------------------------------------
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        folder = Path(self._get_output_dir(trial=trial), f"checkpoint-{self.state.global_step}")
+        with checkpoints.being_written(folder, self.args, self.accelerator):
+            super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            checkpoints.mark_complete(folder, self._run)
+            kept = folder, self.state.best_model_checkpoint
+            checkpoints.rotate(folder.parent, self.args.save_total_limit, kept)
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
+        # where the next micro-step generates anew, what is buffered has been trained on
         is_due = self._step % (self.args.steps_per_generation * self.num_iterations) == 0
         state = {
             "num_ranks": self.accelerator.num_processes,
             "step": self._step,
             "buffered_inputs": None if is_due else self._buffered_inputs,
-            "seen_correct": self._seen_correct,
+            "watch": self._watch.state(),
             "entropy": [self.entropy_coef, self._last_world_entropy],
-            "totals": dict(self._totals["train"]),
-            "run_totals": dict(self._run_totals),
+            "ledger": self._ledger.state(),
             "metrics": dict(self._metrics["train"]),
         }
-        save_rank_state(output_dir, self.accelerator.process_index, state)
-        # the main process writes `trainer_state.json` next, which says that the files of all ranks are there
-        self.accelerator.wait_for_everyone()
+        checkpoints.save_rank_state(output_dir, self.accelerator.process_index, state)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         super()._load_rng_state(checkpoint)
         if checkpoint is None:
             return
         self._step = self.state.global_step * self.args.gradient_accumulation_steps
-        state = load_rank_state(checkpoint, self.accelerator.process_index, self.accelerator.device)
+        state = checkpoints.load_rank_state(checkpoint, self.accelerator.process_index, self.accelerator.device)
         if state is None or state["num_ranks"] != self.accelerator.num_processes:
             logger.warning(
                 f"{checkpoint} holds no rollouts for {self.accelerator.num_processes} processes: this run goes on "
@@ -343,99 +398,163 @@ class SignedRewardTrainer(GRPOTrainer):
             )
             return
         self._step, self._buffered_inputs = state["step"], state["buffered_inputs"]
-        self._seen_correct = state["seen_correct"]
+        self._watch.load(state["watch"])
         self.entropy_coef, self._last_world_entropy = state["entropy"]
-        self._totals["train"].update(state["totals"])
-        self._run_totals.update(state["run_totals"])
+        self._ledger.load(state["ledger"])
         self._metrics["train"].update(state["metrics"])
+
+    def _save(self, *args: Any, **kwargs: Any) -> None:
+        with self._arguments_without_secrets():
+            super()._save(*args, **kwargs)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        with self._arguments_without_secrets():
+            super()._push_from_checkpoint(checkpoint_folder)
+
+    @contextlib.contextmanager
+    def _arguments_without_secrets(self) -> Iterator[None]:
+        """While transformers stores the arguments beside a model, which may be published, they are stored so."""
+        args = self.args
+        self.args = pickled_without_secrets(args)
+        try:
+            yield
+        finally:
+            self.args = args
+
+    # --- a rollout ----------------------------------------------------------------------------------------------
 
     @property
     def _mode(self) -> str:
         return "train" if self.model.training else "eval"
 
+    def _generate_and_score_completions(self, inputs: list[dict]) -> dict[str, Any]:
+        with self._rolling_out(Rollout(inputs)) as rollout:
+            batch = super()._generate_and_score_completions(inputs)
+            if rollout.outcomes is None:
+                return batch
+            num_rows = len(batch["advantages"])
+            batch["outcomes"] = self._local(rollout.outcomes, num_rows)
+            if rollout.weights is not None:
+                batch["advantages"] = self._local(rollout.weights, num_rows)
+                logged = self._logs["advantages"]  # the parent appended GRPO's advantages, as many as fit
+                for _ in range(min(len(rollout.weights), len(logged))):
+                    logged.pop()
+                logged.extend(rollout.weights.tolist())
+            if rollout.has_logps is not None:
+                assert not (batch["advantages"] != 0)[~rollout.has_logps].any(), "a row trains without log-probs"
+            self._count_corrections(batch, rollout)
+            return batch
+
+    @contextlib.contextmanager
+    def _rolling_out(self, rollout: Rollout) -> Iterator[Rollout]:
+        """Has TRL's call of `_calculate_rewards` reach the most derived one, whose rewards the rollout keeps."""
+        own = self.__dict__.get("_calculate_rewards")
+        self.__dict__["_calculate_rewards"] = functools.partial(self._score, rollout, self._calculate_rewards)
+        self._rollout = rollout
+        try:
+            yield rollout
+        except BaseException:
+            self._forget_rollout()
+            raise
+        finally:
+            self._rollout = None
+            del self.__dict__["_calculate_rewards"]
+            if own is not None:
+                self.__dict__["_calculate_rewards"] = own
+
     def _generate(self, prompts: list) -> tuple:
-        with self._timed("generation"):
+        with self._ledger.timed(self._mode, "generation"):
             output = super()._generate(prompts)
-        if self._compacts and self._mode == "train" and self.signed_objective.weigh is not None:
-            _, completion_ids, _, completions, _, extra_fields, _, _ = output
-            for row, example in enumerate(self._scored_inputs):
+        is_training_rollout = self._rollout is not None and self._mode == "train"
+        if self._compacts and is_training_rollout and self.signed_objective.weigh is not None:
+            _, completion_ids, _, completions, _, extra_fields, _, _ = check_rollout(output)
+            assert self._rollout is not None
+            inputs = self._rollout.inputs
+            for row, example in enumerate(inputs):
                 example |= {  # as TRL does it a moment later
                     key: values[row] if isinstance(values, list) else values
                     for key, values in extra_fields.items()
                     if not isinstance(values, list) or row < len(values)
                 }
-            self._rewards = self._calculate_rewards(self._scored_inputs, prompts, completions, completion_ids)
+            self._calculate_rewards(inputs, prompts, completions, completion_ids)
         return output
 
-    def _calculate_rewards(
-        self, inputs: list[dict], prompts: list, completions: list, completion_ids_list: list
+    def _score(
+        self,
+        rollout: Rollout,
+        calculate: Any,
+        inputs: list[dict],
+        prompts: list,
+        completions: list,
+        completion_ids: list,
     ) -> Tensor:
-        if self._rewards is not None:
-            rewards, self._rewards = self._rewards, None
-            return rewards
-        with _none_is_expected(), self._timed("rewards"):
-            rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        """Rewards `(B, functions)` of a rollout's completions, and with them outcomes, weights and metrics, once."""
+        if (known := rollout.rewards_of(completion_ids)) is not None:
+            return known
+        expectation = contextlib.nullcontext() if self.signed_objective.weigh is None else _none_is_expected()
+        with expectation, self._ledger.timed(self._mode, "rewards"):
+            rewards = calculate(inputs, prompts, completions, completion_ids)
+        rollout.keep(rewards, completion_ids)
         if self._outcome_index is None:
             return rewards
         outcome_rewards = rewards[:, self._outcome_index]  # (B,)
-        outcomes = outcomes_from_rewards(
-            outcome_rewards, self.args.correct_threshold, self.args.undecided_as_incorrect
-        )
-        if outcome_rewards.isnan().all():
-            logger.warning(
-                f"The outcome reward decided none of {len(outcomes)} completions. "
-                "If this goes on, check that the dataset's column of references is the one it reads."
-            )
-        weights = None
+        outcomes = outcomes_from_rewards(outcome_rewards, self._watch.threshold, self.args.undecided_as_incorrect)
+        if self._mode == "train":
+            unanswered = self._pending_metrics.get(NO_ANSWER_METRIC) or [0.0]
+            for sentence in self._watch.look(outcome_rewards, sum(unanswered) / len(unanswered)):
+                if self.accelerator.is_main_process:
+                    logger.warning(sentence)
         group_size = self.num_generations if self._mode == "train" else self.num_generations_eval
         groups = outcomes.view(-1, group_size)  # (P, G)
+        rollout.outcomes = outcomes
         if self.signed_objective.weigh is not None:
-            self._seen_correct |= bool((outcomes == CORRECT).any())
-            if not self._seen_correct:
-                check_outcome_rewards(outcome_rewards, self.args.correct_threshold)
-            weights = self.signed_objective.weigh(groups).view(-1)
-        self._rollout = (outcomes, weights)
+            rollout.weights = self.signed_objective.weigh(groups).view(-1)
+        self._count_outcomes(groups, completion_ids)
+        columns = {OUTCOME_COLUMN: [OUTCOME_NAMES[o] for o in self._local(outcomes, len(prompts)).tolist()]}
+        if rollout.weights is not None:
+            columns[WEIGHT_COLUMN] = self._local(rollout.weights, len(prompts)).tolist()
+        for column, values in columns.items():
+            self._log_completion_extra(column, values)
+        return rewards
 
-        lengths = torch.tensor([len(ids) for ids in completion_ids_list], device=outcomes.device)
+    def _count_outcomes(self, groups: Tensor, completion_ids: list) -> None:
+        """Counts the outcomes `(P, G)` of a rollout."""
+        lengths = torch.tensor([len(ids) for ids in completion_ids], device=groups.device)
         self._add(outcome_metrics(groups, self.accelerator.gather(lengths).view_as(groups)))
         if self._mode == "eval":
+            group_size = groups.size(1)
             num_correct = (groups == CORRECT).sum(dim=1).cpu().numpy()
             for k in sorted({*(2**i for i in range(group_size.bit_length())), group_size}):
                 estimates = pass_at_k([group_size] * len(groups), num_correct, k)
                 self._add({f"pass@{k}": (estimates.sum(), len(estimates))})
 
-        self._log_completion_extra("outcome", [OUTCOME_NAMES[o] for o in self._local(outcomes, len(prompts)).tolist()])
-        if weights is not None:
-            self._log_completion_extra("weight", self._local(weights, len(prompts)).tolist())
-        return rewards
-
-    def _generate_and_score_completions(self, inputs: list[dict]) -> dict[str, Any]:
-        self._scored_inputs = inputs
-        batch = super()._generate_and_score_completions(inputs)
-        self._scored_inputs = []
-        if self._rollout is None:
-            return batch
-        (outcomes, weights), self._rollout = self._rollout, None
-        num_rows = len(batch["advantages"])
-        batch["outcomes"] = self._local(outcomes, num_rows)
-        if weights is not None:
-            batch["advantages"] = self._local(weights, num_rows)
-            logged = self._logs["advantages"]  # the parent appended GRPO's advantages, as many as fit
-            for _ in range(min(len(weights), len(logged))):
-                logged.pop()
-            logged.extend(weights.tolist())
-        self._count_corrections(batch)
-        return batch
-
-    def _count_corrections(self, batch: Mapping[str, Any]) -> None:
+    def _count_corrections(self, batch: Mapping[str, Any], rollout: Rollout) -> None:
         """Counts what vLLM's importance-sampling correction takes from the rows that train."""
         if "importance_sampling_ratio" not in batch:
             return
-        mask = batch["completion_mask"] * batch.get("tool_mask", 1) * (batch["advantages"] != 0).unsqueeze(1)
+        ratio = batch["importance_sampling_ratio"]
+        loss_mask = batch["completion_mask"] * batch.get("tool_mask", 1)  # (rows, T)
+        mask = loss_mask * (batch["advantages"] != 0).unsqueeze(1)
         limits = self.vllm_importance_sampling_clip_min, self.vllm_importance_sampling_clip_max
-        sums = correction_metrics(batch["outcomes"], mask, batch["importance_sampling_ratio"], *limits)
-        counts = torch.stack([torch.stack(sums[name]) for name in sums])
-        self._add(dict(zip(sums, self.accelerator.reduce(counts, reduction="sum").tolist(), strict=True)))
+        self._add(self._reduce(correction_metrics(batch["outcomes"], mask, ratio, *limits)))
+        if rollout.has_logps is None:
+            return
+        # TRL has counted the rows without log-probs as well
+        mask = loss_mask * rollout.has_logps.unsqueeze(1)
+        sums, largest = sampling_metrics(batch["old_per_token_logps"], batch["sampling_per_token_logps"], mask, ratio)
+        least_ratio, most_ratio, most_difference = self.accelerator.gather(largest.unsqueeze(0)).amax(0).tolist()
+        found = {
+            name: float(total / count) if count else math.nan for name, (total, count) in self._reduce(sums).items()
+        }
+        found |= {
+            "sampling/importance_sampling_ratio/min": -least_ratio,
+            "sampling/importance_sampling_ratio/max": most_ratio,
+            "sampling/sampling_logp_difference/max": most_difference,
+        }
+        for name, value in found.items():
+            self._metrics[self._mode][name][-1] = value if math.isfinite(value) else math.nan
+
+    # --- an update ----------------------------------------------------------------------------------------------
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any] | None:
         if not (self._compacts and self._mode == "train"):
@@ -455,95 +574,70 @@ class SignedRewardTrainer(GRPOTrainer):
             self._add({f"cost/seconds/{phase}": (0, 1) for phase in PHASES})
         if self._compacts:
             start = time.perf_counter()
-            is_empty = self._prepare_inputs(inputs) is None
+            is_skipped = self._prepare_inputs(inputs) is None
             self._current_train_step_time += time.perf_counter() - start
-            if is_empty:
-                self._step += 1
-                return torch.zeros((), device=self.accelerator.device)
-        with self._timed("update"):
+            if is_skipped:
+                return self._skip(model)
+        with self._ledger.timed(self._mode, "update"):
             return super().training_step(model, inputs, num_items_in_batch)
 
+    def _skip(self, model: Any) -> Tensor:
+        """Passes over a micro-step in which no rank runs anything."""
+        self._step += 1
+        if self._entropy_bonus_enabled:
+            self._metrics["train"]["policy_loss"].append(0.0)  # TRL means it over all micro-steps
+        if self.accelerator.sync_gradients:  # the last micro-step of a window is skipped with all the others alone
+            self._gradients.expect_nothing(model)
+        return torch.zeros((), device=self.accelerator.device)
+
     def _compact(self, batch: dict[str, Any]) -> list[dict[str, Any] | None]:
-        """Deals a generation batch over ranks and micro-steps: one entry per micro-step, `None` where nothing runs."""
-        args, accelerator = self.args, self.accelerator
-        rows = {key: value for key, value in batch.items() if isinstance(value, Tensor) and value.ndim > 0}
+        """Deals a generation batch: one entry per micro-step, `None` where nothing runs."""
+        args = self.args
         num_windows = max(args.steps_per_generation // args.gradient_accumulation_steps, 1)
         # the draw with which TRL shuffles: a row trains in the window where it would without compaction
-        place = torch.randperm(len(rows["advantages"])).argsort()
-        windows = (place // (len(place) // num_windows)).to(accelerator.device)
-        scalars = {key: value for key, value in batch.items() if key not in rows}
-        loss_mask = rows["completion_mask"] * rows.get("tool_mask", 1)
-        is_kept = (rows["advantages"] != 0) & (loss_mask.sum(1) > 0)
-        lengths = [rows["prompt_mask"].sum(1), rows["completion_mask"].sum(1), loss_mask.sum(1)]
-        table = accelerator.gather(torch.stack([*lengths, windows, is_kept.long()], dim=1)).cpu()  # (N, 5)
-        prompt_lengths, completion_lengths, loss_lengths, windows, kept = table.unbind(1)
-        kept = kept.bool()
-        full_length = int(prompt_lengths.max()) + self.max_completion_length
-        plan = make_plan(
-            prompt_lengths + completion_lengths,
-            windows,
-            kept,
-            num_ranks=accelerator.num_processes,
+        place = torch.randperm(len(batch["advantages"])).argsort()  # (rows,)
+        micro_batches, costs = deal(
+            batch,
+            place // (len(place) // num_windows),
+            gather=self.accelerator.gather,
+            rank=self.accelerator.process_index,
+            num_ranks=self.accelerator.num_processes,
             num_micro_steps=args.steps_per_generation,
             num_windows=num_windows,
             rows_per_micro_batch=args.per_device_train_batch_size,
-            max_tokens=(args.max_tokens_per_microbatch or args.per_device_train_batch_size * full_length)
-            if self.loss_type in TOKEN_SUM_LOSSES
-            else None,
-            is_packed=self._unpads,
-            fill_in_order=args.dropped_rows == "reference",
+            max_completion_length=self.max_completion_length,
+            max_tokens=args.max_tokens_per_microbatch,
+            by_rows=self.loss_type not in TOKEN_SUM_LOSSES,
+            is_packed=self._decide_packing(),
+            as_reference=args.dropped_rows == "reference",
         )
-        tokens_per_window = None
-        if args.dropped_rows == "reference" and plan.num_kept:
-            num_items = loss_lengths[kept].float().mean() * len(table)
-            scalars["num_items_in_batch"] = num_items.to(accelerator.device)
-            tokens_per_window = float(num_items) / num_windows
-        self._add(cost_metrics(plan.micro_steps, prompt_lengths + completion_lengths, self._unpads))
-        # the rows that this rank runs, numbered among the kept rows of all ranks
-        number = kept.cumsum(0) - 1
-        rank = accelerator.process_index
-        mine = [None if step is None else renumber(step[rank], number) for step in plan.micro_steps]
-        taken = torch.cat([numbers for numbers in mine if numbers is not None] or [number[:0]])
-        rows = self._exchange({key: values[is_kept] for key, values in rows.items()}, kept, taken)
-        micro_batches = cut_micro_batches(rows, mine)
-        shares = token_shares(plan, loss_lengths, num_windows, tokens_per_window)
-        for step, micro_batch, share in zip(plan.micro_steps, micro_batches, shares, strict=True):
-            if step is not None and micro_batch is not None and share is not None:
-                token_weight = float(share[rank]) * len(plan.micro_steps) / num_windows
-                micro_batch |= scalars | {"is_empty": bool((step == DUMMY).all()), "token_weight": token_weight}
+        self._add(costs)
         return micro_batches
 
-    def _exchange(self, rows: dict[str, Tensor], kept: Tensor, taken: Tensor) -> dict[str, Tensor]:
-        """Sends this rank's kept rows to all ranks, and takes from all of theirs the rows that it runs."""
-        accelerator = self.accelerator
-        taken = taken.to(accelerator.device)
-        if accelerator.num_processes == 1:
-            return {key: take_rows(values, taken) for key, values in rows.items()}
-        counts = kept.view(accelerator.num_processes, -1).sum(1).tolist()  # (R,)
-        most = max(*counts, 1)
-        place = torch.cat([torch.arange(count) + rank * most for rank, count in enumerate(counts)])
-        taken = renumber(taken, place.to(taken.device))
-        keys = sorted(rows)  # every rank sends them in the same order
-        own_widths = torch.tensor([[rows[key].size(-1) for key in keys]], device=accelerator.device)
-        received = {}
-        for key, width in zip(keys, accelerator.gather(own_widths).amax(0).tolist(), strict=True):
-            sent = rows[key]
-            missing = width - sent.size(-1) if sent.ndim == 2 else 0  # every rank padded to its own longest
-            columns = (missing, 0) if key.startswith("prompt_") else (0, missing)
-            below = (0, most - len(sent))
-            sent = torch.nn.functional.pad(sent, (*columns, *below) if sent.ndim == 2 else below)
-            received[key] = take_rows(accelerator.gather(sent.contiguous()), taken)
-        return received
+    def _decide_packing(self) -> bool:
+        """Whether micro-batches run as one sequence: with flash-attention, once two rows were seen to stay apart."""
+        if self._packs is None:
+            device = self.accelerator.device
+            with torch.no_grad(), self.accelerator.autocast():
+                is_mixed = torch.is_autocast_enabled(device.type)
+                dtype = torch.get_autocast_dtype(device.type) if is_mixed else self.model.dtype
+                vocab_size = self.model.config.get_text_config().vocab_size
+                stay_apart = packs_apart(self.model_wrapped, vocab_size, dtype, device)
+            self._packs = not self._largest(int(not stay_apart))
+            if not self._packs:
+                logger.warning("Micro-batches keep their padding: packed into one, this model's rows see each other.")
+        return self._packs
 
     def _get_per_token_logps_and_entropies(
         self, model: Any, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        runs = run_unpadded if self._unpads else run_aligned if self._compacts else run_at_safe_width
+        runs = run_at_safe_width if not self._compacts else run_unpadded if self._packs else run_aligned
         model = functools.partial(runs, model)
-        if self._compacts and self._rollout is not None and self._mode == "train" and not torch.is_grad_enabled():
-            with self._timed("logps"):
+        is_scored = self._rollout is not None and self._rollout.weights is not None
+        if self._compacts and is_scored and self._mode == "train" and not torch.is_grad_enabled():
+            with self._ledger.timed(self._mode, "logps"):
                 return self._logps_of_weighted_rows(model, *args, **kwargs), None, None
-        with self._timed("update" if torch.is_grad_enabled() else "logps"):
+        with self._ledger.timed(self._mode, "update" if torch.is_grad_enabled() else "logps"):
             logps, entropies, aux_loss = super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
         if entropies is not None:  # only the loss asks for them
             self._forward = logps, entropies
@@ -558,20 +652,20 @@ class SignedRewardTrainer(GRPOTrainer):
         batch_size: int,
         **kwargs: Any,
     ) -> Tensor:
-        """Log-probs of shape `(rows, logits_to_keep)` of the rows that train; NaN, read as a ratio of 1, elsewhere."""
+        """Log-probs of shape `(rows, logits_to_keep)` of the rows that train; 0 elsewhere."""
         assert self._rollout is not None
-        assert self._rollout[1] is not None
-        weights = self._local(self._rollout[1], len(input_ids))
-        logps = torch.full((len(input_ids), logits_to_keep), torch.nan, device=input_ids.device)
+        assert self._rollout.weights is not None
+        has_weight = self._local(self._rollout.weights, len(input_ids)) != 0  # (rows,)
+        self._rollout.has_logps = has_weight
+        logps = torch.zeros(len(input_ids), logits_to_keep, device=input_ids.device)
         # longest first, so that a chunk holds rows of like length; every rank runs as many chunks as the others
-        rows = weights.nonzero().flatten()
-        logps[rows] = 0.0  # padding is multiplied by a mask of 0, which a NaN would survive
+        rows = has_weight.nonzero().flatten()
         rows = rows[attention_mask[rows].sum(1).argsort(descending=True)]
-        num_rows = int(self.accelerator.gather(torch.tensor([len(rows)], device=rows.device)).max())
+        num_rows = self._largest(len(rows))
         rows = torch.cat([rows, rows.new_zeros(num_rows - len(rows))])
         num_prompt = input_ids.size(1) - logits_to_keep
         for chunk in rows.split(batch_size) if num_rows else ():
-            mask = attention_mask[chunk]
+            mask = attention_mask[chunk]  # (chunk, P + T)
             start = num_prompt - max(int(mask[:, :num_prompt].sum(1).max()), 1)
             kept = max(int(mask[:, num_prompt:].sum(1).max()), 1)
             window = slice(start, num_prompt + kept)
@@ -584,24 +678,32 @@ class SignedRewardTrainer(GRPOTrainer):
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         num_values = {name: len(values) for name, values in self._metrics[self._mode].items()}
         controller = self.entropy_coef, self._last_world_entropy
-        loss = super()._compute_loss(model, inputs)
-        assert self._forward is not None, "TRL's loss asks for log-probs and entropies"
-        (logps, entropies), self._forward = self._forward, None
-        mask = inputs["completion_mask"] * inputs.get("tool_mask", 1)
-        if inputs.get("is_empty"):  # a window without rows has no entropy and no clip fraction; TRL reads 0
-            self.entropy_coef, self._last_world_entropy = controller
-            for name, values in self._metrics[self._mode].items():
-                values[num_values.get(name, 0) :] = [math.nan] * (len(values) - num_values.get(name, 0))
-        elif self._entropy_bonus_enabled and "token_weight" in inputs:
-            # TRL weighs all micro-batches of a window alike; compacted ones differ in tokens, and some do not run
-            coef, last_entropy = controller
-            if not self.use_adaptive_entropy or last_entropy <= self.args.entropy_target:
-                mean_entropy = (entropies * mask).sum() / mask.sum().clamp(min=1)
-                missing = (inputs["token_weight"] - 1) / self.current_gradient_accumulation_steps
-                loss = loss - coef * missing * mean_entropy
-        logps, entropies = logps.detach(), entropies.detach()
-        if "outcomes" not in inputs:
-            return loss
+        try:
+            loss = super()._compute_loss(model, inputs)
+            assert self._forward is not None, "TRL's loss asks for log-probs and entropies"
+            logps, entropies = self._forward
+        finally:
+            self._forward = None
+        mask = inputs["completion_mask"] * inputs.get("tool_mask", 1)  # (rows, T)
+        if "num_tokens" in inputs:  # dealt
+            counts = {name: inputs[name] for name in ("num_tokens", "num_rows", "num_places")}
+            is_sequence_level = self.importance_sampling_level == "sequence"
+            self._add(correct_means(self._metrics["train"], num_values, **counts, is_sequence_level=is_sequence_level))
+            if inputs["is_empty"]:  # a window without rows has no entropy; TRL reads 0
+                self.entropy_coef, self._last_world_entropy = controller
+            elif self._entropy_bonus_enabled:
+                # TRL weighs all micro-batches of a window alike; compacted ones differ in tokens, and some do not run
+                coef, last_entropy = controller
+                if not self.use_adaptive_entropy or last_entropy <= self.args.entropy_target:
+                    mean_entropy = (entropies * mask).sum() / mask.sum().clamp(min=1)
+                    missing = (inputs["token_weight"] - 1) / self.current_gradient_accumulation_steps
+                    loss = loss - coef * missing * mean_entropy
+        if "outcomes" in inputs:
+            self._count_tokens(inputs, mask, logps.detach(), entropies.detach())
+        return loss
+
+    def _count_tokens(self, inputs: Mapping[str, Any], mask: Tensor, logps: Tensor, entropies: Tensor) -> None:
+        """Counts by sign what the policy does to the tokens of a micro-batch, `(rows, T)`."""
         log_ratio = logps - inputs.get("old_per_token_logps", logps)
         if self.importance_sampling_level == "sequence":
             log_ratio = (log_ratio * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp(min=1)
@@ -615,68 +717,40 @@ class SignedRewardTrainer(GRPOTrainer):
             self.epsilon_low,
             self.epsilon_high,
         )
-        totals = torch.stack([torch.stack(sums[name]).float() for name in self._token_metrics])
-        self._token_totals = totals if self._token_totals is None else self._token_totals + totals
+        self._ledger.pend(torch.stack([torch.stack(sums[name]).float() for name in self._token_metrics]))
         if self._mode == "eval" or self.accelerator.sync_gradients:
-            reduced = self.accelerator.reduce(self._token_totals, reduction="sum").tolist()
+            totals = self._ledger.take_pending()
+            reduced = self.accelerator.reduce(totals, reduction="sum").tolist()
             self._add(dict(zip(self._token_metrics, reduced, strict=True)))
-            self._token_totals = None
-        return loss
+
+    def _describe_window(self) -> dict[str, Any]:
+        """What the optimizer step under way consists of."""
+        size = self.args.gradient_accumulation_steps
+        start = (self._step - 1) // size * size % self.args.steps_per_generation
+        micro_batches = (self._buffered_inputs or [])[start : start + size]
+        precision = self.accelerator.mixed_precision
+        return describe_update(
+            self.signed_objective.formula, self.loss_type, precision, self.model.config, micro_batches
+        )
+
+    # --- logs and the card --------------------------------------------------------------------------------------
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Logs what TRL logs and this trainer's metrics, each a sum over its count."""
-        totals = self._totals[self._mode]
-        for name, (total, count) in totals.items():
-            if count:  # no incorrect completion, no mean length of incorrect completions
-                self._metrics[self._mode][name] = [total / count]
-        totals.clear()
-        super().log(logs, start_time)
+        """Logs what TRL logs and this trainer's metrics, each a sum over its count; none without anything to count."""
+        metrics = self._metrics[self._mode]
+        metrics.update({name: [value] for name, value in self._ledger.drain(self._mode).items()})
+        for name in [name for name, values in metrics.items() if all(map(math.isnan, values))]:
+            del metrics[name]
+        folder = self.args.output_dir
+        # what comes out of transformers' `log` is a tracker's or a callback's
+        with decorating("The table of completions", f"{folder}/completions", folder, transformers.Trainer.log):
+            super().log(logs, start_time)
 
     def card_facts(self, model_name: str | None = None, dataset_name: str | None = None) -> CardFacts:
         """What this run knows of itself for its model card."""
-        args = self.args
-        base = get_config_model_id(self.model.config)
-        is_local = not base or os.path.exists(base)
-        num_prompts = args.generation_batch_size // self.num_generations
-        return CardFacts(
-            model_name=model_name or os.path.basename(os.path.normpath(args.output_dir)),
-            objective=self.signed_objective.name,
-            formula=self.signed_objective.formula,
-            is_signed=self.signed_objective.weigh is not None,
-            citation=self._paper["citation"],
-            tags=tuple(self._tag_names),
-            settings={
-                "optimizer steps": self.state.global_step,
-                "prompts x completions per generation": f"{num_prompts} x {self.num_generations}",
-                "learning rate": f"{args.learning_rate:g}",
-                "loss": f"{self.loss_type}, epsilon {self.epsilon_low:g} and {self.epsilon_high:g}, KL {self.beta:g}",
-                "sampling temperature": self.temperature,
-                "completion tokens at most": self.max_completion_length,
-                "outcome reward": None if self._outcome_index is None else self.reward_func_names[self._outcome_index],
-                "correct above": args.correct_threshold,
-                "undecided trained as": "incorrect" if args.undecided_as_incorrect else None,
-                "seed": args.seed,
-            },
-            base_model=None if is_local else base,
-            local_base=os.path.basename(os.path.normpath(base)) if base and is_local else None,
-            dataset_name=dataset_name,
-            hub_model_id=self.hub_model_id,
-            command=command_line(sys.argv),
-            trained=self._trained(),
+        return describe_run(
+            self, get_config_model_id(self.model.config), self._ledger.of_training, model_name, dataset_name
         )
-
-    def _trained(self) -> dict[str, str]:
-        """What the updates were made of and what they cost, over all resumes, to be read."""
-        totals = {name: entry for name, entry in self._run_totals.items() if entry[1]}
-        rows = {
-            "completions sampled": ("signed/correct_ratio", lambda total, count: f"{count:,.0f}"),
-            "of them correct": ("signed/correct_ratio", _amount),
-            "incorrect": ("signed/incorrect_ratio", _amount),
-            "undecided": ("signed/undecided_ratio", _amount),
-            "completions that the updates ran": ("cost/rows", _amount),
-            "tokens that the updates ran, prompts included": ("cost/tokens", _amount),
-        } | {f"time in {phase}": (f"cost/seconds/{phase}", _duration) for phase in PHASES}
-        return {label: show(*totals[name]) for label, (name, show) in rows.items() if name in totals}
 
     def create_model_card(
         self, model_name: str | None = None, dataset_name: str | None = None, tags: str | list[str] | None = None
@@ -685,7 +759,7 @@ class SignedRewardTrainer(GRPOTrainer):
         Writes the model card of this run to `output_dir/README.md`, as every checkpoint and `push_to_hub` do.
 
         It shows the evaluations in `output_dir/evaluation/before` and `after`, where there are any, and draws the
-        figures beside it; `nsr-trl card` writes it anew.
+        figures beside it; `nsr-trl card` writes it anew. Whatever goes wrong with it is logged and stops nothing.
 
         Args:
             model_name (`str`, *optional*):
@@ -697,50 +771,30 @@ class SignedRewardTrainer(GRPOTrainer):
         """
         if not self.is_world_process_zero():
             return
-        facts = self.card_facts(model_name, dataset_name)
-        more = (tags,) if isinstance(tags, str) else tuple(tags or ())
-        facts = dataclasses.replace(facts, tags=tuple(dict.fromkeys((*facts.tags, *more))))
-        write_card(self.args.output_dir, facts, self.state.log_history)
+        folder = self.args.output_dir
+        with decorating("The card", f"{folder}/README.md", folder):
+            facts = self.card_facts(model_name, dataset_name)
+            write_card(folder, facts.with_tags(tags), self.state.log_history)
 
-    @contextlib.contextmanager
-    def _timed(self, phase: str) -> Iterator[None]:
-        """Adds the seconds inside it to a phase of the training step, less those of the phases that it contains."""
-        outer, self._inner_seconds = self._inner_seconds, 0.0
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            seconds = time.perf_counter() - start
-            if self._mode == "train":
-                self._add({f"cost/seconds/{phase}": (seconds - self._inner_seconds, 0)})
-            self._inner_seconds = outer + seconds
+    # --- over ranks ---------------------------------------------------------------------------------------------
 
-    def _add(self, sums: Mapping[str, Sequence]) -> None:
+    def _add(self, sums: Mapping[str, Any]) -> None:
         """Adds sums and counts, over all ranks, to what the next `log` reports."""
-        for name, (total, count) in sums.items():
-            entries = [self._totals[self._mode][name]]
-            if self._mode == "train":
-                entries.append(self._run_totals[name])
-            for entry in entries:
-                entry[0] += float(total)
-                entry[1] += float(count)
+        self._ledger.add(self._mode, sums)
 
-    def _any_rank(self, claim: bool) -> bool:
-        """Whether any rank says so."""
-        return bool(self.accelerator.gather(torch.tensor([claim], device=self.accelerator.device)).any())
+    def _reduce(self, sums: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, list[float]]:
+        """Sums and counts of this rank to those of all ranks."""
+        totals = torch.stack([torch.stack([part.float() for part in sums[name]]) for name in sums])
+        return dict(zip(sums, self.accelerator.reduce(totals, reduction="sum").tolist(), strict=True))
+
+    def _largest(self, number: int) -> int:
+        """The largest of the ranks' numbers."""
+        return int(self.accelerator.gather(torch.tensor([number], device=self.accelerator.device)).max())
 
     def _local(self, rows: Tensor, num_rows: int) -> Tensor:
         """Returns the slice of a tensor over all ranks that is this rank's."""
         start = self.accelerator.process_index * num_rows
         return rows[start : start + num_rows]
-
-
-def _amount(total: float, count: float) -> str:
-    return f"{total:,.0f} ({total / count:.1%})"
-
-
-def _duration(seconds: float, count: float) -> str:
-    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds:.0f} s"
 
 
 @contextlib.contextmanager
@@ -756,32 +810,3 @@ def _none_is_expected() -> Iterator[None]:
         yield
     finally:
         trl_logger.removeFilter(keep)
-
-
-def differing_shapes(served: PreTrainedConfig, trained: PreTrainedConfig) -> list[str]:
-    """Where two models differ so that the weights of one do not fit the other."""
-    theirs, ours = served.get_text_config(), trained.get_text_config()
-    return [
-        f"{name} {getattr(theirs, name, None)} and {getattr(ours, name, None)}"
-        for name in SHAPE_FIELDS
-        if getattr(theirs, name, None) != getattr(ours, name, None)
-    ]
-
-
-def check_hooks() -> None:
-    """
-    Checks that the installed TRL has every method that this module wraps, with the parameters it relies on.
-
-    Raises:
-        RuntimeError: If one is missing, with the versions that are installed.
-    """
-    for name, parameters in HOOKS.items():
-        method = getattr(GRPOTrainer, name, None)
-        found = () if method is None else tuple(inspect.signature(method).parameters)[1:]
-        if found[: len(parameters)] != parameters:
-            came = f"{name}({', '.join(found)})" if method is not None else "no such method"
-            raise RuntimeError(
-                f"nsr-trl needs TRL's `GRPOTrainer.{name}({', '.join(parameters)}, ...)`; trl {trl.__version__} with "
-                f"transformers {transformers.__version__} has {came}. Install a supported version: "
-                "pip install 'trl>=1.16,<1.17'."
-            )

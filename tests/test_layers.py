@@ -24,10 +24,14 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "dynamics",
         "quickstart.problems",
         "memory",
+        "prompts",
         "resources",
+        "secrets",
+        "decoration",
+        "trl_surface",
     ),
     # 1: torch only, not each other
-    ("objective", "metrics", "compaction"),
+    ("objective", "metrics", "compaction", "outcome_reward", "rollout"),
     # 2: adapters, one foreign library each
     (
         "config",
@@ -36,6 +40,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "rewards",
         "card",
         "checkpoints",
+        "dealing",
+        "gradients",
+        "served_model",
         "evaluation.samplers",
         "evaluation.tally",
         "evaluation.plots",

@@ -34,8 +34,8 @@ def test_a_short_quickstart_leaves_everything_it_promises(tmp_path, monkeypatch,
     assert (out / "pass_at_k.png").read_bytes().startswith(b"\x89PNG")
     tables = [pd.read_parquet(path) for path in sorted(out.glob("completions/*.parquet"))]
     assert len(tables) == 2
-    assert set(tables[0]["weight"]) <= {0.0, -1.0}
-    assert set(tables[0].loc[tables[0]["outcome"] == "incorrect", "weight"]) == {-1.0}
+    assert set(tables[0]["signed/weight"]) <= {0.0, -1.0}
+    assert set(tables[0].loc[tables[0]["signed/outcome"] == "incorrect", "signed/weight"]) == {-1.0}
 
     trained, base = (AutoModelForCausalLM.from_pretrained(path).state_dict() for path in (out, model_path()))
     assert any((trained[name].float() != base[name].float()).any() for name in base)

@@ -2,14 +2,17 @@
 
 import functools
 import inspect
+from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
-from transformers import TrainerCallback
+from conftest import even_reward
+from transformers import TrainerCallback, TrainingArguments
 from trl import GRPOConfig, GRPOTrainer
 
 from nsr_trl import SignedRewardConfig, SignedRewardTrainer
-from nsr_trl.config import SIGNED_FIELDS
+from nsr_trl.config import SIGNED_FIELDS, adopt
 from nsr_trl.objective import build_objective
 
 
@@ -281,8 +284,7 @@ def test_a_graded_reward_may_have_a_batch_without_a_correct_answer_once_there_wa
 def test_a_plain_grpo_config_is_upgraded_and_says_so(make_trainer, caplog):
     with caplog.at_level("WARNING"):
         trainer = make_trainer(config_class=GRPOConfig, epsilon=0.3)
-    assert "training with objective='w_reinforce'" in caplog.text
-    assert isinstance(trainer.args, SignedRewardConfig)
+    assert "Got a `GRPOConfig`: training with objective='w_reinforce'" in caplog.text
     assert trainer.epsilon_low == 0.3
     trainer.train()
 
@@ -296,9 +298,99 @@ def test_no_config_at_all_gives_the_defaults(tiny_model, prompts, tmp_path, monk
     assert trainer.args.output_dir.endswith("-SignedReward")
 
 
-def test_the_upgraded_config_equals_a_fresh_one(make_config):
-    upgraded = SignedRewardConfig.from_grpo_config(make_config(GRPOConfig))
-    assert upgraded.to_dict() == make_config(SignedRewardConfig).to_dict()
+@dataclass
+class OwnGRPOConfig(GRPOConfig):
+    """A user's: with a field and a method of its own, and an objective among its fields."""
+
+    note: str = "mine"
+    objective: str = "nsr"
+
+    def shout(self):
+        return self.note.upper()
+
+
+def test_a_users_own_config_keeps_its_class_its_methods_and_its_identity(make_trainer, make_config, caplog):
+    args = make_config(OwnGRPOConfig)
+    trainer = SignedRewardTrainer(**make_arguments(make_trainer), args=args)
+    assert trainer.args is args
+    assert type(args) is OwnGRPOConfig
+    assert args.shout() == "MINE"
+    assert trainer.signed_objective.name == "nsr"
+    assert "Got a" not in caplog.text
+    trainer.train()
+    loaded = torch.load(save(trainer), weights_only=False)
+    assert type(loaded) is OwnGRPOConfig
+
+
+def make_arguments(make_trainer):
+    """The arguments of a trainer besides its config."""
+    trainer = make_trainer()
+    return {"model": trainer.model.name_or_path, "reward_funcs": even_reward, "train_dataset": trainer.train_dataset}
+
+
+def save(trainer):
+    trainer.save_model()
+    return f"{trainer.args.output_dir}/training_args.bin"
+
+
+def test_an_adopted_config_has_the_fields_of_a_fresh_one(make_config):
+    adopted, fresh = adopt(make_config(GRPOConfig)), make_config(SignedRewardConfig)
+    assert {name: getattr(adopted, name) for name in SIGNED_FIELDS} == {n: getattr(fresh, n) for n in SIGNED_FIELDS}
+
+
+@dataclass
+class OwnSignedConfig(SignedRewardConfig):
+    compact: str = "off"
+    dropped_rows: str = "objective"
+
+
+def test_a_subclass_of_the_config_may_have_other_defaults(make_trainer):
+    trainer = make_trainer(config_class=OwnSignedConfig)
+    assert trainer._compacts is False
+    trainer.train()
+
+
+def test_other_arguments_are_refused(make_trainer):
+    with pytest.raises(TypeError, match="must be a SignedRewardConfig, or a GRPOConfig; got a TrainingArguments"):
+        make_trainer(config_class=lambda **kwargs: TrainingArguments(output_dir=kwargs["output_dir"], use_cpu=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("correct_threshold", float("nan")),
+        ("correct_threshold", float("-inf")),
+        ("correct_threshold", "0.5"),
+        ("correct_threshold", True),
+        ("undecided_as_incorrect", "false"),
+        ("undecided_as_incorrect", None),
+        ("positive_weight", "0.5"),
+        ("negative_weight", float("nan")),
+        ("positive_weight", True),
+        ("max_tokens_per_microbatch", 0),
+        ("max_tokens_per_microbatch", -1),
+        ("max_tokens_per_microbatch", 1.5),
+        ("outcome_reward", 3),
+        ("objective", "nrs"),
+        ("objective", None),
+        ("compact", "of"),
+        ("compact", None),
+        ("compact", []),
+        ("dropped_rows", "ref"),
+        ("check_after_rollouts", -1),
+        ("check_after_rollouts", 2.5),
+        ("overwrite_output_dir", "yes"),
+    ],
+)
+def test_a_field_of_the_wrong_kind_or_size_is_refused_at_construction(make_config, name, value):
+    with pytest.raises(ValueError, match=rf"`{name}` .*; got .*\. \w+"):
+        make_config(**{name: value})
+
+
+def test_fields_may_be_of_numpys_kinds(make_config):
+    make_config(
+        correct_threshold=np.float32(0.7), max_tokens_per_microbatch=np.int64(64), positive_weight=np.float64(1)
+    )
 
 
 def test_the_defaults_are_the_papers_loss(make_config):
@@ -332,6 +424,8 @@ def test_every_signed_field_is_documented(make_config):
         "compact",
         "max_tokens_per_microbatch",
         "dropped_rows",
+        "check_after_rollouts",
+        "overwrite_output_dir",
     )
     for name in SIGNED_FIELDS:
         assert f"{name} (`" in SignedRewardConfig.__doc__

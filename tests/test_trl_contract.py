@@ -1,37 +1,121 @@
-"""Every private name, batch key and tuple length of TRL that the trainer relies on. When TRL moves, it shows here."""
+"""What is relied on in TRL, accelerate and vLLM without a promise. When one of them moves, it shows here."""
 
+import ast
+import importlib.util
 import inspect
+import tomllib
+from pathlib import Path
 
 import pytest
 import torch
+from accelerate.commands import launch
 from trl import GRPOConfig, GRPOTrainer
 from trl.generation.vllm_client import VLLMClient
 
-from nsr_trl import trainer as trainer_module
-from nsr_trl.trainer import HOOKS, SignedRewardTrainer, check_hooks
+from nsr_trl import trl_surface
+from nsr_trl.trainer import SignedRewardTrainer
+from nsr_trl.trl_surface import ATTRIBUTES, LATER_ATTRIBUTES, METHODS, check_methods, check_rollout
 
 
-@pytest.mark.parametrize("name", HOOKS)
+ROOT = Path(__file__).parent.parent
+
+
+def attributes_of(path, name):
+    """Every attribute that a source file reads or sets of a variable."""
+    return {
+        node.attr
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == name
+    }
+
+
+def called_through_super(path):
+    """Every method that a source file calls of `super()`."""
+    return {
+        node.func.attr
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and "super()" in ast.unparse(node.func)
+    }
+
+
+def test_the_list_of_what_the_trainer_relies_on_is_what_its_source_relies_on(make_trainer):
+    """Generated from the source: what is touched and not our own must be in the list, and in TRL's trainer."""
+    package = ROOT / "nsr_trl"
+    touched = attributes_of(package / "trainer.py", "self") | attributes_of(package / "run_card.py", "trainer")
+    touched |= called_through_super(package / "trainer.py") - {"__init__"}
+    theirs = make_trainer(GRPOTrainer, GRPOConfig)
+    ours = {name for name in {*vars(SignedRewardTrainer), *vars(make_trainer())} if not hasattr(theirs, name)}
+    listed = {*METHODS, *ATTRIBUTES, *LATER_ATTRIBUTES}
+    assert touched - ours - {"__dict__", "_tag_names", "_paper"} == listed - {
+        "create_model_card"
+    }  # replaced, not called
+
+
+@pytest.mark.parametrize("name", METHODS)
 def test_trl_has_the_method_with_these_leading_parameters(name):
     parameters = tuple(inspect.signature(getattr(GRPOTrainer, name)).parameters)
-    assert parameters[1 : 1 + len(HOOKS[name])] == HOOKS[name]
+    assert parameters[1 : 1 + len(METHODS[name])] == METHODS[name]
 
 
-def test_every_overridden_method_is_a_checked_hook():
+def test_trls_own_trainer_has_the_attributes(trl_trainer):
+    assert [name for name in ATTRIBUTES if not hasattr(trl_trainer, name)] == []
+
+
+def test_every_overridden_method_is_a_checked_one():
     own = {name for name, value in vars(SignedRewardTrainer).items() if inspect.isfunction(value)}
-    assert {name for name in own if hasattr(GRPOTrainer, name)} - {"__init__"} <= HOOKS.keys()
+    assert {name for name in own if hasattr(GRPOTrainer, name)} - {"__init__"} <= METHODS.keys()
 
 
-def test_a_missing_hook_fails_with_the_versions_named(monkeypatch, make_trainer):
-    monkeypatch.setitem(trainer_module.HOOKS, "_gone", ("inputs",))
+def test_a_missing_method_fails_with_the_versions_named(monkeypatch, make_trainer):
+    monkeypatch.setitem(trl_surface.METHODS, "_gone", ("inputs",))
     with pytest.raises(RuntimeError, match=r"`GRPOTrainer\._gone\(inputs, \.\.\.\)`; trl 1\.\S+ with transformers 5"):
         make_trainer()
 
 
 def test_a_changed_signature_fails_too(monkeypatch):
-    monkeypatch.setitem(trainer_module.HOOKS, "_compute_loss", ("inputs", "model"))
+    monkeypatch.setitem(trl_surface.METHODS, "_compute_loss", ("inputs", "model"))
     with pytest.raises(RuntimeError, match=r"has _compute_loss\(model, inputs\)"):
-        check_hooks()
+        check_methods(GRPOTrainer)
+
+
+def test_a_missing_attribute_fails_at_construction(monkeypatch, make_trainer):
+    monkeypatch.setattr(trl_surface, "ATTRIBUTES", ("_gone",))
+    with pytest.raises(RuntimeError, match="needs the attribute `_gone` of a GRPOTrainer"):
+        make_trainer()
+
+
+def test_a_rollout_of_another_length_fails_with_a_sentence():
+    with pytest.raises(RuntimeError, match=r"needs 8 values from `GRPOTrainer\._generate`; .* has 9 values"):
+        check_rollout((None,) * 9)
+
+
+def test_one_range_of_versions_is_in_the_metadata_and_the_documentation():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (needed,) = (d for d in project["dependencies"] if d.startswith("trl"))
+    assert needed == f"trl{trl_surface.TRL_VERSIONS}"
+    (with_vllm,) = project["optional-dependencies"]["vllm"]
+    assert with_vllm == f"trl[vllm]{trl_surface.TRL_VERSIONS}"
+    low, high = trl_surface.TRL_VERSIONS.removeprefix(">=").split(",<")
+    assert f"TRL {low} or newer, below {high}" in (ROOT / "docs" / "limits.md").read_text()
+
+
+def test_accelerate_has_what_the_launcher_uses():
+    parser = launch.launch_command_parser()
+    options = {option for action in parser._actions for option in action.option_strings}
+    assert {"--num_processes", "--num_machines", "--main_process_port", "--config_file"} <= options
+    assert tuple(inspect.signature(launch._validate_launch_command).parameters) == ("args",)
+    assert tuple(inspect.signature(launch.launch_command).parameters) == ("args",)
+
+
+@pytest.mark.vllm
+def test_vllm_has_what_the_sampler_uses():
+    if importlib.util.find_spec("vllm") is None:
+        pytest.skip("needs vLLM")
+    from vllm.v1.engine.llm_engine import LLMEngine
+
+    assert tuple(inspect.signature(LLMEngine.add_request).parameters)[1:4] == ("request_id", "prompt", "params")
+    assert tuple(inspect.signature(LLMEngine.step).parameters) == ("self",)
+    assert callable(LLMEngine.has_unfinished_requests)
 
 
 @pytest.fixture
@@ -89,7 +173,7 @@ def test_rewards_come_gathered_as_one_column_per_function(make_trainer):
     assert trainer.reward_func_names == ["one_reward", "other_reward"]
 
 
-def test_the_attributes_that_the_trainer_reads_exist(trl_trainer):
+def test_the_attributes_have_the_values_that_the_trainer_reads(trl_trainer):
     assert trl_trainer.num_generations == trl_trainer.num_generations_eval == 4
     assert (trl_trainer.epsilon_low, trl_trainer.epsilon_high) == (0.2, 0.2)
     assert trl_trainer.importance_sampling_level == "token"
@@ -97,6 +181,7 @@ def test_the_attributes_that_the_trainer_reads_exist(trl_trainer):
     assert trl_trainer._is_vlm is False
     assert (trl_trainer.entropy_coef, trl_trainer._entropy_bonus_enabled) == (0.0, False)
     assert (trl_trainer.use_adaptive_entropy, trl_trainer._last_world_entropy) == (False, float("inf"))
+    assert trl_trainer._entropy_window_stats is None
     assert (trl_trainer.use_vllm, trl_trainer.vllm_mode) == (False, "colocate")
     assert trl_trainer.vllm_importance_sampling_clip_min is None
     assert trl_trainer.vllm_importance_sampling_clip_max == 3.0
@@ -104,5 +189,9 @@ def test_the_attributes_that_the_trainer_reads_exist(trl_trainer):
     assert trl_trainer._metrics.keys() == {"train", "eval"}
     trl_trainer._logs["advantages"].extend([1.0, 2.0])
     assert trl_trainer._logs["advantages"].pop() == 2.0
+    for kept in trl_trainer._logs.values():
+        kept.clear()
     trl_trainer._log_completion_extra("column", [1])
     assert trl_trainer._pending_extra_logs["column"] == [1]
+    trl_trainer._log_metric("name", 0.5)
+    assert trl_trainer._pending_metrics["name"] == [0.5]

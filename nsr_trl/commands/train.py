@@ -5,6 +5,12 @@ import sys
 from pathlib import Path
 
 
+DELIBERATE = (2, 130, 143)
+"""Exit statuses that a process of a run chooses: a user's error; stopped by Ctrl-C or SIGTERM, after a checkpoint."""
+
+CRASH = 1
+
+
 def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the commands."""
     train = commands.add_parser(
@@ -50,17 +56,23 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 
 def _train(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    from ..secrets import hidden_arguments, hide_from_process_list
+
+    if not args.dry_run:
+        hide_from_process_list(args.rest, [sys.executable, "-m", "nsr_trl", "train"])
+
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     from ..launch import launch
 
     try:
-        launch(args.rest, is_dry_run=args.dry_run, gpu_bytes=args.gpu_memory * 1e9)
+        launch(args.rest, hidden_arguments(), is_dry_run=args.dry_run, gpu_bytes=args.gpu_memory * 1e9)
     except ValueError as error:
         parser.error(str(error))
     except ChildFailedError as error:  # it has printed its own traceback
-        sys.exit(error.get_first_failure()[1].exitcode)
+        status = error.get_first_failure()[1].exitcode
+        sys.exit(status if status in DELIBERATE else CRASH)
     except SignalException as error:  # the run has saved and said so
         sys.exit(128 + error.sigval)
 

@@ -1,5 +1,6 @@
 """Figures of results already computed: evaluations or training logs go in, a file comes out."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,13 @@ def plot_panels(evaluations: Mapping[str, Mapping[str, Evaluation]], path: str |
 
 def has_dynamics(log: Sequence[Mapping[str, Any]]) -> bool:
     """Whether a log has a curve to draw: two steps or more with one of the metrics that [`plot_dynamics`] draws."""
-    return any(sum(metric in entry for entry in log) > 1 for metric in _DYNAMICS)
+    return any(len(_points(log, metric)) > 1 for metric in _DYNAMICS)
+
+
+def _points(log: Sequence[Mapping[str, Any]], metric: str) -> list[tuple[int, float]]:
+    """(Step, value) wherever the log has a value: a step that trained nothing may have none, or not a number."""
+    found = [(entry["step"], entry.get(metric)) for entry in log]
+    return [(step, value) for step, value in found if value is not None and math.isfinite(value)]
 
 
 def plot_dynamics(logs: Mapping[str, Sequence[Mapping[str, Any]]], path: str | Path) -> None:
@@ -107,7 +114,7 @@ def plot_dynamics(logs: Mapping[str, Sequence[Mapping[str, Any]]], path: str | P
     Raises:
         ValueError: If no run logged any of the metrics; or as [`plot_pass_at_k`].
     """
-    metrics = [metric for metric in _DYNAMICS if any(metric in entry for log in logs.values() for entry in log)]
+    metrics = [metric for metric in _DYNAMICS if any(_points(log, metric) for log in logs.values())]
     if not metrics:
         raise ValueError(
             f"A figure of training dynamics needs one of the metrics {', '.join(_DYNAMICS)}; {', '.join(logs)} logged "
@@ -118,7 +125,7 @@ def plot_dynamics(logs: Mapping[str, Sequence[Mapping[str, Any]]], path: str | P
     for axes, metric in zip(panels.axes, metrics, strict=True):
         title, unit, factor = _DYNAMICS[metric]
         for name, log in logs.items():
-            points = [(entry["step"], factor * entry[metric]) for entry in log if metric in entry]
+            points = [(step, factor * value) for step, value in _points(log, metric)]
             if points:
                 every = max(1, len(points) // 8)
                 axes.plot(*zip(*points, strict=True), label=name, markersize=4, markevery=every, **styles[name])

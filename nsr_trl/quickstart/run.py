@@ -5,6 +5,7 @@ objective, a seed, a folder. Out, in the folder: the model with its card, `pass_
 step and the evaluated samples before and after.
 """
 
+import json
 import os
 import time
 import warnings
@@ -17,8 +18,10 @@ from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
 from transformers.utils import logging
 
+from ..checkpoints import last_complete_checkpoint
 from ..config import SignedRewardConfig
 from ..data import Problem, to_dataset
+from ..decoration import decorating
 from ..evaluation.comparison import compare
 from ..evaluation.runner import Evaluation, evaluate
 from ..evaluation.samplers import TransformersSampler
@@ -37,8 +40,15 @@ NUM_SAMPLES = 64  # per problem, for Pass@64
 MAX_COMPLETION_LENGTH = 64
 
 
+MARK = "quickstart.json"
+
+
 class OutputExistsError(ValueError):
     """The output folder holds something that the run would overwrite."""
+
+
+class StoppedError(RuntimeError):
+    """The run was stopped by a signal, after a checkpoint."""
 
 
 def run_quickstart(
@@ -53,20 +63,17 @@ def run_quickstart(
         seed (`int`, *optional*, defaults to `0`):
             Seed of the problems, the samples and the training.
         output_dir (`str` or `Path`, *optional*, defaults to `"quickstart-run"`):
-            Folder to write; must be new or empty.
+            Folder to write: new, empty, or that of the same quickstart, which then goes on where it was stopped.
 
     Returns:
         `dict[str, Evaluation]`: the evaluations `"before"` and `"after"`.
 
     Raises:
-        OutputExistsError: If the folder is not empty.
+        OutputExistsError: If the folder holds other files.
+        StoppedError: If Ctrl-C or SIGTERM came while it trained.
     """
     output_dir = Path(output_dir)
-    if output_dir.exists() and any(output_dir.iterdir()):
-        raise OutputExistsError(
-            f"the output folder must be new or empty; {str(output_dir)!r} holds files. "
-            "Name another with --output-dir, or remove it."
-        )
+    claim(output_dir, {"objective": objective, "seed": seed})
     started = time.monotonic()
     quieten()
     torch.set_num_threads(1)  # the model is too small to share out: on a busy machine more threads only wait
@@ -101,7 +108,9 @@ def run_quickstart(
     )
     trainer.remove_callback(PrinterCallback)  # `StepLine` takes its place
     print(f"Training with objective={objective!r}: {trainer.signed_objective.formula}.")
-    trainer.train()
+    trainer.train(resume_from_checkpoint=last_complete_checkpoint(output_dir))
+    if trainer.stopped_by_signal:
+        raise StoppedError(f"after {trainer.state.global_step} of {MAX_STEPS} steps")
     trainer.save_model()
     trainer.save_state()
     evaluations["after"] = evaluate_now("after")
@@ -111,7 +120,8 @@ def run_quickstart(
         local_base="nsr-trl quickstart",
         example_prompt=repr(test_problems[0].question),
     )
-    write_card(output_dir, facts, trainer.state.log_history)
+    with decorating("The card", output_dir / "README.md", output_dir):
+        write_card(output_dir, facts, trainer.state.log_history)
 
     table = compare(*evaluations.values(), base_name="before", run_name="after").table()
     print(f"\n{table}\n")
@@ -121,6 +131,31 @@ def run_quickstart(
     if not figure:
         print("Figures need matplotlib: pip install 'nsr-trl[plot]'")
     return evaluations
+
+
+def claim(output_dir: Path, settings: dict[str, Any]) -> None:
+    """
+    Makes a folder this quickstart's own, or finds that it is already.
+
+    Raises:
+        OutputExistsError: If it holds files of something else.
+    """
+    mark = output_dir / MARK
+    if not output_dir.exists() or not any(output_dir.iterdir()):
+        output_dir.mkdir(parents=True, exist_ok=True)
+        mark.write_text(json.dumps(settings) + "\n", encoding="utf-8")
+        return
+    try:
+        found = json.loads(mark.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = None
+    if found != settings:
+        holds = "files" if found is None else f"the quickstart of {found}, and this is that of {settings}"
+        raise OutputExistsError(
+            f"the output folder must be new or empty, or the same quickstart's; {str(output_dir)!r} holds {holds}. "
+            "Name another with --output-dir, or remove it."
+        )
+    print(f"Going on in {output_dir}/")
 
 
 def quickstart_config(objective: str, seed: int, output_dir: str | Path, **others: Any) -> SignedRewardConfig:
@@ -136,7 +171,8 @@ def quickstart_config(objective: str, seed: int, output_dir: str | Path, **other
         "learning_rate": 2e-4,
         "lr_scheduler_type": "constant",
         "weight_decay": 0.01,
-        "save_strategy": "no",
+        "save_steps": 4,
+        "save_total_limit": 1,
         "logging_steps": 1,
         "log_completions": True,
         "num_completions_to_print": 0,
@@ -151,13 +187,15 @@ class StepLine(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Opens the bar."""
-        self.bar = tqdm(total=state.max_steps, desc="training", unit="step", mininterval=1)
+        self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training", unit="step", mininterval=1)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **kwargs: Any) -> None:
         """Shows what the step reported."""
         logs = logs or {}
         if "signed/correct_ratio" in logs:
-            shown = {"correct": f"{logs['signed/correct_ratio']:.0%}", "entropy": f"{logs['entropy']:.2f}"}
+            shown = {"correct": f"{logs['signed/correct_ratio']:.0%}"}
+            if "entropy" in logs:  # of a step that trains nothing there is none
+                shown["entropy"] = f"{logs['entropy']:.2f}"
             self.bar.set_postfix(shown, refresh=False)
             self.bar.update(state.global_step - self.bar.n)
 

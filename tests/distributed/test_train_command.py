@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from nsr_trl.checkpoints import is_complete
 from nsr_trl.resources import resource
 
 
@@ -89,18 +90,66 @@ def test_torchrun_applies_the_accelerate_config_of_the_recipe(tmp_path):
     loaded(tmp_path / "out")
 
 
-@pytest.mark.slow
-def test_sigterm_to_the_launcher_saves_a_checkpoint_and_leaves(tmp_path):
-    arguments = ("--config", "quickstart", *SMALL, "--output_dir", tmp_path / "out", "--max_steps", "1000")
+def start(out, *arguments):
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-m", "nsr_trl", "train", *map(str, arguments)]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    command = [sys.executable, "-m", "nsr_trl", "train", "--config", "quickstart", *SMALL, "--output_dir", out]
+    return subprocess.Popen(
+        [*map(str, command), *map(str, arguments)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=(out.parent / "stderr").open("w"),
+        text=True,
+    )
+
+
+ONE = ("--num_processes", 1)
+
+
+@pytest.mark.parametrize(
+    ("number", "launcher"),
+    [
+        (signal.SIGINT, ONE),
+        pytest.param(signal.SIGTERM, ONE, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, (), marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, (), marks=pytest.mark.slow),
+    ],
+    ids=["SIGINT-one", "SIGTERM-one", "SIGINT-two", "SIGTERM-two"],
+)
+def test_a_signal_to_the_command_saves_a_checkpoint_and_says_how_to_go_on(tmp_path, number, launcher):
+    """The same status, and the same sentence, whether one process runs or two."""
+    process = start(tmp_path / "out", *launcher, "--max_steps", 1000, "--hub_token", "planted0123")
     for line in process.stdout:
         if "'loss'" in line:
             break
-    process.terminate()
+    process.send_signal(number)
     printed, _ = process.communicate(timeout=120)
-    assert process.returncode == 128 + signal.SIGTERM
-    assert "Stopped by SIGTERM after" in printed
+    assert process.returncode == 128 + number
+    (line,) = (line for line in printed.splitlines() if line.startswith("Go on with:"))
+    assert line.startswith(f"Go on with: nsr-trl train --config quickstart {' '.join(SMALL)}")
+    assert line.endswith("--resume_from_checkpoint true")
+    assert "planted0123" not in printed
     (checkpoint,) = (tmp_path / "out").glob("checkpoint-*")
+    assert is_complete(checkpoint)
     assert state(checkpoint)["global_step"] >= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", [ONE, ()], ids=["one", "two"])
+def test_statuses_are_the_same_on_one_process_and_on_two(tmp_path, launcher):
+    out = tmp_path / "out"
+    settings = ("--config", "quickstart", *SMALL, "--output_dir", out, *launcher, "--save_steps", 1)
+    assert run(*settings, "--max_steps", 2).returncode == 0
+    again = run(*settings, "--max_steps", 2, "--resume_from_checkpoint", "true")
+    assert again.returncode == 0  # its last step is taken: nothing is trained, the model and the card are written
+    assert "2 optimizer steps in" in again.stdout
+    assert state(out / "checkpoint-2")["global_step"] == 2
+    assert not (out / "checkpoint-3").exists()
+    refused = run(*settings, "--max_steps", 2, "--objective", "psr", "--positive_weight", 1)
+    assert refused.returncode == 2
+    assert refused.stderr.count("nsr-trl train: error: A run must find no other run's checkpoints") == 1
+    absent = run(*settings, "--output_dir", tmp_path / "none", "--resume_from_checkpoint", "true")
+    assert absent.returncode == 2
+    assert "written to its end; got resume_from_checkpoint=True" in absent.stderr
+    assert "Traceback" not in absent.stderr
+    crashed = run(*settings, "--output_dir", tmp_path / "crash", "--reward", "operator:truediv")
+    assert crashed.returncode == 1

@@ -4,7 +4,8 @@ Trains the tiny model with a checkpoint after every optimizer step, from the las
     python train_and_resume.py MODEL OUT SETTINGS
     torchrun --nproc_per_node 2 train_and_resume.py MODEL OUT SETTINGS
 
-Writes OUT/parameters-RANK.pt at the end of the last step, and OUT/stopped where SIGTERM came first.
+Writes OUT/parameters-RANK.pt at the end of the last step, and OUT/stopped where a signal came first. With the setting
+`crash`, a method of `GRPOTrainer` and a number, the call of that number ends in an exception.
 """
 
 import json
@@ -15,6 +16,7 @@ from pathlib import Path
 import torch
 from datasets import Dataset
 from transformers import TrainerCallback
+from trl import GRPOTrainer
 
 from nsr_trl import SignedRewardConfig, SignedRewardTrainer
 from nsr_trl.checkpoints import last_complete_checkpoint
@@ -28,7 +30,21 @@ class Steps(TrainerCallback):
     """Says on stdout when a step has begun, for whoever waits to kill this process."""
 
     def on_step_begin(self, args, state, control, **kwargs):
-        print(f"step {state.global_step}", flush=True)
+        print(f"step {state.global_step} of process {os.getpid()}", flush=True)
+
+
+def crash_in(trainer, method, call):
+    """Has a call of one of TRL's methods end in an exception, after its work is done."""
+    original, calls = getattr(GRPOTrainer, method), []
+
+    def crash(self, *args, **kwargs):
+        calls.append(method)
+        result = original(self, *args, **kwargs)
+        if len(calls) == call:
+            raise RuntimeError(f"injected into {method}")
+        return result
+
+    setattr(GRPOTrainer, method, crash)
 
 
 def train(model, out, settings):
@@ -55,13 +71,17 @@ def train(model, out, settings):
     }
     world_size = int(os.environ.get("WORLD_SIZE", 1))
     prompts = Dataset.from_dict({"prompt": [f"{n}+{n}=" for n in range(8 * world_size)]})
+    crash = settings.pop("crash", None)
     args = SignedRewardConfig(**(defaults | settings))
     trainer = SignedRewardTrainer(model, reward, args, prompts, callbacks=[Steps()])
+    if crash:
+        crash_in(trainer, *crash)
     trainer.train(resume_from_checkpoint=last_complete_checkpoint(args.output_dir))
-    state = {name: p.detach() for name, p in trainer.accelerator.unwrap_model(trainer.model).named_parameters()}
+    # of a sharded model the whole state; every rank has it, or the main process alone
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped) or {}
     if trainer.stopped_by_signal:
         (out / "stopped").touch()
-    else:
+    elif state:
         torch.save(state, out / f"parameters-{trainer.accelerator.process_index}.pt")
     # a rank that leaves while another is still at work may be aborted by gloo
     trainer.accelerator.wait_for_everyone()

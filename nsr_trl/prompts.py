@@ -1,0 +1,129 @@
+"""The prompts of a run: whether there are enough, whether the model can read each, and what tells them apart."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+SPECIAL_TOKENS_PER_MESSAGE = 32
+"""Tokens that a chat template may put around a message: a generous guess, to know which prompts need counting."""
+
+SAMPLED_ROWS = 32
+
+
+def check_prompts(dataset: Any, tokenizer: Any, num_needed: int, context: int | None) -> None:
+    """
+    Checks that a dataset has enough prompts for one generation, and that the model can read each of them.
+
+    Args:
+        dataset (`datasets.Dataset` or another):
+            What is to be trained or evaluated on. A stream is not checked.
+        tokenizer:
+            The model's.
+        num_needed (`int`):
+            Prompts of one generation.
+        context (`int`, *optional*):
+            Tokens that the model can attend to.
+
+    Raises:
+        ValueError: If there are too few prompts, or some leave no room for a token of an answer.
+    """
+    if not hasattr(dataset, "__len__"):
+        return
+    if len(dataset) < num_needed:
+        raise ValueError(
+            f"One generation takes {num_needed} prompts (generation_batch_size / num_generations); the dataset has "
+            f"{len(dataset)}. Give more prompts, or lower per_device_train_batch_size or steps_per_generation."
+        )
+    overlong = {} if context is None else overlong_prompts(dataset, tokenizer, context)
+    if overlong:
+        row, length = max(overlong.items(), key=lambda item: item[1])
+        raise ValueError(
+            f"A prompt must be shorter than the model's context of {context} tokens; {len(overlong)} of "
+            f"{len(dataset)} are not, row {row} with {length} tokens. Leave such rows out "
+            "(`dataset.filter`), or shorten them."
+        )
+
+
+def leave_out_overlong(dataset: Any, tokenizer: Any, context: int | None, say: Callable[[str], object]) -> Any:
+    """
+    Leaves out the prompts that fill the model's context.
+
+    Args:
+        dataset (`datasets.Dataset`):
+            Rows with a `prompt`.
+        tokenizer:
+            The model's.
+        context (`int`, *optional*):
+            Tokens that the model can attend to.
+        say (`Callable`):
+            Called with a sentence that has their number, if there are any.
+
+    Returns:
+        `datasets.Dataset`
+    """
+    overlong = {} if context is None else overlong_prompts(dataset, tokenizer, context)
+    if not overlong:
+        return dataset
+    counts = f"{len(overlong):,} of {len(dataset):,}"
+    say(f"Left out {counts} problems, whose prompts fill the context of {context:,} tokens.")
+    return dataset.select([row for row in range(len(dataset)) if row not in overlong])
+
+
+def overlong_prompts(dataset: Any, tokenizer: Any, context: int) -> dict[int, int]:
+    """
+    Prompts that fill the model's context.
+
+    Args:
+        dataset (`datasets.Dataset` or another):
+            Rows with a `prompt`, a text or a list of messages.
+        tokenizer:
+            The model's. Only the prompts that may be too long, by the bytes of their text, are counted with it.
+        context (`int`):
+            Tokens that the model can attend to.
+
+    Returns:
+        `dict[int, int]`: number of the row to tokens of its prompt, where these are `context` or more
+    """
+    found = {}
+    for row, prompt in enumerate(_prompts(dataset)):
+        messages = [{"content": prompt}] if isinstance(prompt, str) else prompt
+        texts: list[Any] = [message.get("content") for message in messages]
+        if not all(isinstance(text, str) for text in texts):  # images among them
+            continue
+        num_bytes = len("".join(texts).encode())  # a token is a byte at least
+        if num_bytes + SPECIAL_TOKENS_PER_MESSAGE * (len(texts) + 1) < context:
+            continue
+        text = prompt if isinstance(prompt, str) else tokenizer.apply_chat_template(prompt, tokenize=False)
+        length = len(tokenizer(text=text)["input_ids"])
+        if length >= context:
+            found[row] = length
+    return found
+
+
+def describe_dataset(dataset: Any) -> str | None:
+    """
+    Tells datasets apart: how many rows, and a hash over some of the prompts.
+
+    Returns:
+        `str` or `None`: the same for the same rows, whatever machine; `None` for a stream
+    """
+    if not hasattr(dataset, "__len__") or not len(dataset):
+        return None
+    step = max(len(dataset) // SAMPLED_ROWS, 1)
+    rows = [dataset[index] for index in range(0, len(dataset), step)]
+    prompts = [row.get("prompt") if isinstance(row, Mapping) else None for row in rows]
+    digest = hashlib.sha256(json.dumps(prompts, sort_keys=True, default=_kind_of).encode()).hexdigest()
+    return f"of {len(dataset):,} rows ({digest[:8]})"
+
+
+def _prompts(dataset: Any) -> Any:
+    names = getattr(dataset, "column_names", None)
+    if names is not None:
+        return dataset["prompt"] if "prompt" in names else ()
+    return (row.get("prompt") or "" for row in dataset)
+
+
+def _kind_of(value: Any) -> str:
+    return type(value).__name__  # an image, say
