@@ -209,10 +209,10 @@ def format_checks(checks: Sequence[ReferenceCheck], questions: Sequence[str], ma
     unusable = [check for check in checks if not check.is_usable]
     quiet = [check for check in checks if check.is_usable and not check.tells_wrong_answers]
     if unusable:
-        lines += ["", f"{len(unusable):,} references cannot be used"]
+        lines += ["", f"{len(unusable):,} of {len(checks):,} references cannot be used"]
         lines += [_checked(check, questions[check.row]) for check in unusable[:max_shown]]
     if quiet:
-        lines += ["", f"{len(quiet):,} references leave wrong answers undecided"]
+        lines += ["", f"{len(quiet):,} of {len(checks):,} references leave wrong answers undecided"]
         lines += [_checked(check, questions[check.row]) for check in quiet[:max_shown]]
     return "\n".join(lines)
 
@@ -222,10 +222,8 @@ def _checked(check: ReferenceCheck, question: str) -> str:
     if not problem and check.itself is not Outcome.CORRECT:
         problem = f"it is {check.itself} as an answer to itself"
     elif not problem:
-        known = (
-            "no wrong answer to it is known" if check.near_miss is None else f"{check.near_miss!r} is {check.missed}"
-        )
-        problem = known
+        has_miss = check.near_miss is not None
+        problem = f"{check.near_miss!r} is {check.missed}" if has_miss else "no wrong answer to it is known"
     return f"  row {check.row}: {problem}, reference {check.reference.text!r:.60}, problem {question!r:.60}"
 
 

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from . import words
+from .algebra import value_of
 from .equivalence import MAX_CHARACTERS, readings_of
 from .expressions import TooLargeError
 from .extract import extract_answer
@@ -194,12 +195,15 @@ def near_miss(reference: Reference) -> str | None:
 
     Returns:
         `str` or `None`:
-            The wrong answer; `None` if the reference is not understood, or is of words of which it is not known what
-            excludes them.
+            The wrong answer; `None` if the reference is not understood, is too large a number, or is of words of
+            which it is not known what excludes them.
     """
     if reference.problem:
         return None
-    missed = _missed(readings_of(normalize(reference.text))[0].node)
+    try:
+        missed = _missed(readings_of(normalize(reference.text))[0].node)
+    except TooLargeError:
+        return None
     return None if missed is None else write(missed)
 
 
@@ -209,7 +213,8 @@ def _missed(node: Node) -> Node | None:
         case Scalar(tokens=(letter,)) if letter.isupper():
             return Scalar((), Symbol("A" if letter != "A" else "B"))
         case Scalar():
-            return replace(node, term=Sum((node.term, Number(Fraction(1)))))
+            value = value_of(node.term)
+            return replace(node, term=Sum((node.term, _ONE.term)) if value is None else Number(value + 1))
         case Infinite():
             return replace(node, sign=-node.sign)
         case Words():

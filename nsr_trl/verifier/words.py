@@ -198,7 +198,7 @@ def may_state(sentence: Form, number: Form) -> bool:
 def concepts_of(phrase: Phrase) -> frozenset[str]:
     """The concepts of the tables that a phrase may name."""
     bare = tuple(word for word in phrase if word not in _CATEGORIES)
-    found = set(_CONCEPTS.get(" ".join(phrase)) or _CONCEPTS.get(" ".join(bare), ()))
+    found: set[str] = set(_CONCEPTS.get(" ".join(phrase)) or _CONCEPTS.get(" ".join(bare)) or ())
     words = set(phrase)
     if words & _NOTHING and words <= _NOTHING | _NOTHING_TO_FOLLOW and phrase != ("no",):
         found.add("nothing")
