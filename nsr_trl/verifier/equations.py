@@ -1,12 +1,13 @@
 r"""Equations, chains, names and conditions: what stands around a value goes in with it, a decision comes out."""
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 from . import algebra, numeric
 from .decision import Compare, Decision, differ, same, unknown, unless_same
 from .expressions import NotUnderstoodError, TooLargeError
-from .forms import letters_of
+from .forms import letters_of, split
 from .nodes import Chain, Collection, Conditioned, Equation, Inequality, Modular, Named, Node, Numbers, Scalar
 from .normal_form import Form
 from .scalars import resolution
@@ -219,6 +220,8 @@ def compare_named(compare: Compare, answer: Node, gold: Node) -> Decision:
 
 
 def _compare_two_names(compare: Compare, answer: Named, gold: Named) -> Decision:
+    if (reordered := _in_order_of(gold, answer)) is not None:
+        return compare(reordered, gold.value)
     if set(map("".join, answer.names)) & set(map("".join, gold.names)):
         return compare(answer.value, gold.value)
     are_letters = all(map(_is_lone_letter, (answer.names[0], gold.names[0])))
@@ -235,6 +238,17 @@ def _compare_two_names(compare: Compare, answer: Named, gold: Named) -> Decision
     if decision.is_incorrect and any("(" in node.names[0] and _is_function(node.value) for node in (answer, gold)):
         return unknown(Rule.NAME_DIFFERS, answer, gold)  # P(x) = x^2 is P(t) = t^2
     return decision
+
+
+def _in_order_of(gold: Named, answer: Named) -> Collection | None:
+    """The value of `(p, r, q) = (3, 7, 2)` in the order of `(p, q, r)`."""
+    orders = [tuple(map("".join, split(node.names[0][1:-1], {","}))) for node in (answer, gold)]
+    if sorted(orders[0]) != sorted(orders[1]) or len(set(orders[0])) < 2 or answer.names[0][0] != "(":
+        return None
+    if not isinstance(answer.value, Collection) or len(answer.value.items) != len(orders[0]):
+        return None
+    by_name = dict(zip(orders[0], answer.value.items, strict=True))
+    return replace(answer.value, items=tuple(by_name[name] for name in orders[1]))
 
 
 def _are_function_and_y(answer: Named, gold: Named) -> bool:

@@ -40,8 +40,16 @@ _FUNCTIONS = {
 }
 NAMED_FUNCTIONS = frozenset(_FUNCTIONS)
 """Commands of functions."""
+COUNTS = frozenset("CAP")
+"""Letters for a number of combinations or arrangements."""
 _OPERATORS = frozenset(["\\sum", "\\prod", "\\int", "\\lim"])
-_ACCENTS = frozenset(["\\overline", "\\bar", "\\vec", "\\hat", "\\tilde", "\\dot", "\\angle", "\\triangle"])
+ACCENTS = frozenset(
+    "\\" + name
+    for name in (
+        "overline bar vec hat tilde dot angle triangle overrightarrow overleftrightarrow widehat widetilde overarc"
+    ).split()
+)
+"""Commands that make a letter, or several, another letter."""
 _OF_SEVERAL_LETTERS = ("\\angle", "\\triangle")
 _TIMES = ("*", "\\cdot", "\\times")
 _SLASH = ("/", "\\div")
@@ -100,6 +108,9 @@ class Ambiguity(StrEnum):
     JUXTAPOSED = "letter and digit", 3, False, "`x2` is a product, a power or a letter with an index"
     DEGREES = "degrees", 2, True, "`60^\\circ` is 60, or a third of π; `\\sin 30` is of degrees, or of radians"
     E_NOTATION = "e notation", 2, True, "`1e-2` is a hundredth, or e minus 2"
+    COMBINATIONS = "combinations", 2, True, "`C_5^2` and `C(5, 2)` are numbers of combinations, or a power and a point"
+    ARRANGEMENTS = "arrangements", 2, False, "`A_5^2` and `P_5^2` are numbers of arrangements, or powers of a letter"
+    NAMED_POINT = "named point", 2, True, "`P(5, 2)` and `A(5, 2)` are points, or numbers of arrangements"
     UNIT_VECTORS = "unit vectors", 2, False, "i is imaginary, or, beside j, a unit vector"
     THOUSANDS = "thousands", 2, True, "`1,234` is a number, or a list of two"
     THOUSANDS_IN_BRACKETS = "thousands in brackets", 2, True, "`(20,100)` is a point, or a number"
@@ -310,7 +321,7 @@ class _Parser:
     def degrees(self, base: Term) -> Term:
         if not self.is_angle and not self.choices.take(Ambiguity.DEGREES):
             return base
-        return _in_radians(base)
+        return in_radians(base)
 
     def atom(self) -> Term:
         self.depth += 1
@@ -333,7 +344,7 @@ class _Parser:
             return _ATOMS[token](self)
         if token in _OPERATORS:
             return self.operator(token)
-        if token in _ACCENTS:
+        if token in ACCENTS:
             return self.accented(token)
         if token in GREEK or (len(token) == 1 and token.isascii() and token.isalpha()):
             return self.symbol(token)
@@ -398,6 +409,8 @@ class _Parser:
     # --- Letters ---
 
     def symbol(self, name: str) -> Term:
+        if name in COUNTS and self.has_two_arguments() and self.is_count(name):
+            return self.count(name)
         if self.peek() == "^" and self.peek(1) in DIGITS and self.peek(2) == "_":  # v^2_0 is the square of v_0
             power = Number(Fraction(int(self.peek(1))))
             self.position += 2
@@ -411,6 +424,53 @@ class _Parser:
         if name == "i" and self.has_unit_vectors:
             name = "\\hat i"
         return Symbol(name)
+
+    def has_two_arguments(self) -> bool:
+        """Whether `_5^2`, `^2_5` or `(5, 2)` follows."""
+        end = self.end_of_group(self.position)
+        if self.peek() == "(":
+            return "," in self.tokens[self.position : end]
+        middle = self.end_of_group(self.position + 1)
+        return (self.peek(), *self.tokens[middle : middle + 1]) in (("_", "^"), ("^", "_"))
+
+    def is_count(self, name: str) -> bool:
+        if name != "C" and self.peek() == "(":
+            return bool(self.choices.take(Ambiguity.NAMED_POINT))
+        return not self.choices.take(Ambiguity.COMBINATIONS if name == "C" else Ambiguity.ARRANGEMENTS)
+
+    def end_of_group(self, position: int) -> int:
+        """Where the group or the token ends that begins at a position."""
+        depth = 0
+        for i in range(position, len(self.tokens)):
+            depth += (self.tokens[i] in _CLOSING) - (self.tokens[i] in _CLOSING.values())
+            if depth <= 0:
+                return i + 1
+        return len(self.tokens)
+
+    def count(self, name: str) -> Term:
+        """In how many ways k may be chosen of n."""
+        if self.accept("("):
+            n, k = self.sum(), self.comma_and_sum()
+            self.expect(")")
+        else:
+            is_index_first = self.accept("_", "^") == "_"
+            first = self.argument()
+            self.accept("_", "^")
+            second = self.argument()
+            n, k = (first, second) if is_index_first else (second, first)
+        return _number_of_choices(name, n, k)
+
+    def comma_and_sum(self) -> Term:
+        self.expect(",")
+        return self.sum()
+
+    def count_with_index_in_front(self) -> Term:
+        """`_5C_2`, `^5C_2`."""
+        n, name = self.argument(), self.accept(*COUNTS)
+        if not name:
+            raise NotUnderstoodError
+        self.expect("_")
+        return _number_of_choices(name, n, self.argument())
 
     def index(self) -> str:
         """Reads an index as text."""
@@ -589,7 +649,7 @@ class _Parser:
         argument, is_grouped = self.function_argument()
         self.is_angle = is_angle
         if name in TRIGONOMETRIC and _may_be_degrees(argument) and not self.choices.take(Ambiguity.DEGREES):
-            argument = _in_radians(argument)
+            argument = in_radians(argument)
         result: Term = self.logarithm(base, argument) if name in ("log", "log10") else Apply(name, (argument,))
         if exponent is not None:
             result = Power(result, exponent)
@@ -686,7 +746,16 @@ _ATOMS: dict[str, Callable[[_Parser], Term]] = {
     "|": _Parser.absolute,
     "\\lfloor": _Parser.floor,
     "\\lceil": _Parser.ceiling,
+    "_": _Parser.count_with_index_in_front,
+    "^": _Parser.count_with_index_in_front,
 }
+
+
+def _number_of_choices(name: str, n: Term, k: Term) -> Term:
+    """Combinations, or arrangements."""
+    if name == "C":
+        return Apply("binom", (n, k))
+    return Quotient(Apply("factorial", (n,)), Apply("factorial", (Sum((n, Negative(k))),)))
 
 
 def _negated(term: Term) -> Term:
@@ -736,7 +805,8 @@ def _proper_fraction(term: Term) -> Fraction | None:
     return Fraction(top, bottom) if top and bottom and 0 < top < bottom else None
 
 
-def _in_radians(term: Term) -> Term:
+def in_radians(term: Term) -> Term:
+    """An angle of so many degrees."""
     return Product((term, Quotient(Symbol("\\pi"), Number(Fraction(180)))))
 
 

@@ -277,7 +277,7 @@ def _is_unit_tail(tail: Form) -> bool:
         return False
     return all(
         token.isalpha()
-        or token in "^/.-()"
+        or token in "^/.-(){}"
         or token in _SUFFIX_UNITS
         or token == "\\cdot"
         or token.startswith("\\unit")

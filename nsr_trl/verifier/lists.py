@@ -3,13 +3,14 @@
 A list is incorrect as soon as one of its parts certainly has no partner, and correct only if every part has one.
 """
 
+import re
 from collections.abc import Sequence
 from fractions import Fraction
 
-from . import algebra
+from . import algebra, numeric
 from .decision import Compare, Decision, all_of, differ, same, unknown, unless_same, worst
 from .nodes import Collection, Matrix, Named, Node, Ratio, Scalar
-from .terms import letters
+from .terms import Product, letters
 from .verdict import Rule
 
 
@@ -64,7 +65,10 @@ def _compare_lists(compare: Compare, answer: Collection, gold: Collection) -> De
     if by_name[0] and by_name[1]:
         if by_name[0].keys() == by_name[1].keys():
             pairs = [(value, by_name[1][name]) for name, value in by_name[0].items()]
-            return all_of((compare(*pair) for pair in pairs), Rule.LIST_SAME, Rule.LIST_DIFFERS, answer, gold)
+            decision = all_of((compare(*pair) for pair in pairs), Rule.LIST_SAME, Rule.LIST_DIFFERS, answer, gold)
+            if decision.is_incorrect and _are_numbered(list(by_name[0])):  # x_1 and x_2 may change places
+                return unless_same(unordered(compare, _values(answer), _values(gold), answer, gold), Rule.NAME_DIFFERS)
+            return decision
         values = list(by_name[0].values()), list(by_name[1].values())
         return unless_same(unordered(compare, *values, answer, gold), Rule.NAME_DIFFERS)
     decision = unordered(compare, _values(answer), _values(gold), answer, gold)
@@ -114,6 +118,8 @@ def compare_list_with_one(compare: Compare, answer: Node, gold: Node) -> Decisio
     """A list or a tuple for one part, or the reverse."""
     collection, other = (answer, gold) if isinstance(answer, Collection) else (gold, answer)
     assert isinstance(collection, Collection)
+    if not collection.items and isinstance(other, Scalar) and algebra.value_of(other.term) == 0:
+        return unknown(Rule.KIND_OPEN, answer, gold)  # a zero with a stroke
     if collection.brackets not in ("", "\\{\\}", "[]") or (collection.brackets == "[]" and len(collection.items) > 1):
         if isinstance(other, Scalar) and not letters(other.term):
             return differ(Rule.KIND_DIFFERS, answer, gold)  # a number is no point
@@ -131,12 +137,30 @@ def compare_ratios(compare: Compare, answer: Ratio, gold: Ratio) -> Decision:
     decision = in_order(compare, answer.items, gold.items, answer, gold, (Rule.RATIO_SAME, Rule.RATIO_DIFFERS))
     if not decision.is_incorrect or len(answer.items) != len(gold.items):
         return decision
-    values = [[_value(item) for item in ratio.items] for ratio in (answer, gold)]
-    pairs = list(zip(*values, strict=True))
-    if any(None in pair for pair in pairs):
-        return decision
-    are_scaled = all(a * pairs[0][1] == g * pairs[0][0] for a, g in pairs)
-    return unknown(Rule.RATIO_SCALED, answer, gold) if are_scaled else decision
+    return decision if _are_out_of_scale(answer, gold) else unknown(Rule.RATIO_SCALED, answer, gold)
+
+
+def _are_out_of_scale(answer: Ratio, gold: Ratio) -> bool:
+    """Whether no factor makes one ratio of the other: two pairs of parts have another quotient."""
+    pairs = [
+        (part.term, other.term)
+        for part, other in zip(answer.items, gold.items, strict=True)
+        if isinstance(part, Scalar) and isinstance(other, Scalar)
+    ]
+    return any(
+        numeric.differ(Product((part, pairs[0][1])), Product((other, pairs[0][0])), numeric.MARGIN)
+        for part, other in pairs[1:]
+    ) and not _may_be_times(answer, gold)
+
+
+def _may_be_times(answer: Ratio, gold: Ratio) -> bool:
+    """Whether both may be times of day, half a day apart: `19:30` and `7:30`."""
+    times = [_TIME.fullmatch("".join(ratio.tokens)) for ratio in (answer, gold)]
+    minutes = [60 * int(time[1]) + int(time[2]) for time in times if time]
+    return len(minutes) == 2 and abs(minutes[0] - minutes[1]) == 12 * 60
+
+
+_TIME = re.compile("([0-9]{1,2}):([0-5][0-9])")
 
 
 def compare_ratio_with_number(answer: Node, gold: Node) -> Decision:

@@ -97,6 +97,8 @@ _BLANK_LINE = re.compile(r"\n[^\S\n]*\n\s*")
 _DIGRAPHS = re.compile(r"<=|>=|(?<=\s)!=|==|\+/-|\*\*|\.\.\.+|->|=>|&nbsp;|<br ?/?>")
 _DIGRAPH_MEANINGS = {"<=": "\\le ", ">=": "\\ge ", "!=": "\\ne ", "==": "=", "+/-": "\\pm ", "**": "^", "->": "\\to "}
 _DIGRAPH_MEANINGS |= {"=>": "\\to ", "&nbsp;": " "}
+_UNIT = r"\\(?:text|mathrm)\{[^{}]*\}"
+_FRACTION_OF_UNITS = re.compile(rf"\\[dt]?frac\{{({_UNIT})\}}\{{({_UNIT}(?:\^\{{?[1-4]\}}?)?)\}}")
 _ENVIRONMENT = re.compile(r"\\(begin|end)\s*\{\s*([A-Za-z]+)\*?\s*\}")
 _ROW_SPACE = re.compile(r"\\\\\s*\[-?[0-9.]+\s*(?:pt|em|ex|mm|cm)\]")
 _BOLD = re.compile(r"(\*\*|__)(?!\s)(.+?)(?<!\s)\1", re.DOTALL)
@@ -134,6 +136,7 @@ _SYNONYMS = {
     "\\colon": ":",
     "%": "\\%",
     "\\textdegree": "\\degree",
+    "\\bmod": "\\mod",
     "\\backslash": "\\setminus",
     "\\smallsetminus": "\\setminus",
     **dict.fromkeys(["\\land", "\\wedge"], "and"),
@@ -193,6 +196,7 @@ _NUM_DROPPED = {"\\color": 1, "\\textcolor": 1, "\\colorbox": 1, "\\hspace": 1, 
 _NUM_DROPPED |= {"\\hphantom": 1, "\\vphantom": 1, "\\label": 1, "\\tag": 1, "\\kern": 1}
 """Commands with how many of their arguments say nothing."""
 _FRACTIONS = (["\\frac"], ["\\binom"])
+_INFIX = {"\\over": "\\frac", "\\choose": "\\binom"}
 _NUMBER_SETS = frozenset("RZNQC")
 _MARKS = {"\ue000": "{,}", "\ue001": "\\E"}
 """What marks a comma that may part thousands, and the e of `1e-2`."""
@@ -257,6 +261,8 @@ def _rewrite(text: str) -> str:
         text = text.replace("&", " and ") if "&" in text.replace("&nbsp;", "") else text
     else:
         text = _ROW_SPACE.sub(r"\\\\", _ENVIRONMENT.sub(r"\\\1{\2}", text))
+    if "frac" in text and ("text" in text or "mathrm" in text):
+        text = _FRACTION_OF_UNITS.sub(r"\1/\2", text)
     if "e" in text or "E" in text:
         text = _E_NOTATION.sub("\ue001", text)
     return _DIGRAPHS.sub(
@@ -367,11 +373,7 @@ class _Lexer:
 
     def close_braces(self, start: int) -> None:
         inner = self.tokens[start + 1 :]
-        if "\\over" in inner and inner.count("\\over") == 1:  # {a \over b}
-            place = inner.index("\\over")
-            self.tokens[start:] = ["\\frac", *_grouped(inner[:place]), *_grouped(inner[place + 1 :])]
-        else:
-            self.tokens.append("}")
+        self.tokens[start:] = _without_infix(inner) or ["{", *inner, "}"]
         self.whole_ends = len(self.tokens) if start == 0 and self.tokens[0] == "{" else self.whole_ends
 
     def put_any(self, token: str) -> None:
@@ -430,10 +432,16 @@ class _Lexer:
         tokens = _without_full_stop(tokens)
         if tokens and self.whole_ends == len(tokens):
             tokens = _without_full_stop(tokens[1:-1])
-        if tokens.count("\\over") == 1 and not {"{", "("} & set(tokens):  # a \over b
-            place = tokens.index("\\over")
-            tokens = ["\\frac", *_grouped(tokens[:place]), *_grouped(tokens[place + 1 :])]
-        return tokens
+        return tokens if {"{", "("} & set(tokens) else _without_infix(tokens) or tokens
+
+
+def _without_infix(tokens: list[str]) -> list[str]:
+    r"""`a \over b` and `n \choose k` with the command in front; nothing if there is not just one of them."""
+    places = [i for i, token in enumerate(tokens) if token in _INFIX]
+    if len(places) != 1:
+        return []
+    [place] = places
+    return [_INFIX[tokens[place]], *_grouped(tokens[:place]), *_grouped(tokens[place + 1 :])]
 
 
 def _without_full_stop(tokens: list[str]) -> list[str]:

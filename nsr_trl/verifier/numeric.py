@@ -6,7 +6,7 @@ by more than `MARGIN`, which is far above all that rounding can do. That discs o
 
 import cmath
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -20,8 +20,10 @@ ROUNDING = 0.01
 _EPSILON = 4e-16
 _LARGEST = 1e200
 
-_POINTS = (0.37, 1.83, 4.91, 13.7, 2.0, 3.0, 6.0)
-"""Where expressions are evaluated: the first letter at these, the others at multiples; whole numbers for `(-1)^n`."""
+_POINTS = (0.37, 1.83, 4.91, 13.7, -0.83, -7.3)
+"""Where expressions are evaluated: the first letter at these, the others at multiples, in turns larger and smaller."""
+_WHOLE_POINTS = (2, 3, 6)
+"""The same for `(-1)^n` and what else is defined for whole numbers only."""
 
 
 class UndefinedError(ArithmeticError):
@@ -63,30 +65,42 @@ def differ(left: Term, right: Term, margin: float = MARGIN) -> bool | None:
 
     Returns:
         `bool` or `None`:
-            `True` if they certainly differ, at two points where both are real, or, without letters, at all; `False` if
-            they are close wherever they were compared; `None` if there was no such place.
+            `True` if they certainly differ: without letters, in value; else at two points at least, and at none of
+            some six in which both are real they are close, as `x` and `|x|` are wherever x is positive. `False` if
+            they are close wherever they were compared; `None` if there was no such place, or both happened.
     """
     names = sorted(letters(left) | letters(right))
-    num_different = num_close = 0
-    for point in _POINTS if names else _POINTS[:1]:
-        whole = point == int(point)
-        step = 1 if whole else 7 / 19
-        values = {name: Disc(complex(point + i if whole else point * (1 + i * step))) for i, name in enumerate(names)}
-        try:
-            discs = evaluate(left, values), evaluate(right, values)
-        except (UndefinedError, ArithmeticError, ValueError):
-            continue
-        if names and not (discs[0].is_real and discs[1].is_real):
-            continue
-        distance = abs(discs[0].center - discs[1].center)
-        scale = max(abs(discs[0].center), abs(discs[1].center), 1.0)
-        if distance > margin * scale + 4 * (discs[0].radius + discs[1].radius):
-            num_different += 1
-        else:
-            num_close += 1
-    if num_different >= (2 if names else 1):
+    if not names:
+        return _are_apart(left, right, {}, margin)
+    found = [_are_apart(left, right, values, margin) for values in _places(names)]
+    whole = [_are_apart(left, right, values, margin) for values in _whole_places(names)]
+    if False not in found and found.count(True) + whole.count(True) >= 2:
         return True
-    return False if num_close and not num_different else None
+    return False if False in found + whole and True not in found + whole else None
+
+
+def _places(names: list[str]) -> Iterator[dict[str, Disc]]:
+    for place, point in enumerate(_POINTS):
+        in_turn = names if place % 2 else names[::-1]
+        yield {name: Disc(complex(point * (1 + i * 7 / 19))) for i, name in enumerate(in_turn)}
+
+
+def _whole_places(names: list[str]) -> Iterator[dict[str, Disc]]:
+    for point in _WHOLE_POINTS:
+        yield {name: Disc(complex(point + i)) for i, name in enumerate(names)}
+
+
+def _are_apart(left: Term, right: Term, values: Mapping[str, Disc], margin: float) -> bool | None:
+    """Whether two trees differ in value at a place; `None` if a value is not known or, of letters, not real."""
+    try:
+        discs = evaluate(left, values), evaluate(right, values)
+    except (UndefinedError, ArithmeticError, ValueError):
+        return None
+    if values and not (discs[0].is_real and discs[1].is_real):
+        return None
+    distance = abs(discs[0].center - discs[1].center)
+    scale = max(abs(discs[0].center), abs(discs[1].center), 1.0)
+    return distance > margin * scale + 4 * (discs[0].radius + discs[1].radius)
 
 
 def real_value(term: Term) -> float | None:

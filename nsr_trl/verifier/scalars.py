@@ -9,7 +9,8 @@ from fractions import Fraction
 
 from . import algebra, numeric
 from .decision import Decision, differ, same, unknown
-from .expressions import NotUnderstoodError, TooLargeError
+from .expressions import ACCENTS, NotUnderstoodError, TooLargeError, in_radians
+from .forms import without
 from .guards import has_operator
 from .nodes import Scalar
 from .terms import Negative, Number, Power, Product, Quotient, Symbol, Term, letters, substitute, walk
@@ -50,6 +51,8 @@ def compare_scalars(answer: Scalar, gold: Scalar, compare_open: CompareOpen) -> 
     """
     if answer.unit and gold.unit and _are_converted(answer.unit, gold.unit):
         return _compare_converted(answer, gold, compare_open)
+    if _may_be_one_angle(answer, gold):
+        return unknown(Rule.QUANTITY_SCALE, answer, gold)
     try:
         values = algebra.value_of(answer.term), algebra.value_of(gold.term)
     except TooLargeError:
@@ -251,12 +254,8 @@ def _are_certain(left: Term, right: Term) -> bool:
 
 def _doubt(answer: Scalar, gold: Scalar) -> Rule | None:
     """Why different expressions may yet mean the same, if they may."""
-    if "".join(answer.tokens).lower() == "".join(gold.tokens).lower():
+    if _bare_spelling(answer) == _bare_spelling(gold):
         return Rule.EXPRESSION_LETTERS
-    if _is_angle(answer) != _is_angle(gold) and any(
-        part == Symbol("\\pi") for scalar in (answer, gold) for part in walk(scalar.term)
-    ):
-        return Rule.QUANTITY_SCALE  # degrees and radians
     if answer.unit and gold.unit and not _are_one_unit(answer.unit, gold.unit):
         return Rule.QUANTITY_UNIT
     if _is_option(answer, gold) or _is_option(gold, answer):
@@ -277,6 +276,25 @@ def _are_capitals(answer: Scalar, gold: Scalar) -> bool:
     """Whether both are capitals, which may be points or a permutation rather than factors."""
     tokens = answer.tokens + gold.tokens
     return max(len(answer.tokens), len(gold.tokens)) > 1 and all(token.isupper() for token in tokens)
+
+
+def _bare_spelling(scalar: Scalar) -> str:
+    r"""The text without what letters may be written with or without: capitals, `\vec`."""
+    bare = [token for token in scalar.tokens if token not in ACCENTS]
+    return "".join(bare if len(bare) == len(scalar.tokens) else without(tuple(bare), "{", "}")).lower()
+
+
+def _may_be_one_angle(answer: Scalar, gold: Scalar) -> bool:
+    r"""Whether one is in degrees and the other, to its places, the same in radians: `60^\circ` and `\frac\pi3`."""
+    if _is_angle(answer) == _is_angle(gold):
+        return False
+    if letters(answer.term) or letters(gold.term):
+        return any(part == Symbol("\\pi") for scalar in (answer, gold) for part in walk(scalar.term))
+    degrees, other = (answer, gold) if _is_angle(answer) else (gold, answer)
+    has_decimals = bool(resolution(degrees.term) or resolution(other.term))
+    return not numeric.differ(
+        in_radians(degrees.term), other.term, numeric.ROUNDING if has_decimals else numeric.MARGIN
+    )
 
 
 def _is_angle(scalar: Scalar) -> bool:
@@ -303,10 +321,20 @@ def _may_be_unit(left: algebra.Expression, right: algebra.Expression) -> bool:
     return ratio > 0 and max(ratio, 1 / ratio) in _UNIT_RATIOS
 
 
+def _stem(name: str) -> str:
+    r"""A letter without its index, its primes and what is above it: `v` of `v_0` and of `\vec v`."""
+    return name.rpartition(" ")[2].partition("_")[0].rstrip("'")
+
+
 def _is_renamed(left: Term, right: Term) -> bool:
-    r"""A constant of integration more or less, or `2\pi k` for `2\pi n`."""
+    r"""A constant of integration more or less, `2\pi k` for `2\pi n`, or `v_0` for `v`."""
     names = letters(left), letters(right)
     extra = names[0] - names[1], names[1] - names[0]
+    stems = [{_stem(name): name for name in some} for some in extra]
+    if len(extra[0]) == len(stems[0]) and stems[0] and stems[0].keys() == stems[1].keys():
+        for stem, name in stems[0].items():
+            left = substitute(left, name, Symbol(stems[1][stem])) if stem in (name, stems[1][stem]) else left
+        return algebra.expand(left) == algebra.expand(right)
     if "C" in extra[0] | extra[1] and extra[0] | extra[1] <= _PARAMETERS:
         difference = algebra.subtract(algebra.expand(left), algebra.expand(right))
         if all(len(term) == 1 and term[0][0] in _PARAMETERS for term in difference):

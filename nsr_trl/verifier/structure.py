@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from . import words
 from .algebra import value_of
-from .expressions import DIGITS, MAX_DEPTH, Ambiguity, Choices, NotUnderstoodError, TooLargeError, parse
+from .expressions import COUNTS, DIGITS, MAX_DEPTH, Ambiguity, Choices, NotUnderstoodError, TooLargeError, parse
 from .forms import (
     APPROXIMATELY,
     EQUALITIES,
@@ -83,6 +83,7 @@ _SEPARATORS = frozenset([",", ";", "and", "or"])
 _SET_OPERATIONS = ("\\cup", "\\cap", "\\setminus")
 _MATRICES = {"pmatrix": "", "bmatrix": "", "vmatrix": "det", "matrix": "layout", "array": "layout"}
 _NUMBER_SETS = {"\\R": "R", "\\Z": "Z", "\\N": "N", "\\Q": "Q", "\\C": "C"}
+_SETS_AS_LETTERS = frozenset([("R",), ("Z",), ("N",), ("Q",)])
 _SETS_IN_WORDS = {
     "all real numbers": "R",
     "all reals": "R",
@@ -356,7 +357,8 @@ class _Reader:
         if not all(sides) or len(sides) > MAX_PARTS:
             return Opaque(form)
         if operators == ["\\in"]:
-            return Named(form, (sides[0],), self.node(sides[1]))
+            domain = (f"\\{sides[1][0]}",) if sides[1] in _SETS_AS_LETTERS else sides[1]
+            return Named(form, (sides[0],), self.node(domain))
         if set(operators) <= EQUALITIES:
             return self.equalities(form, sides, operators)
         if set(operators) <= ORDERS:
@@ -487,6 +489,20 @@ class _Reader:
         pieces = split(form, {":", "to"})
         return Ratio(form, self.nodes(pieces)) if len(pieces) > 1 else None
 
+    def named_point(self, form: Form) -> Node | None:
+        """`B(3, 4)`."""
+        if len(form) < 5 or not (len(form[0]) == 1 and form[0].isupper()) or form[1] != "(" or "," not in form:
+            return None
+        if end_of_group(form[1:]) != len(form) - 2 or self.is_count(form[0]):
+            return None
+        return Named(form, (form[:1],), self.node(form[1:]))
+
+    def is_count(self, letter: str) -> bool:
+        """Whether `C(5, 2)` is a number."""
+        if letter == "C":
+            return not self.choices.take(Ambiguity.COMBINATIONS)
+        return letter in COUNTS and bool(self.choices.take(Ambiguity.NAMED_POINT))
+
     def plus_minus(self, form: Form) -> Node | None:
         r"""`1 \pm \sqrt2` is a list of two."""
         if "\\pm" not in form and "\\mp" not in form:
@@ -564,6 +580,7 @@ _OBJECTS: tuple[Reading, ...] = (
     _Reader.environment,
     _Reader.bracketed,
     _Reader.ratio,
+    _Reader.named_point,
     _Reader.plus_minus,
     _Reader.modular,
     _Reader.based,

@@ -106,6 +106,7 @@ _PLAIN: dict[str, tuple[str, Fraction]] = {
     **dict.fromkeys(["yuan", "rmb", "cny"], ("yuan", Fraction(1))),
     **dict.fromkeys(["rupee", "₹", "inr", "rs"], ("rupees", Fraction(1))),
     **dict.fromkeys(["\\degree", "degree", "deg"], ("degrees", Fraction(1))),
+    **dict.fromkeys(["radian", "rad"], ("radians", Fraction(1))),
     "\\%": ("percent", Fraction(1)),
     "bit": ("data", Fraction(1, 8)),
     "calorie": ("energy", Fraction("4.184")),
@@ -138,6 +139,7 @@ _COUNTED = frozenset(
 )
 _OF_COUNTING = frozenset("right distinct different possible such total ordered more in of the all".split())
 _POWERS = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cu": 3, "cubed": 3}
+_EXPONENTS = frozenset("1234")
 _PER = frozenset(["/", "per"])
 _FILLERS = frozenset([".", "-", "\\cdot", "*", " ", "(", ")", "{", "}", "a", "an", "A", "An"])
 _SCALES = {
@@ -171,7 +173,9 @@ def read_unit(tokens: Form) -> Unit:
     Returns:
         [`Unit`]
     """
-    reader = _UnitReader([token for token in tokens if token not in _FILLERS])
+    reader = _UnitReader(
+        [token for i, token in enumerate(tokens) if token not in _FILLERS or _is_sign_of_exponent(tokens[:i], token)]
+    )
     try:
         reader.read()
     except KeyError:
@@ -180,6 +184,11 @@ def read_unit(tokens: Form) -> Unit:
     if dimension == (("volume", 1),):  # litres and their like in cubic metres
         return Unit(tokens, (("length", 3),), reader.factor / 1000)
     return Unit(tokens, dimension, reader.factor)
+
+
+def _is_sign_of_exponent(before: Form, token: str) -> bool:
+    """Whether this is the sign in `m^{-1}` and no hyphen."""
+    return token == "-" and (before[-1:] == ("^",) or before[-2:] == ("^", "{"))
 
 
 class _UnitReader:
@@ -204,10 +213,14 @@ class _UnitReader:
                 power = 1
 
     def power(self) -> int:
-        """Reads `^2`, or `squared` after a unit."""
-        if self.tokens[:1] == ["^"] and self.tokens[1:2] in (["2"], ["3"]):
-            self.tokens.pop(0)
-            return int(self.tokens.pop(0))
+        """Reads `^2`, `^{-1}`, or `squared` after a unit."""
+        match self.tokens[:3]:
+            case ["^", "-", digit] if digit in _EXPONENTS:
+                del self.tokens[:3]
+                return -int(digit)
+            case ["^", digit, *_] if digit in _EXPONENTS:
+                del self.tokens[:2]
+                return int(digit)
         if self.tokens[:1] in (["squared"], ["cubed"]):
             return _POWERS[self.tokens.pop(0)]
         return 1

@@ -53,7 +53,7 @@ tie, draw, tied | win, wins | lose, loses, loss
 twice, double, doubles, doubled, two times | three times, triple, triples, tripled | half, halved, halves, halved | four times, quadruple, quadruples
 men, man | women, woman
 boy, boys | girl, girls
-red | orange | yellow | green | blue | purple, violet | black | white | gray, grey | brown | pink | turquoise | magenta | cyan | gold | silver
+red | orange | yellow | green | blue | purple, violet | black | white | gray, grey | brown | pink
 monday, mon | tuesday, tue, tues | wednesday, wed | thursday, thu, thurs | friday, fri | saturday, sat | sunday, sun
 january, jan | february, feb | march, mar | april, apr | may | june, jun | july, jul | august, aug | september, sep, sept | october, oct | november, nov | december, dec
 spring | summer | autumn, fall season | winter
@@ -220,8 +220,16 @@ def exclude(left: frozenset[str], right: frozenset[str]) -> bool:
 
 def _are_exclusive(left: str, right: str) -> bool:
     if left.startswith("name ") and right.startswith("name "):
-        return left != right
+        return not _may_be_one_name(left[5:], right[5:])
     return left != right and not _GROUPS.get(left, frozenset()).isdisjoint(_GROUPS.get(right, frozenset()))
+
+
+def _may_be_one_name(left: str, right: str) -> bool:
+    """Whether one may be short for the other: `Tom` and `Thomas`, `Beth` and `Elizabeth`, `Bob` and `Robert`."""
+    return left[0] == right[0] or left in right or right in left or {left, right} in _SHORT_NAMES
+
+
+_SHORT_NAMES = [{"bob", "robert"}, {"bill", "william"}, {"betty", "elizabeth"}, {"tony", "anthony"}]
 
 
 def opposite_of(phrase: Phrase) -> Phrase | None:
@@ -231,7 +239,7 @@ def opposite_of(phrase: Phrase) -> Phrase | None:
             if other != concept and not groups.isdisjoint(_GROUPS.get(concept, ())):
                 return tuple(other.split())
         if concept.startswith("name "):
-            return ("maria",) if concept != "name maria" else ("james",)
+            return (next(name for name in ("james", "maria", "peter") if not _may_be_one_name(name, concept[5:])),)
     return None
 
 
@@ -297,9 +305,8 @@ def _read_tables() -> tuple[dict[str, set[str]], dict[str, set[int]]]:
 
 
 _CONCEPTS, _GROUPS = _read_tables()
+_COUNTED = ("monday", "january", "first", "twice", "quadrant i", "linear", "both", "always", "line")
 _ORDERED = frozenset(
-    concept
-    for concept, groups in _GROUPS.items()
-    if not groups.isdisjoint(_GROUPS["monday"] | _GROUPS["january"] | _GROUPS["first"] | _GROUPS["twice"])
-) | {"first", "line", "two lines", "point"}
+    concept for concept, groups in _GROUPS.items() if any(not groups.isdisjoint(_GROUPS[other]) for other in _COUNTED)
+) | {"two lines", "point"}
 """Concepts that some write as numbers."""
