@@ -6,7 +6,7 @@ wrong trains the policy against a response that may be right.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -34,10 +34,13 @@ _CLOSING_TAG = re.compile(r"</([A-Za-z_][\w-]{0,40})>")
 _UNREAD_TAGS = frozenset("think thinking reasoning thought scratchpad analysis b i u em strong p br code pre".split())
 _MAX_TAGS = 20
 
-_BOILERPLATE = re.compile(r"(?:\s*I hope (?:it|this) is correct\.?|\s*<\|[^|>]{1,40}\|>\s*(?:user|assistant)?)+\s*\Z")
+_BOILERPLATE = re.compile(
+    r"(?:\s*I hope (?:it|this)(?: is correct| helps)[.!]?|\s*(?:Let me know|Feel free) [^\n.!?]{0,100}[.!]"
+    r"|\s*<\|[^|>]{1,40}\|>\s*(?:user|assistant)?)+\s*\Z"
+)
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+|(?<=[。！？])")
 _STATED = re.compile(
-    r"(?:\b(?:answer|result|solution|total|value|réponse|respuesta|antwort)\b[^\n.:=]{0,80}?(?:\bis|\bare|[:=])"
+    r"(?:\b(?:answer|result|solution|total|value|option|choice|réponse|respuesta|antwort)\b[^\n.:=]{0,80}?(?:\bis|\bare|[:=])"
     r"|^\W*A(?=:)|答案[是为]?)\s*[:：]?\s*(?P<stated>[^\n]+)",
     re.IGNORECASE,
 )
@@ -45,6 +48,10 @@ _MATH = re.compile(r"\$\$?([^$\n]+)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\]")
 _BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
 _NUMBER = re.compile(r"-?\$?(?:[0-9][0-9,.]*[0-9]|[0-9])(?:/[0-9]+)?%?")
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}|[^\W\d_a-zA-Z]{2,}")
+_MAX_SHORT = 200
+"""Shorter responses are not cut off, whatever their last sentence ends in."""
+_MAX_WORDS_OF_GUESS = 8
+"""Longer sentences without a number state nothing that is looked for."""
 _MAX_TAIL = 2_000
 """Characters at the end of a response in which its last sentence is looked for."""
 
@@ -58,9 +65,10 @@ class Extracted:
         answer (`str` or `None`):
             The answer; `None` if there is none.
         parts (`tuple[str, ...]`):
-            The contents of all boxes where there are several, with the names that stand before them.
+            The contents of all boxes where there are several, with the names that stand before them; or all that a
+            last sentence sets apart.
         alternatives (`tuple[str, ...]`):
-            What else a last sentence may state, where it has several numbers.
+            What else a last sentence may state.
         is_guess (`bool`):
             Read from a last sentence rather than from where an answer was asked for.
         is_elsewhere (`bool`):
@@ -272,33 +280,44 @@ def _read_statement(text: str) -> Extracted:
     sentence = _last_sentence(text)
     stated = _STATED.search(sentence)
     if stated is not None:
-        marked = [found for pattern in (_MATH, _BOLD) if (found := pattern.match(stated["stated"].lstrip()))]
-        return Extracted(_plain(_inside(marked[0]) if marked else stated["stated"]))
+        rest = stated["stated"].lstrip()
+        marked = next((pattern for pattern in (_MATH, _BOLD) if pattern.match(rest)), None)
+        return Extracted(_plain(rest)) if marked is None else _one_of(map(_inside, marked.finditer(rest)), 0)
     for pattern in (_BOLD, _MATH):
-        if marked := list(pattern.finditer(sentence)):
-            answers = tuple(filter(None, (_plain(_inside(match)) for match in marked)))
-            return Extracted(answers[-1], alternatives=answers[:-1]) if answers else Extracted(None)
+        found = _one_of(map(_inside, pattern.finditer(sentence)), -1)
+        if found.answer is not None:
+            numbers = tuple(_NUMBER.findall(pattern.sub(" ", sentence)))
+            return replace(found, alternatives=found.alternatives + numbers)
     return Extracted(None)
 
 
+def _one_of(texts: Iterable[str], place: int) -> Extracted:
+    """One of the things that a sentence sets apart; all of them may be the answer, or another."""
+    answers = tuple(dict.fromkeys(filter(None, map(_plain, texts))))
+    if not answers:
+        return Extracted(None)
+    others = tuple(answer for answer in answers if answer != answers[place])
+    return Extracted(answers[place], answers if others else (), others)
+
+
 def _read_last(text: str) -> Extracted:
-    """The same, or all of a last sentence without words, or else the last number in it."""
+    """The same, or all of a last sentence without words, or the last number in it, or else all of it."""
     found = _read_statement(text)
     if found.answer is not None:
         return found
     sentence = _last_sentence(text)
-    if sentence and not _WORD.search(sentence):
-        return Extracted(_plain(sentence))
-    numbers = tuple(_NUMBER.findall(sentence))
-    return Extracted(numbers[-1], alternatives=numbers[:-1]) if numbers else Extracted(None)
+    if _WORD.search(sentence) and (numbers := _NUMBER.findall(sentence)):
+        return _one_of(numbers, -1)
+    return Extracted(_plain(sentence))
 
 
 def _guess(text: str) -> Extracted:
-    """The same, of a sentence that is complete."""
+    """The same, of a sentence that is not cut off; a long one has to state something."""
     found = _read_statement(text)
     sentence = _last_sentence(text)
-    if found.answer is None and (sentence[-1:] in (".", "!", "。") or sentence == text.strip()):
-        found = _read_last(text)
+    if found.answer is None and (sentence[-1:] in (".", "!", "。") or len(text) <= _MAX_SHORT):
+        is_short = len(sentence.split()) <= _MAX_WORDS_OF_GUESS
+        found = _read_last(text) if is_short or _NUMBER.search(sentence) else found
     return replace(found, is_guess=True)
 
 
