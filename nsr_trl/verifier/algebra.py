@@ -123,6 +123,25 @@ def value_of(term: Term) -> Fraction | None:
         return None
 
 
+def without_negative_powers(polynomial: Polynomial) -> Polynomial:
+    """A polynomial times the powers of letters by which its terms divide: `xy - 1` for `y - x^{-1}`."""
+    least: dict[str, Fraction] = {}
+    for term in polynomial:
+        for name, power in term:
+            least[name] = min(power, least.get(name, Fraction(0)))
+    missing = {name: -power for name, power in least.items() if power < 0}
+    if not missing:
+        return polynomial
+    return {
+        tuple(sorted((name, power) for name, power in _plus_powers(dict(term), missing).items() if power)): coefficient
+        for term, coefficient in polynomial.items()
+    }
+
+
+def _plus_powers(powers: dict[str, Fraction], others: dict[str, Fraction]) -> dict[str, Fraction]:
+    return {name: powers.get(name, Fraction(0)) + others.get(name, Fraction(0)) for name in powers.keys() | others}
+
+
 def is_multiple(left: Polynomial, right: Polynomial) -> Fraction | None:
     """The rational number that `left` is of `right`, if there is one."""
     if not left or left.keys() != right.keys():

@@ -27,7 +27,7 @@ def compare_equations(answer: Node, gold: Node) -> Decision:
         expressions = algebra.expand(terms[0]), algebra.expand(terms[1])
     except (NotUnderstoodError, TooLargeError):
         return unknown(Rule.EQUATION_OPEN, answer, gold)
-    left, right = (expression.numerator for expression in expressions)
+    left, right = (algebra.without_negative_powers(expression.numerator) for expression in expressions)
     if algebra.is_multiple(left, right):
         return same(Rule.EQUATION_SAME, answer, gold)
     # a root of the numerator may be one of a denominator, and decimals may be roundings

@@ -33,6 +33,7 @@ from .lists import (
     compare_ratio_with_number,
     compare_ratios,
     in_order,
+    may_be_range,
     unordered,
 )
 from .nodes import (
@@ -272,7 +273,9 @@ class _Comparison:
             case Based():
                 return _compare_base_with_number(answer, gold)
         is_number = not letters(scalar.term)
-        if is_number and (isinstance(other, Infinite | Cases) or is_region(other) or _is_real_matrix(other)):
+        if is_number and not may_be_range(scalar) and (isinstance(other, Infinite | Cases) or is_region(other)):
+            return differ(Rule.KIND_DIFFERS, answer, gold)
+        if is_number and _is_real_matrix(other):
             return differ(Rule.KIND_DIFFERS, answer, gold)
         return unknown(Rule.KIND_OPEN, answer, gold)
 

@@ -37,6 +37,7 @@ _FUNCTIONS = {
     **{f"\\{name}": name for name in (*TRIGONOMETRIC, "sinh", "cosh", "tanh", "ln", "log", "exp")},
     **{f"\\arc{name}": f"a{name}" for name in TRIGONOMETRIC},
     "\\lg": "log10",
+    **{f"\\{name}": name for name in ("abs", "floor", "ceil")},
 }
 NAMED_FUNCTIONS = frozenset(_FUNCTIONS)
 """Commands of functions."""
@@ -101,9 +102,11 @@ class Ambiguity(StrEnum):
     INVERSE = "inverse function", 2, True, "`\\sin^{-1} x` is the arc sine, or one over the sine"
     FUNCTION_POWER = "power of a function", 2, True, "`\\sin(x)^2` squares the sine, or x"
     ARGUMENT = "argument", 2, False, "`\\sin x/2` is half of a sine, or the sine of a half"
+    LOGARITHM_BASE = "base of a logarithm", 2, True, "`log2(8)` is of base 2, or of 2 times 8"
     LOGARITHM = "logarithm", 4, True, "`\\log` has a base that is not told, or e, 10 or 2"
     ODD_ROOT = "odd root", 2, True, "an odd root of a negative number is the real one, or the principal one"
     MIXED = "mixed number", 2, False, "`6(3/4)` and `6\\frac{7}{4}` are products, or sums"
+    MIXED_HYPHEN = "mixed number with a hyphen", 2, True, "`4-1/2` is a difference, or a mixed number"
     MIXED_SPACE = "mixed number with a space", 2, True, "`2 3/4` is a mixed number, or a product"
     JUXTAPOSED = "letter and digit", 3, False, "`x2` is a product, a power or a letter with an index"
     DEGREES = "degrees", 2, True, "`60^\\circ` is 60, or a third of π; `\\sin 30` is of degrees, or of radians"
@@ -237,6 +240,8 @@ class _Parser:
     def implicit_factor(self, factors: list[Term]) -> None:
         """Reads a factor that stands beside the one before it, without a sign."""
         before = factors[-1]
+        if isinstance(before, Number) and self.peek() == ".":
+            raise NotUnderstoodError  # 1.2.3
         if self.peek() in DIGITS or self.peek() == ".":
             reading = self.choices.take(Ambiguity.JUXTAPOSED)
             number = self.number()
@@ -545,7 +550,7 @@ class _Parser:
 
     def period(self) -> str:
         start = self.position
-        if self.accept("\\overline", "\\dot", "("):
+        if self.accept("\\overline", "\\bar", "\\dot", "("):
             end = ")" if self.tokens[start] == "(" else "}" if self.accept("{") else ""
             digits = self.digits() if end else self.accept(*DIGITS)
             if digits and (not end or self.accept(end)):
@@ -697,7 +702,14 @@ class _Parser:
     def logarithm_base(self, name: str) -> Term | None:
         if name == "log10":
             return Number(Fraction(10))
-        return self.argument() if name == "log" and self.accept("_") else None
+        if name != "log":
+            return None
+        if self.accept("_"):
+            return self.argument()
+        num_digits = next((i for i in range(3) if self.peek(i) not in DIGITS), 0)
+        if num_digits and self.peek(num_digits) == "(" and not self.choices.take(Ambiguity.LOGARITHM_BASE):
+            return Number(Fraction(int(self.digits())))
+        return None
 
     def logarithm(self, base: Term | None, argument: Term) -> Term:
         """A logarithm as a quotient of natural ones; where no base is told, its own logarithm is a letter."""

@@ -1,5 +1,6 @@
 r"""Questions to tokens: where a bracket closes, what a comma parts, whether `x` is a name or a side of an equation."""
 
+import re
 from itertools import pairwise
 
 from . import words
@@ -185,6 +186,15 @@ def is_decimal_comma(form: Form) -> bool:
     r"""`0,5`, which may be a list of two."""
     digits = form[1:] if form[:1] == ("-",) else form
     return digits.count(",") == 1 and digits[0] in DIGITS and all(token in DIGITS or token == "," for token in digits)
+
+
+def is_mixed_with_hyphen(form: Form) -> bool:
+    """`4-1/2`, which may be four and a half."""
+    match = _HYPHENATED.fullmatch("".join(form)) if "-" in form[1:] and "/" in form else None
+    return match is not None and int(match[1]) < int(match[2])
+
+
+_HYPHENATED = re.compile("[1-9][0-9]{0,3}-([1-9][0-9]?)/([1-9][0-9]?)")
 
 
 def letter_in_front(form: Form) -> Form:

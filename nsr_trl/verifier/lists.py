@@ -121,8 +121,8 @@ def compare_list_with_one(compare: Compare, answer: Node, gold: Node) -> Decisio
     if not collection.items and isinstance(other, Scalar) and algebra.value_of(other.term) == 0:
         return unknown(Rule.KIND_OPEN, answer, gold)  # a zero with a stroke
     if collection.brackets not in ("", "\\{\\}", "[]") or (collection.brackets == "[]" and len(collection.items) > 1):
-        if isinstance(other, Scalar) and not letters(other.term):
-            return differ(Rule.KIND_DIFFERS, answer, gold)  # a number is no point
+        if isinstance(other, Scalar) and not letters(other.term) and not ("i" in other.tokens or may_be_range(other)):
+            return differ(Rule.KIND_DIFFERS, answer, gold)  # a number is no point, unless it is complex
         return unknown(Rule.KIND_OPEN, answer, gold)
     if isinstance(other, Scalar) and len(other.tokens) > 1 and all(token.isupper() for token in other.tokens):
         return unknown(Rule.KIND_OPEN, answer, gold)  # BC may be B, C
@@ -130,6 +130,14 @@ def compare_list_with_one(compare: Compare, answer: Node, gold: Node) -> Decisio
     golds = _values(collection) if collection is gold else (gold,)
     decision = unordered(compare, answers, golds, answer, gold)
     return decision if not collection.brackets else unless_same(decision, Rule.LIST_ONE)
+
+
+def may_be_range(scalar: Scalar) -> bool:
+    """Whether a difference may be from one number to another: `2-5`."""
+    return _RANGE.fullmatch("".join(scalar.tokens)) is not None
+
+
+_RANGE = re.compile("[0-9]+-[0-9]+")
 
 
 def compare_ratios(compare: Compare, answer: Ratio, gold: Ratio) -> Decision:

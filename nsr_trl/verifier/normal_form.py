@@ -91,6 +91,7 @@ _UNICODE_ROOT = re.compile("√\\s*([0-9]+|[a-z])")
 _SURE_THOUSANDS = re.compile(r"(?<=[0-9])\s*(?:,\s*\\!|\{\s*,\s*\})\s*(?=[0-9]{3})")
 _THOUSANDS = re.compile(r"(?<![0-9.])(?<!(?<!\\),)[1-9][0-9]{0,2}(?:,[0-9]{3})+(?![0-9])(?!,[0-9])")
 _LAKHS = re.compile(r"(?<![0-9.])(?<!(?<!\\),)[1-9][0-9]?(?:,[0-9]{2})+,[0-9]{3}(?![0-9])(?!,[0-9])")
+_POINTED_THOUSANDS = re.compile(r"(?<![0-9.,])[1-9][0-9]{0,2}(?:\.[0-9]{3}){2,}(?![0-9.,])")
 _E_NOTATION = re.compile(r"(?<=[0-9])[eE](?=[+-]?[0-9]+(?![0-9.A-Za-z\\^_]))")
 _DOUBLED_BACKSLASH = re.compile(r"\\\\(?=[A-Za-z{}])")
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n\s*")
@@ -207,6 +208,7 @@ _ORDINALS = {"1": "st", "2": "nd", "3": "rd"}
 _SHORTEST_WORD = 4
 r"""Outside `\text{}`: `abc` is a product, `even` is a word. In a sentence, all are."""
 _SENTENCE_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{4,}")
+_WORDS_IN_A_ROW = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}(?: [A-Za-z]{2,}){2}")
 
 
 @lru_cache(maxsize=2_048)
@@ -228,7 +230,7 @@ def normalize(text: str) -> Form:
     ```
     """
     text = _rewrite(text)
-    lexer = _Lexer(len(_SENTENCE_WORD.findall(text)) >= 2)
+    lexer = _Lexer(len(_SENTENCE_WORD.findall(text)) >= 2 or _WORDS_IN_A_ROW.search(text) is not None)
     for token in _TOKEN.findall(text):
         lexer.read(token)
     tokens = lexer.finish()
@@ -256,6 +258,8 @@ def _rewrite(text: str) -> str:
     if "," in text:
         text = _SURE_THOUSANDS.sub("", text)
         text = _THOUSANDS.sub(_mark_separators, _LAKHS.sub(_mark_separators, text))
+    if text.count(".") > 1:
+        text = _POINTED_THOUSANDS.sub(lambda match: match[0].replace(".", ""), text)
     if "\\begin" not in text:  # there, a doubled backslash ends a row
         text = _BLANK_LINE.sub(", ", _DOUBLED_BACKSLASH.sub(r"\\", text))
         text = text.replace("&", " and ") if "&" in text.replace("&nbsp;", "") else text

@@ -26,7 +26,7 @@ from .nodes import (
     is_pair,
     parts_of,
 )
-from .terms import Apply, Negative, Number, Symbol, Term, letters
+from .terms import Apply, Negative, Number, Sum, Symbol, Term, letters
 from .verdict import Rule
 
 
@@ -199,22 +199,22 @@ def _half_line(left: Node, right: Node, is_closed: bool, letter: str) -> Region:
         return (Piece(_BELOW, _end(right, is_closed)),)
     if _is_letter(right, letter):
         return (Piece(_end(left, is_closed), _ABOVE),)
-    if _is_size(left, letter):  # |x| < 2
-        end = _end(right, is_closed)
-        if end.term is None or end.value <= 0:
-            raise UnclearError
-        return (Piece(_negated(end), end),)
-    if _is_size(right, letter):
-        end = _end(left, is_closed)
-        if end.term is None or end.value <= 0:
-            raise UnclearError
-        return (Piece(_BELOW, _negated(end)), Piece(end, _ABOVE))
+    if (center := _center(left, letter)) is not None:  # |x - 1| < 2
+        low, high = _around(center, _end(right, is_closed))
+        return (Piece(low, high),)
+    if (center := _center(right, letter)) is not None:
+        low, high = _around(center, _end(left, is_closed))
+        return (Piece(_BELOW, low), Piece(high, _ABOVE))
     raise UnclearError
 
 
-def _negated(end: End) -> End:
-    assert end.term is not None
-    return End(-end.value, Negative(end.term), end.is_closed)
+def _around(center: Fraction, distance: End) -> tuple[End, End]:
+    """The two ends at a distance from a centre."""
+    if distance.term is None or distance.value <= 0:
+        raise UnclearError
+    low, high = (Sum((Number(center), term)) for term in (Negative(distance.term), distance.term))
+    middle, size, is_closed = float(center), distance.value, distance.is_closed
+    return End(middle - size, low, is_closed), End(middle + size, high, is_closed)
 
 
 def _letters(node: Node) -> frozenset[str]:
@@ -241,8 +241,16 @@ def _is_letter(node: Node, letter: str) -> bool:
     return isinstance(node, Scalar) and node.term == Symbol(letter)
 
 
-def _is_size(node: Node, letter: str) -> bool:
-    return isinstance(node, Scalar) and node.term == Apply("abs", (Symbol(letter),))
+def _center(node: Node, letter: str) -> Fraction | None:
+    """The 1 of `|x - 1|`; `None` if this is no distance."""
+    if not (isinstance(node, Scalar) and isinstance(node.term, Apply) and node.term.name == "abs"):
+        return None
+    if node.term.arguments == (Symbol(letter),):
+        return Fraction(0)
+    try:
+        return algebra.value_of(Sum((Symbol(letter), Negative(node.term.arguments[0]))))
+    except TooLargeError:
+        return None
 
 
 # --- Regions ---

@@ -4,6 +4,7 @@ Numbers are compared exactly. Equality of expressions is proved by exact algebra
 values; what neither decides is handed on, to computer algebra.
 """
 
+import re
 from collections.abc import Callable
 from fractions import Fraction
 
@@ -14,7 +15,7 @@ from .forms import without
 from .guards import has_operator
 from .nodes import Scalar
 from .terms import Negative, Number, Power, Product, Quotient, Symbol, Term, letters, substitute, walk
-from .units import Unit, may_be_converted
+from .units import Unit, may_be_converted, scale_of
 from .verdict import Rule
 
 
@@ -24,6 +25,8 @@ FLOAT_DIGITS = 12
 CompareOpen = Callable[[Term, Term], Rule]
 """Compares two expressions that neither exact algebra nor values decide."""
 
+_SPELLED = re.compile("[a-z] [a-z] [a-z]|i n|o f|[IVXLCDM] [IVXLCDM]")
+"""Letters with spaces between them that may be a word or a Roman number."""
 _PARAMETERS = frozenset("kKnmlcCtsNZ")
 """Letters for any integer or any constant."""
 _UNIT_LETTERS = frozenset("mgsNJWVALhKCkMB")
@@ -205,12 +208,18 @@ def _with_units(answer: Scalar, gold: Scalar, rule: Rule) -> Decision:
 
 
 def _may_be_other_unit(answer: Scalar, gold: Scalar, value: Fraction, other: Fraction) -> bool:
-    """Whether different numbers may still be equal quantities: 5 dollars and 500."""
+    """Whether different numbers may still be equal quantities: 5 dollars and 500, `2 million` and 2."""
+    if value and other and {value / other, other / value} & _scales(answer, gold):
+        return True
     if bool(answer.unit) == bool(gold.unit) or not value or not other:
         return False
     unit, ratio = (answer.unit, other / value) if answer.unit else (gold.unit, value / other)
     assert unit is not None
     return may_be_converted(unit, ratio)
+
+
+def _scales(answer: Scalar, gold: Scalar) -> set[Fraction]:
+    return {Fraction(scale) for token in answer.tokens + gold.tokens if (scale := scale_of(token))}
 
 
 # --- Expressions ---
@@ -256,6 +265,8 @@ def _doubt(answer: Scalar, gold: Scalar) -> Rule | None:
     """Why different expressions may yet mean the same, if they may."""
     if _bare_spelling(answer) == _bare_spelling(gold):
         return Rule.EXPRESSION_LETTERS
+    if _may_be_spelled_out(answer, gold) or _may_be_spelled_out(gold, answer):
+        return Rule.EXPRESSION_LETTERS
     if answer.unit and gold.unit and not _are_one_unit(answer.unit, gold.unit):
         return Rule.QUANTITY_UNIT
     if _is_option(answer, gold) or _is_option(gold, answer):
@@ -281,7 +292,14 @@ def _are_capitals(answer: Scalar, gold: Scalar) -> bool:
 def _bare_spelling(scalar: Scalar) -> str:
     r"""The text without what letters may be written with or without: capitals, `\vec`."""
     bare = [token for token in scalar.tokens if token not in ACCENTS]
-    return "".join(bare if len(bare) == len(scalar.tokens) else without(tuple(bare), "{", "}")).lower()
+    text = "".join(bare if len(bare) == len(scalar.tokens) else without(tuple(bare), "{", "}")).lower()
+    return text.replace("j", "i")  # as engineers write it
+
+
+def _may_be_spelled_out(scalar: Scalar, other: Scalar) -> bool:
+    """Whether letters side by side, for what has none, may be a word: `XIV` for 14, `gcd`, `in`."""
+    text = " ".join(token if len(token) == 1 and token.isalpha() else "1" for token in scalar.tokens)
+    return not letters(other.term) and _SPELLED.search(text) is not None
 
 
 def _may_be_one_angle(answer: Scalar, gold: Scalar) -> bool:

@@ -30,6 +30,7 @@ from .forms import (
     french_interval,
     is_decimal_comma,
     is_letter,
+    is_mixed_with_hyphen,
     is_name,
     is_word_of,
     letter_in_front,
@@ -116,6 +117,7 @@ _DENIALS = frozenset("not no cannot never none isn".split())
 _CONDITION_WORDS = frozenset("where for if when with provided given such whenever assuming".split())
 _CONDITION_FILLERS = frozenset("that all any every each some is are an a the where for and".split())
 _EXCEPTIONS = frozenset(["except", "excluding", "besides"])
+_BASE_LETTERS = {"b": 2, "o": 8, "x": 16}
 _OPTION_WORDS = frozenset(["option", "choice", "answer"])
 
 
@@ -314,6 +316,8 @@ class _Reader:
             return _all_left_out(form, items[0], items[1:])
         if is_choice and all(map(is_pair, items)) and any(map(is_interval, items)):
             return Union(form, items)
+        if is_pair(items[0]) and all(isinstance(item, Inequality) for item in items[1:]):
+            return Intersection(form, items)
         if (total := _total(form, items)) is not None:
             return total
         names = {item.names for item in items if isinstance(item, Named)}
@@ -521,7 +525,10 @@ class _Reader:
         return None
 
     def based(self, form: Form) -> Node | None:
-        r"""`2516_8`, `(1204)_{9}`, `1204_{\text{nine}}`, `1204 in base 9`."""
+        r"""`2516_8`, `(1204)_{9}`, `1204_{\text{nine}}`, `1204 in base 9`, `0b101`."""
+        if form[0] == "0" and form[1:2] and form[1].lower() in _BASE_LETTERS:
+            digits, known = "".join(form[2:]), _BASE_LETTERS[form[1].lower()]
+            return Based(form, digits, known) if digits and are_digits(digits, known) else None
         for i, token in enumerate(form):
             if i and (token == "_" or token.lower() == "base"):
                 base = base_of(form[i + 1 :])
@@ -560,6 +567,8 @@ class _Reader:
             return None
         try:
             body, scale = split_scale(body)
+            if is_mixed_with_hyphen(body) and self.choices.take(Ambiguity.MIXED_HYPHEN):
+                body = tuple(" " if token == "-" else token for token in body)
             term = parse(body, self.choices)
         except NotUnderstoodError:
             return None

@@ -11,7 +11,7 @@ WORD_SYNONYMS = {
         name: f"\\{name}"
         for name in (
             "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln exp sqrt pi infty theta alpha beta "
-            "gamma lambda frac cdot leq geq neq circ binom"
+            "gamma lambda frac cdot leq geq neq circ binom abs floor ceil"
         ).split()
     },
     **dict.fromkeys(["infinity", "inf", "oo"], "\\infty"),
@@ -21,6 +21,7 @@ WORD_SYNONYMS = {
     "acos": "\\arccos",
     "atan": "\\arctan",
     "arcsec": "\\arcsec",
+    "ceiling": "\\ceil",
     "equals": "=",
     **dict.fromkeys(["percent", "percentage", "pct"], "\\%"),
     **dict.fromkeys(["degree", "degrees", "deg"], "\\degree"),

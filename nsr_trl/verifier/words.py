@@ -254,6 +254,10 @@ def number_of(phrase: Phrase) -> Fraction | None:
     if phrase[:1] in (("minus",), ("negative",)):
         value = number_of(phrase[1:])
         return None if value is None else -value
+    if "and" in phrase[1:-1] and phrase[-1] in _PARTS:  # one and a half
+        place = phrase.index("and", 1)
+        whole, part = whole_number(phrase[:place]), number_of(phrase[place + 1 :])
+        return whole + part if whole is not None and part is not None and part < 1 else None
     if phrase[-1:] and phrase[-1] in _PARTS:
         count = whole_number(phrase[:-1]) if len(phrase) > 1 else 1
         is_half = len(phrase) > 1 or phrase[0] in ("half", "quarter")
