@@ -200,6 +200,10 @@ class _Comparison:
         for kind, method in self.around:
             if isinstance(answer, kind) or isinstance(gold, kind):
                 return method(self.nodes, answer, gold)
+        if isinstance(answer, Numbers) and isinstance(gold, Numbers):
+            if answer.letter == gold.letter:
+                return same(Rule.INTERVAL_SAME, answer, gold)
+            return differ(Rule.INTERVAL_DIFFERS, answer, gold)
         if (is_region(answer) or is_region(gold)) and _may_be_regions(answer, gold):
             return self.regions(answer, gold)
         if type(answer) is type(gold):
@@ -240,8 +244,6 @@ class _Comparison:
             case Clock(), Clock():
                 is_same = answer.minutes == gold.minutes
                 return same(Rule.TIME_SAME, answer, gold) if is_same else differ(Rule.TIME_DIFFERS, answer, gold)
-            case Numbers(), Numbers():
-                return differ(Rule.INTERVAL_DIFFERS, answer, gold)
         return unknown(Rule.KIND_OPEN, answer, gold)
 
     def unlike(self, answer: Node, gold: Node) -> Decision:

@@ -9,7 +9,7 @@ from fractions import Fraction
 
 from . import algebra, numeric
 from .decision import Compare, Decision, all_of, differ, same, unknown, unless_same, worst
-from .nodes import Collection, Matrix, Named, Node, Ratio, Scalar
+from .nodes import Collection, Matrix, Named, Node, Ratio, Scalar, Words
 from .terms import Product, letters
 from .verdict import Rule
 
@@ -129,7 +129,19 @@ def compare_list_with_one(compare: Compare, answer: Node, gold: Node) -> Decisio
     answers = _values(collection) if collection is answer else (answer,)
     golds = _values(collection) if collection is gold else (gold,)
     decision = unordered(compare, answers, golds, answer, gold)
+    if decision.is_incorrect and _may_state(collection, other):
+        return unknown(Rule.LIST_OPEN, answer, gold)
     return decision if not collection.brackets else unless_same(decision, Rule.LIST_ONE)
+
+
+def _may_state(collection: Collection, other: Node) -> bool:
+    """Whether a list may say one thing: `Yes, 5`, or `5 red and 7 blue` of 12."""
+    kinds = {type(item) for item in collection.items}
+    if Words in kinds and len(kinds) > 1:
+        return True
+    has_units = any(isinstance(item, Scalar) and item.unit for item in collection.items)
+    values = [_value(item) for item in collection.items]
+    return has_units and None not in values and sum(filter(None, values)) == _value(other)
 
 
 def may_be_range(scalar: Scalar) -> bool:

@@ -201,7 +201,7 @@ _INFIX = {"\\over": "\\frac", "\\choose": "\\binom"}
 _NUMBER_SETS = frozenset("RZNQC")
 _MARKS = {"\ue000": "{,}", "\ue001": "\\E"}
 """What marks a comma that may part thousands, and the e of `1e-2`."""
-_UNIT_LETTERS = frozenset("mgshlLJNWVKCF")
+_UNIT_LETTERS = frozenset("mgshlLJNWVKCFtAcBMHT")
 _BEFORE_UNITS = frozenset(["}", ")", "/", "\\pi", "\\degree", "square", "cubic", "sq", "cu"])
 _WRAPPERS = frozenset("align aligned equation split gather gathered multline displaymath math center".split())
 _ORDINALS = {"1": "st", "2": "nd", "3": "rd"}
@@ -339,10 +339,14 @@ class _Lexer:
             self.open_group()
         elif token == "}" and self.open_groups:
             self.close_group()
-        elif token not in _INVISIBLE and not (token == "." and self.before in ("\\left", "\\right")):
+        elif token not in _INVISIBLE and not (token == "." and self.is_full_stop()):
             self.put_any(token)
             self.font, self.is_apart = "", False
         self.before = token
+
+    def is_full_stop(self) -> bool:
+        r"""Whether a point says nothing: in `\left.` and `Rs. 5`."""
+        return self.before in ("\\left", "\\right") or self.tokens[-1:] == ["₹"]
 
     def drop(self, token: str) -> None:
         """Passes over an argument: a group, an option in brackets before it, or one token."""
@@ -413,7 +417,9 @@ class _Lexer:
             tokens.append(token)
 
     def is_unit(self, token: str) -> bool:
-        r"""Whether this is the letter of a unit: `5\text{ m}`."""
+        r"""Whether this is the letter of a unit: `5\text{ m}`, `5^\circ C`."""
+        if self.tokens[-1:] == ["\\degree"] and token in ("C", "F"):
+            return True
         if not (token in _UNIT_LETTERS and (self.is_text or self.font in _TEXT_FONTS) and self.tokens):
             return False
         before = self.tokens[-1]

@@ -25,11 +25,11 @@ FLOAT_DIGITS = 12
 CompareOpen = Callable[[Term, Term], Rule]
 """Compares two expressions that neither exact algebra nor values decide."""
 
-_SPELLED = re.compile("[a-z] [a-z] [a-z]|i n|o f|[IVXLCDM] [IVXLCDM]")
+_SPELLED = re.compile("[a-z] [a-z] [a-z]|i n|o f|(?<![A-Z] )[IVXLCDM](?: [IVXLCDM])+(?! [A-Z])")
 """Letters with spaces between them that may be a word or a Roman number."""
 _PARAMETERS = frozenset("kKnmlcCtsNZ")
 """Letters for any integer or any constant."""
-_UNIT_LETTERS = frozenset("mgsNJWVALhKCkMB")
+_UNIT_LETTERS = frozenset([*"mgsNJWVALhKCkMBp", "\\Omega"])
 """A letter after a number that may be a unit, or thousands: `5m`, `5k`."""
 _UNIT_RATIOS = frozenset([1, 10, 100, 1_000, 10_000, 10**6, 10**9, 60, 3_600])
 

@@ -111,7 +111,7 @@ _LEADING = frozenset(
 )
 _THEREFORE = frozenset(["=", ":", "\\to", "\\therefore", "\\iff"])
 _REASON_WORDS = frozenset(["since", "because"])
-_TRAILING = frozenset("exactly only altogether respectively total exact".split())
+_TRAILING = frozenset("exactly only altogether respectively total exact just precisely".split())
 _COPULAS = frozenset(["is", "are", "was", "be", "equals"])
 _DENIALS = frozenset("not no cannot never none isn".split())
 _CONDITION_WORDS = frozenset("where for if when with provided given such whenever assuming".split())
@@ -216,7 +216,7 @@ class _Reader:
         phrase = words.phrase_of(form)
         if not phrase or not any(is_word(token) or not token.isascii() for token in form):
             return None
-        number = words.number_of(phrase)
+        number = words.number_of(tuple(word for word in phrase if word not in _TRAILING))
         if number is not None:
             return Scalar(form, Number(number))
         text = " ".join(phrase)
@@ -553,7 +553,11 @@ class _Reader:
 
     def compound(self, form: Form) -> Node | None:
         """`5 feet 6 inches`."""
-        starts = [i for i, token in enumerate(form) if i and token in DIGITS and is_word(form[i - 1])]
+        starts = [
+            i
+            for i, token in enumerate(form)
+            if i and token in DIGITS and (is_word(form[i - 1]) or form[i - 1].startswith("\\unit"))
+        ]
         if not starts:
             return None
         pieces = [form[start:end] for start, end in pairwise([0, *starts, len(form)])]

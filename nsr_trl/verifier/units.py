@@ -44,7 +44,7 @@ class Unit:
     @property
     def name(self) -> str:
         """The words in the singular, to compare units that are not in the table."""
-        return " ".join(_singular(token) for token in self.tokens if is_word(token))
+        return " ".join(_singular(token) for token in self.tokens if is_word(token) or token.startswith("\\unit"))
 
 
 _PREFIXES = (
@@ -67,7 +67,6 @@ _METRIC = {
     "pascal": ("pascal", "Pa", "pressure", Fraction(1)),
     "volt": ("volt", "V", "voltage", Fraction(1)),
     "hertz": ("hertz", "Hz", "frequency", Fraction(1)),
-    "byte": ("byte", "B", "data", Fraction(1)),
 }
 _PLAIN: dict[str, tuple[str, Fraction]] = {
     **dict.fromkeys(["inch", "inches", "in"], ("length", Fraction("0.0254"))),
@@ -104,11 +103,10 @@ _PLAIN: dict[str, tuple[str, Fraction]] = {
     "pence": ("pounds", Fraction(1, 100)),
     **dict.fromkeys(["¥", "yen", "jpy"], ("yen", Fraction(1))),
     **dict.fromkeys(["yuan", "rmb", "cny"], ("yuan", Fraction(1))),
-    **dict.fromkeys(["rupee", "₹", "inr", "rs"], ("rupees", Fraction(1))),
+    "₹": ("rupees", Fraction(1)),
     **dict.fromkeys(["\\degree", "degree", "deg"], ("degrees", Fraction(1))),
     **dict.fromkeys(["radian", "rad"], ("radians", Fraction(1))),
     "\\%": ("percent", Fraction(1)),
-    "bit": ("data", Fraction(1, 8)),
     "calorie": ("energy", Fraction("4.184")),
     "dozen": ("number", Fraction(12)),
 }
@@ -139,6 +137,8 @@ _COUNTED = frozenset(
 )
 _OF_COUNTING = frozenset("right distinct different possible such total ordered more in of the all".split())
 _POWERS = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cu": 3, "cubed": 3}
+_TEMPERATURES = {"\\unit{C}": "celsius", "celsius": "celsius", "Celsius": "celsius"}
+_TEMPERATURES |= {"\\unit{F}": "fahrenheit", "fahrenheit": "fahrenheit", "Fahrenheit": "fahrenheit"}
 _EXPONENTS = frozenset("1234")
 _PER = frozenset(["/", "per"])
 _FILLERS = frozenset([".", "-", "\\cdot", "*", " ", "(", ")", "{", "}", "a", "an", "A", "An"])
@@ -208,6 +208,8 @@ class _UnitReader:
                 sign = -1
             elif token.lower() in _POWERS:
                 power = _POWERS[token.lower()]
+            elif token == "\\degree" and self.tokens and self.tokens[0] in _TEMPERATURES:
+                self.multiply(((_TEMPERATURES[self.tokens.pop(0)], 1),), Fraction(1), sign)
             else:
                 self.multiply(*_look_up(token), sign * power * self.power())
                 power = 1

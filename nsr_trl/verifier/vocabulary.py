@@ -27,5 +27,6 @@ WORD_SYNONYMS = {
     **dict.fromkeys(["degree", "degrees", "deg"], "\\degree"),
     **dict.fromkeys(["dollar", "dollars", "usd"], "\\$"),
     **dict.fromkeys(["euro", "euros", "eur"], "€"),
+    **dict.fromkeys(["rupee", "rupees", "rs", "inr"], "₹"),
 }
 """Words that stand for a command or a sign."""

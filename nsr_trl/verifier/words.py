@@ -64,7 +64,10 @@ first, 1st | second, 2nd | third, 3rd | fourth, 4th | fifth | sixth | seventh | 
 quadrant i, first quadrant, quadrant one | quadrant ii, second quadrant, quadrant two | quadrant iii, third quadrant, quadrant three | quadrant iv, fourth quadrant, quadrant four
 am | pm
 """  # noqa: E501
-_CATEGORIES = frozenset("on in at function color colour curve shape graph answer day month direction".split())
+_CATEGORIES = frozenset(
+    "on in at function color colour curve shape graph answer day month direction series sequence limit "
+    "integral".split()
+)
 """Words that may stand beside a concept and say only of which kind it is."""
 _NOTHING = frozenset("no none impossible nonexistent nothing cannot dne nil empty 无解 不存在".split())
 _NOTHING_TO_FOLLOW = frozenset(
