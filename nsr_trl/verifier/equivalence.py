@@ -324,7 +324,10 @@ def _is_real_matrix(node: Node) -> bool:
 def _value_in_base(node: Based) -> Fraction:
     sign = -1 if node.digits[0] == "-" else 1
     whole, _, decimals = node.digits.removeprefix("-").partition(".")
-    return sign * Fraction(int(whole + decimals, node.base), node.base ** len(decimals))
+    value = 0
+    for digit in whole + decimals:  # `int` refuses the 9 of 19_8
+        value = value * node.base + int(digit, 36)
+    return Fraction(sign * value, node.base ** len(decimals))
 
 
 def _compare_bases(answer: Based, gold: Based) -> Decision:

@@ -292,8 +292,7 @@ def _are_capitals(answer: Scalar, gold: Scalar) -> bool:
 def _bare_spelling(scalar: Scalar) -> str:
     r"""The text without what letters may be written with or without: capitals, `\vec`."""
     bare = [token for token in scalar.tokens if token not in ACCENTS]
-    text = "".join(bare if len(bare) == len(scalar.tokens) else without(tuple(bare), "{", "}")).lower()
-    return text.replace("j", "i")  # as engineers write it
+    return "".join(bare if len(bare) == len(scalar.tokens) else without(tuple(bare), "{", "}")).lower()
 
 
 def _may_be_spelled_out(scalar: Scalar, other: Scalar) -> bool:
@@ -345,9 +344,12 @@ def _stem(name: str) -> str:
 
 
 def _is_renamed(left: Term, right: Term) -> bool:
-    r"""A constant of integration more or less, `2\pi k` for `2\pi n`, or `v_0` for `v`."""
+    r"""A constant of integration more or less, `2\pi k` for `2\pi n`, `v_0` for `v`, or `2I` for `2i`."""
     names = letters(left), letters(right)
     extra = names[0] - names[1], names[1] - names[0]
+    if (extra[0] | extra[1]) & {"I", "j"}:
+        left, right = (substitute(substitute(term, "I", Symbol("i")), "j", Symbol("i")) for term in (left, right))
+        return algebra.expand(left) == algebra.expand(right)
     stems = [{_stem(name): name for name in some} for some in extra]
     if len(extra[0]) == len(stems[0]) and stems[0] and stems[0].keys() == stems[1].keys():
         for stem, name in stems[0].items():

@@ -12,7 +12,7 @@ Equal means that the difference was proved to be zero, different that values to 
 
 import contextlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -31,8 +31,10 @@ NUM_DIGITS = 40
 """Digits to which values are computed."""
 TOLERANCE = sympy.Float("1e-20", NUM_DIGITS)
 """Relative difference of values, far above the error of computing them, from which on they differ."""
-POINTS = ("0.37", "1.83", "4.91", "13.7", "3", "4")
-"""Where expressions are evaluated: the first letter at these, the others at multiples."""
+POINTS = ("0.37", "1.83", "4.91", "13.7", "-0.83", "-7.3")
+"""Where expressions are evaluated: the first letter at these, the others at multiples, in turns larger and smaller."""
+WHOLE_POINTS = (3, 4)
+"""The same for what is defined for whole numbers only."""
 
 seed(0)  # sympy tries random numbers: the same in every worker
 
@@ -190,32 +192,41 @@ def _load(parser: str) -> Callable[[str], Any]:
 
 
 def _are_apart(left: sympy.Expr, right: sympy.Expr) -> bool | None:
-    """
-    Whether the values differ at two points where both are real, or at the only one if there are no letters; `None` if
-    there is no such point.
-    """
+    """Whether two expressions differ, by their values to many digits; as in [`~numeric.differ`]."""
     symbols = sorted(left.free_symbols | right.free_symbols, key=lambda symbol: symbol.name)
-    num_apart = num_close = 0
-    for point in POINTS if symbols else POINTS[:1]:
-        step = sympy.Integer(1) if "." not in point else sympy.Rational(7, 19) * sympy.Float(point, NUM_DIGITS)
-        start = sympy.Integer(point) if "." not in point else sympy.Float(point, NUM_DIGITS)
-        values = {symbol: start + i * step for i, symbol in enumerate(symbols)}
-        numbers = [side.subs(values).doit().evalf(NUM_DIGITS, maxn=200) for side in (left, right)]
-        if not all(number.is_number and number.is_finite for number in numbers):
-            continue
-        parts = [number.as_real_imag() for number in numbers]
-        if symbols and any(abs(imaginary) > TOLERANCE * max(abs(real), 1) for real, imaginary in parts):
-            continue  # not real
-        distance = abs(numbers[0] - numbers[1])
-        if not distance.is_comparable:
-            continue
-        if distance > TOLERANCE * max(abs(numbers[0]), abs(numbers[1]), 1):
-            num_apart += 1
-        else:
-            num_close += 1
-    if num_apart >= min(2, len(symbols) + 1):
+    if not symbols:
+        return _are_apart_at({}, left, right)
+    found = [_are_apart_at(values, left, right) for values in _places(symbols)]
+    whole = [_are_apart_at(values, left, right) for values in _whole_places(symbols)]
+    if False not in found and found.count(True) + whole.count(True) >= 2:
         return True
-    return False if num_close and not num_apart else None
+    return False if False in found + whole and True not in found + whole else None
+
+
+def _places(symbols: list[sympy.Symbol]) -> Iterator[dict[sympy.Symbol, sympy.Expr]]:
+    for place, point in enumerate(POINTS):
+        step = 1 + sympy.Rational(7, 19)
+        in_turn = symbols if place % 2 else symbols[::-1]
+        yield {symbol: sympy.Float(point, NUM_DIGITS) * step**i for i, symbol in enumerate(in_turn)}
+
+
+def _whole_places(symbols: list[sympy.Symbol]) -> Iterator[dict[sympy.Symbol, sympy.Expr]]:
+    for point in WHOLE_POINTS:
+        yield {symbol: sympy.Integer(point + i) for i, symbol in enumerate(symbols)}
+
+
+def _are_apart_at(values: Mapping[sympy.Symbol, sympy.Expr], left: sympy.Expr, right: sympy.Expr) -> bool | None:
+    """Whether the values differ at a place; `None` if one is not known or, of letters, not real."""
+    numbers = [side.subs(values).doit().evalf(NUM_DIGITS, maxn=200) for side in (left, right)]
+    if not all(number.is_number and number.is_finite for number in numbers):
+        return None
+    parts = [number.as_real_imag() for number in numbers]
+    if values and any(abs(imaginary) > TOLERANCE * max(abs(real), 1) for real, imaginary in parts):
+        return None
+    distance = abs(numbers[0] - numbers[1])
+    if not distance.is_comparable:
+        return None
+    return bool(distance > TOLERANCE * max(abs(numbers[0]), abs(numbers[1]), 1))
 
 
 def _is_zero(difference: sympy.Expr) -> bool:

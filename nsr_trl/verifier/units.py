@@ -43,8 +43,10 @@ class Unit:
 
     @property
     def name(self) -> str:
-        """The words in the singular, to compare units that are not in the table."""
-        return " ".join(_singular(token) for token in self.tokens if is_word(token) or token.startswith("\\unit"))
+        """The tokens, words in the singular, to compare units that are not in the table."""
+        return " ".join(
+            _singular(token) if is_word(token) else token for token in self.tokens if token not in _FILLERS
+        )
 
 
 _PREFIXES = (

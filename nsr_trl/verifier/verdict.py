@@ -208,6 +208,7 @@ class Rule(StrEnum):
     )
     REFERENCE_MISSING = "reference.missing", _UNDECIDED, Reason.GOLD_UNPARSABLE, "there is no reference answer"
     NOT_TEXT = "not_text", _UNDECIDED, Reason.NOT_TEXT, "the response is not a string"
+    FAULT = "fault", _UNDECIDED, Reason.NOT_COMPARABLE, "the verifier failed, which is logged and should be reported"
     TOO_LARGE = "too_large", _UNDECIDED, Reason.TOO_LARGE, "an answer exceeds the limits"
     TIME_OUT = "time_out", _UNDECIDED, Reason.TIME_OUT, "computer algebra reached its limit of CPU time"
     WORKER_DIED = "worker_died", _UNDECIDED, Reason.WORKER_DIED, "the process of computer algebra died"

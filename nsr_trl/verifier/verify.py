@@ -5,6 +5,7 @@ them in about 0.1 ms each; what only computer algebra may decide goes to the wor
 workers start while the rest of the batch is being read.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -21,6 +22,8 @@ from .sandbox import CPU_SECONDS, Sandbox
 from .terms import Term
 from .verdict import RULES, Reason, Rule, Verdict
 
+
+logger = logging.getLogger(__name__)
 
 GRADERS = ("default", "paper", "paper-competition")
 """Sets of rules by which a response may be judged."""
@@ -151,7 +154,7 @@ def verify_batch(
     if grader != "default":
         is_competition = grader == "paper-competition"
         return [verify_paper(response, read_reference(gold).text, is_competition) for response, gold in rows]
-    found = [read_row(response, gold, answer_format) for response, gold in rows]
+    found = [_read(response, gold, answer_format) for response, gold in rows]
     pairs = list(dict.fromkeys(pair for row in found if isinstance(row, Question) for pair in row.pairs))
     with _progress_line(len(pairs), show_progress) as on_decision:
         rules = _decide(pairs, _Settings(parser, cpu_seconds), num_workers, on_decision)
@@ -166,6 +169,17 @@ def _check(grader: str, parser: str, num_workers: int | None) -> None:
         raise ImportError(f"The parser must be installed; {parser!r} is not. Install it, or leave the parser out.")
     if num_workers is not None and num_workers < 1:
         raise ValueError(f"There must be 1 worker or more; got num_workers={num_workers}. Leave it out for a default.")
+
+
+def _read(response: Any, gold: Any, answer_format: str) -> Verdict | Question:
+    try:
+        return read_row(response, gold, answer_format)
+    except Exception:  # a fault of ours must not end a training run
+        logger.exception(_FAULT, response, gold)
+        return Verdict.by(Rule.FAULT, None)
+
+
+_FAULT = "A verifier must not fail; %.500r against %.500r did, and is left undecided. Please report both texts."
 
 
 class _Settings(NamedTuple):
@@ -225,7 +239,11 @@ class _OpenTerms:
 def _compare_here(pair: Pair, parser: str) -> tuple[Rule, str | None]:
     """What can be said without computer algebra, and which parser it needs if it may say more."""
     terms = _OpenTerms()
-    rule = compare(*pair, terms).rule
+    try:
+        rule = compare(*pair, terms).rule
+    except Exception:  # as above
+        logger.exception(_FAULT, *pair)
+        return Rule.FAULT, None
     if not terms.are_met or rule.reason is not Reason.NOT_COMPARABLE:
         return rule, None
     return rule, parser if terms.need_parser else ""
