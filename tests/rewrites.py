@@ -7,6 +7,7 @@ returns `None` where it does not. Most rewrites go into a box; those of a `whole
 The families were written from what models and datasets write, before it was looked at which of them fail.
 """
 
+import random
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -1909,3 +1910,121 @@ def line_negated(reference: str) -> str:
 def named_value_changed(reference: str) -> str:
     name, value = _match("named", reference).groups()
     return f"{name} = {int(value) + 1}"
+
+
+# --- References -------------------------------------------------------------------------------------------------------
+
+_UNITS = ("cm", "inches", "hours", "square feet", "miles per hour", "kilograms", "apples", "square units")
+_WORDS = ("even", "odd", "circle", "ellipse", "parabola", "east", "neither", "orange", "Tuesday", "Sunday")
+
+
+def _integer(rng: random.Random) -> str:
+    if rng.random() < 0.2:
+        return str(rng.randint(1, 9) * 10 ** rng.randint(2, 8))
+    size = rng.choice((10, 100, 1_000, 100_000, 10_000_000))
+    return str(rng.randrange(-size // 3, size))
+
+
+def _proper(rng: random.Random) -> str:
+    largest = rng.choice((5, 60))
+    top, bottom = rng.randint(1, largest), rng.randint(2, largest)
+    divisor = gcd(top, bottom)
+    if bottom == divisor:
+        return _proper(rng)
+    return rf"{rng.choice(('', '-'))}\{rng.choice(('frac', 'dfrac'))}{{{top // divisor}}}{{{bottom // divisor}}}"
+
+
+def _decimal(rng: random.Random) -> str:
+    return f"{rng.choice(('', '-'))}{rng.randrange(40)}.{rng.randint(1, 999)}"
+
+
+def _square_free(rng: random.Random) -> int:
+    return rng.choice((2, 3, 5, 6, 7, 10, 11, 13, 14, 15, 17, 19, 21, 22, 23, 26))
+
+
+def _polynomial(rng: random.Random) -> str:
+    terms = []
+    for power in sorted(rng.sample(range(4), rng.randint(2, 4)), reverse=True):
+        size = rng.randint(1, 15)
+        letters = ("", "x", "x^2", "x^3")[power]
+        terms.append(f"{rng.choice('+-')} {'' if size == 1 and power else size}{letters}")
+    text = " ".join(terms).removeprefix("+ ")
+    return "-" + text[2:] if text[:2] == "- " else text
+
+
+def _ends_of(rng: random.Random) -> tuple[str, str]:
+    low = rng.randint(-20, 10)
+    high = low + rng.randint(1, 20)
+    return str(low), str(high)
+
+
+def _interval(rng: random.Random) -> str:
+    low, high = _ends_of(rng)
+    form = rng.randrange(4)
+    if form == 0:
+        return rf"(-\infty,{high}{rng.choice(')]')}"
+    if form == 1:
+        return rf"{rng.choice('([')}{low},\infty)"
+    return f"{rng.choice('([')}{low}, {high}{rng.choice(')]')}"
+
+
+def _union(rng: random.Random) -> str:
+    low, high = _ends_of(rng)
+    if rng.random() < 0.2:
+        return rf"(-\infty,{low}) \cup ({low},\infty)"
+    return rf"(-\infty,{low}{rng.choice(')]')} \cup {rng.choice('([')}{high},\infty)"
+
+
+def _point(rng: random.Random) -> str:
+    return f"({', '.join(str(rng.randint(-12, 12)) for _ in range(rng.choice((2, 2, 3))))})"
+
+
+def _list(rng: random.Random) -> str:
+    if rng.random() < 0.2:
+        size = rng.randint(1, 40)
+        return f"{-size}, {size}"
+    return ", ".join(map(str, rng.sample(range(-30, 60), rng.randint(2, 4))))
+
+
+def _matrix(rng: random.Random) -> str:
+    width = rng.randint(1, 3)
+    rows = [" & ".join(str(rng.randint(-9, 9)) for _ in range(width)) for _ in range(rng.randint(2, 3))]
+    body = r" \\ ".join(rows)
+    return rf"\begin{{pmatrix}} {body} \end{{pmatrix}}"
+
+
+def _based(rng: random.Random) -> str:
+    base = rng.choice((2, 3, 5, 7, 8, 9))
+    return f"{''.join(str(rng.randint(int(not i), base - 1)) for i in range(rng.randint(2, 6)))}_{{{base}}}"
+
+
+_GENERATORS: dict[str, Callable[[random.Random], str]] = {
+    "integer": _integer,
+    "decimal": _decimal,
+    "fraction": _proper,
+    "percent": lambda rng: rf"{rng.randint(1, 99)}\%",
+    "degrees": lambda rng: rf"{rng.randint(1, 359)}^\circ",
+    "money": lambda rng: rf"\${rng.randint(1, 900)}{rng.choice(('', f'.{rng.randint(10, 99)}'))}",
+    "quantity": lambda rng: rf"{rng.randint(2, 90)} \text{{ {rng.choice(_UNITS)}}}",
+    "point": _point,
+    "interval": _interval,
+    "union": _union,
+    "matrix": _matrix,
+    "option": lambda rng: rf"\text{{({rng.choice('ABCDE')})}}",
+    "based": _based,
+    "ratio": lambda rng: f"{rng.randint(1, 40)}:{rng.randint(1, 40)}",
+    "linear": lambda rng: f"y = {rng.randint(2, 12)}x {rng.choice('+-')} {rng.randint(1, 20)}",
+    "named": lambda rng: f"{rng.choice('abknpx')} = {rng.randint(-40, 90)}",
+    "words": lambda rng: rf"\text{{{rng.choice(_WORDS)}}}",
+    "complex": lambda rng: f"{rng.randint(-12, 12) or 5} {rng.choice('+-')} {rng.randint(2, 12)}i",
+    "polynomial": _polynomial,
+    "list": _list,
+    "radical": lambda rng: rf"{rng.choice(('', '2', '3', '12'))}\sqrt{{{_square_free(rng)}}}",
+    "pi": lambda rng: rf"{rng.randint(2, 60)}\pi",
+    "surds": lambda rng: rf"{rng.randint(1, 30)} {rng.choice('+-')} {rng.randint(2, 9)}\sqrt{{{_square_free(rng)}}}",
+}
+
+
+def generated_references(rng: random.Random, num_of_each: int) -> list[str]:
+    """References of every kind, which no dataset has to be there for."""
+    return [generate(rng) for generate in _GENERATORS.values() for _ in range(num_of_each)]

@@ -54,8 +54,6 @@ def compare_scalars(answer: Scalar, gold: Scalar, compare_open: CompareOpen) -> 
     """
     if answer.unit and gold.unit and _are_converted(answer.unit, gold.unit):
         return _compare_converted(answer, gold, compare_open)
-    if _may_be_one_angle(answer, gold):
-        return unknown(Rule.QUANTITY_SCALE, answer, gold)
     try:
         values = algebra.value_of(answer.term), algebra.value_of(gold.term)
     except TooLargeError:
@@ -79,6 +77,8 @@ def _compare_numbers(answer: Scalar, gold: Scalar, value: Fraction, other: Fract
         if is_literal(gold.term) and not is_literal(answer.term):
             return unknown(Rule.NUMBER_WORK_LEFT, answer, gold)  # the problem is not its answer
         return _with_units(answer, gold, Rule.NUMBER_SAME)
+    if _may_be_one_angle(answer, gold):
+        return unknown(Rule.QUANTITY_SCALE, answer, gold)
     if answer.unit and gold.unit and not _are_one_unit(answer.unit, gold.unit):
         return unknown(Rule.QUANTITY_UNIT, answer, gold)
     resolutions = resolution(answer.term), resolution(gold.term)
@@ -265,6 +265,8 @@ def _doubt(answer: Scalar, gold: Scalar) -> Rule | None:
     """Why different expressions may yet mean the same, if they may."""
     if _bare_spelling(answer) == _bare_spelling(gold):
         return Rule.EXPRESSION_LETTERS
+    if _may_be_one_angle(answer, gold):
+        return Rule.QUANTITY_SCALE
     if _may_be_spelled_out(answer, gold) or _may_be_spelled_out(gold, answer):
         return Rule.EXPRESSION_LETTERS
     if answer.unit and gold.unit and not _are_one_unit(answer.unit, gold.unit):
