@@ -317,11 +317,8 @@ class SignedRewardTrainer(GRPOTrainer):
         """Forgets what an earlier training left, which may have ended anywhere."""
         self._step, self._buffered_inputs, self._buffered_step = 0, None, None
         self._current_train_step_time = 0.0
-        self.entropy_coef, self._last_world_entropy, self._entropy_window_stats = (
-            self.args.entropy_coef,
-            math.inf,
-            None,
-        )
+        self.entropy_coef, self._last_world_entropy = self.args.entropy_coef, math.inf
+        self._entropy_window_stats = None
         self._forward = None
         self._forget("train")
 
@@ -372,12 +369,10 @@ class SignedRewardTrainer(GRPOTrainer):
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
-        # where the next micro-step generates anew, what is buffered has been trained on
-        is_due = self._step % (self.args.steps_per_generation * self.num_iterations) == 0
         state = {
             "num_ranks": self.accelerator.num_processes,
             "step": self._step,
-            "buffered_inputs": None if is_due else self._buffered_inputs,
+            "buffered_inputs": None if self._is_rollout_due else self._buffered_inputs,
             "watch": self._watch.state(),
             "entropy": [self.entropy_coef, self._last_world_entropy],
             "ledger": self._ledger.state(),
@@ -426,6 +421,11 @@ class SignedRewardTrainer(GRPOTrainer):
     @property
     def _mode(self) -> str:
         return "train" if self.model.training else "eval"
+
+    @property
+    def _is_rollout_due(self) -> bool:
+        """Whether the next micro-step generates anew: all that is buffered has been trained on."""
+        return self._step % (self.args.steps_per_generation * self.num_iterations) == 0
 
     def _generate_and_score_completions(self, inputs: list[dict]) -> dict[str, Any]:
         with self._rolling_out(Rollout(inputs)) as rollout:
@@ -559,9 +559,8 @@ class SignedRewardTrainer(GRPOTrainer):
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any] | None:
         if not (self._compacts and self._mode == "train"):
             return super()._prepare_inputs(generation_batch)
-        is_due = self._step % (self.args.steps_per_generation * self.num_iterations) == 0
         # `training_step` asks for the inputs of a micro-step before Trainer does
-        if (is_due or self._buffered_inputs is None) and self._buffered_step != self._step:
+        if (self._is_rollout_due or self._buffered_inputs is None) and self._buffered_step != self._step:
             self._buffered_inputs = self._compact(self._generate_and_score_completions(generation_batch))
             self._buffered_step = self._step
         assert self._buffered_inputs is not None
