@@ -339,6 +339,53 @@ def run_unpadded(
     return output
 
 
+def logps_of_rows(
+    compute: Callable[[Tensor, Tensor, int], tuple[Tensor, Any, Any]],
+    is_chosen: Tensor,
+    num_rows: int,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    logits_to_keep: int,
+    batch_size: int,
+) -> Tensor:
+    """
+    Computes the log-probs of some rows, longest first, so that a chunk holds rows of like length and little padding.
+
+    Args:
+        compute (`Callable`):
+            TRL's `_get_per_token_logps_and_entropies`: tokens, mask and number of columns to log-probs of these.
+        is_chosen (`torch.Tensor` of shape `(rows,)`):
+            The rows.
+        num_rows (`int`):
+            Rows to run, at least as many as are chosen; the first row takes the place of those that lack.
+        input_ids (`torch.Tensor` of shape `(rows, T)`):
+            Tokens, prompts padded on the left and completions on the right.
+        attention_mask (`torch.Tensor` of shape `(rows, T)`):
+            1 on tokens.
+        logits_to_keep (`int`):
+            Columns of the completions, the last ones.
+        batch_size (`int`):
+            Rows of a chunk.
+
+    Returns:
+        `torch.Tensor` of shape `(rows, logits_to_keep)`: 0 on the other rows
+    """
+    logps = torch.zeros(len(input_ids), logits_to_keep, device=input_ids.device)
+    rows = is_chosen.nonzero().flatten()
+    rows = rows[attention_mask[rows].sum(1).argsort(descending=True)]
+    rows = torch.cat([rows, rows.new_zeros(num_rows - len(rows))])
+    num_prompt = input_ids.size(1) - logits_to_keep
+    for chunk in rows.split(batch_size) if num_rows else ():
+        mask = attention_mask[chunk]  # (chunk, T)
+        start = num_prompt - max(int(mask[:, :num_prompt].sum(1).max()), 1)
+        kept = max(int(mask[:, num_prompt:].sum(1).max()), 1)
+        window = slice(start, num_prompt + kept)
+        found, _, _ = compute(input_ids[chunk, window], mask[:, window], kept)
+        logps[chunk, :kept] = found.to(logps.dtype)
+    logps[~is_chosen] = 0.0
+    return logps
+
+
 def packs_apart(model: Callable[..., Any], vocab_size: int, dtype: torch.dtype, device: torch.device) -> bool:
     """
     Tries whether rows that are packed into one sequence stay apart: attention may, and convolutions do not.

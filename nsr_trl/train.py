@@ -42,12 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         check_that_a_model_is_saved(args)
         check_output(run, args)
         trainer = build_trainer(script, args, model)
-        trainer.check_resuming(resume_wish(args))
+        checkpoint = trainer.check_resuming(resume_wish(args))
     except ValueError as error:
         if os.environ.get("RANK", "0") == "0":
             print(f"nsr-trl train: error: {error}", file=sys.stderr)
         sys.exit(USER_ERROR)
-    train(trainer, script, args)
+    train(trainer, script, checkpoint)
     if trainer.stop_signal is not None:
         sys.exit(128 + trainer.stop_signal)
 
@@ -100,20 +100,20 @@ def build_trainer(script: ScriptArguments, args: SignedRewardConfig, model: Mode
     return trainer
 
 
-def train(trainer: SignedRewardTrainer, script: ScriptArguments, args: SignedRewardConfig) -> None:
+def train(trainer: SignedRewardTrainer, script: ScriptArguments, checkpoint: str | None = None) -> None:
     """
-    Trains, saves the model and its card in `args.output_dir`, and pushes them where `args.push_to_hub` says so.
+    Trains, saves the model and its card in the output folder, and pushes them where `push_to_hub` says so.
 
     Args:
         trainer ([`SignedRewardTrainer`]):
             The trainer.
         script ([`ScriptArguments`]):
             What it is trained on.
-        args ([`SignedRewardConfig`]):
-            How.
+        checkpoint (`str`, *optional*):
+            Folder of the checkpoint to resume from.
     """
-    say = trainer.accelerator.print  # the main process alone
-    result = trainer.train(resume_from_checkpoint=resume_wish(args))
+    args, say = trainer.args, trainer.accelerator.print  # `say`: the main process alone
+    result = trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.stopped_by_signal:
         command = command_line([sys.argv[0], *_without_resuming(sys.argv[1:])]) or "the same command"
         say(f"Go on with: {command} --resume_from_checkpoint true")

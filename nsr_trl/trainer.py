@@ -43,7 +43,7 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import get_config_model_id
 
 from . import checkpoints
-from .compaction import packs_apart, run_aligned, run_at_safe_width, run_unpadded
+from .compaction import logps_of_rows, packs_apart, run_aligned, run_at_safe_width, run_unpadded
 from .config import SignedRewardConfig, adopt, compaction_obstacle, objective_of, threshold_of
 from .dealing import deal
 from .decoration import decorating
@@ -317,11 +317,8 @@ class SignedRewardTrainer(GRPOTrainer):
         """Forgets what an earlier training left, which may have ended anywhere."""
         self._step, self._buffered_inputs, self._buffered_step = 0, None, None
         self._current_train_step_time = 0.0
-        self.entropy_coef, self._last_world_entropy, self._entropy_window_stats = (
-            self.args.entropy_coef,
-            math.inf,
-            None,
-        )
+        self.entropy_coef, self._last_world_entropy = self.args.entropy_coef, math.inf
+        self._entropy_window_stats = None
         self._forward = None
         self._forget("train")
 
@@ -372,12 +369,10 @@ class SignedRewardTrainer(GRPOTrainer):
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
-        # where the next micro-step generates anew, what is buffered has been trained on
-        is_due = self._step % (self.args.steps_per_generation * self.num_iterations) == 0
         state = {
             "num_ranks": self.accelerator.num_processes,
             "step": self._step,
-            "buffered_inputs": None if is_due else self._buffered_inputs,
+            "buffered_inputs": None if self._is_rollout_due else self._buffered_inputs,
             "watch": self._watch.state(),
             "entropy": [self.entropy_coef, self._last_world_entropy],
             "ledger": self._ledger.state(),
@@ -426,6 +421,11 @@ class SignedRewardTrainer(GRPOTrainer):
     @property
     def _mode(self) -> str:
         return "train" if self.model.training else "eval"
+
+    @property
+    def _is_rollout_due(self) -> bool:
+        """Whether the next micro-step generates anew: all that is buffered has been trained on."""
+        return self._step % (self.args.steps_per_generation * self.num_iterations) == 0
 
     def _generate_and_score_completions(self, inputs: list[dict]) -> dict[str, Any]:
         with self._rolling_out(Rollout(inputs)) as rollout:
@@ -559,9 +559,8 @@ class SignedRewardTrainer(GRPOTrainer):
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any] | None:
         if not (self._compacts and self._mode == "train"):
             return super()._prepare_inputs(generation_batch)
-        is_due = self._step % (self.args.steps_per_generation * self.num_iterations) == 0
         # `training_step` asks for the inputs of a micro-step before Trainer does
-        if (is_due or self._buffered_inputs is None) and self._buffered_step != self._step:
+        if (self._is_rollout_due or self._buffered_inputs is None) and self._buffered_step != self._step:
             self._buffered_inputs = self._compact(self._generate_and_score_completions(generation_batch))
             self._buffered_step = self._step
         assert self._buffered_inputs is not None
@@ -657,25 +656,17 @@ class SignedRewardTrainer(GRPOTrainer):
         assert self._rollout.weights is not None
         has_weight = self._local(self._rollout.weights, len(input_ids)) != 0  # (rows,)
         self._rollout.has_logps = has_weight
-        logps = torch.zeros(len(input_ids), logits_to_keep, device=input_ids.device)
-        # longest first, so that a chunk holds rows of like length; every rank runs as many chunks as the others
-        rows = has_weight.nonzero().flatten()
-        rows = rows[attention_mask[rows].sum(1).argsort(descending=True)]
-        num_rows = self._largest(len(rows))
-        rows = torch.cat([rows, rows.new_zeros(num_rows - len(rows))])
-        num_prompt = input_ids.size(1) - logits_to_keep
-        for chunk in rows.split(batch_size) if num_rows else ():
-            mask = attention_mask[chunk]  # (chunk, P + T)
-            start = num_prompt - max(int(mask[:, :num_prompt].sum(1).max()), 1)
-            kept = max(int(mask[:, num_prompt:].sum(1).max()), 1)
-            window = slice(start, num_prompt + kept)
-            found, _, _ = super()._get_per_token_logps_and_entropies(
-                model, input_ids[chunk, window], mask[:, window], kept, **kwargs
-            )
-            logps[chunk, :kept] = found.to(logps.dtype)
-        return logps
+        compute = functools.partial(super()._get_per_token_logps_and_entropies, model, **kwargs)
+        # every rank runs as many rows as the others
+        num_rows = self._largest(int(has_weight.sum()))
+        return logps_of_rows(compute, has_weight, num_rows, input_ids, attention_mask, logits_to_keep, batch_size)
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        if inputs is None:
+            raise RuntimeError(
+                "A micro-step without rows must be skipped by SignedRewardTrainer.training_step; it reached the loss. "
+                "Call super().training_step in the override, or set compact='off'."
+            )
         num_values = {name: len(values) for name, values in self._metrics[self._mode].items()}
         controller = self.entropy_coef, self._last_world_entropy
         try:

@@ -85,6 +85,22 @@ def test_the_dry_run_states_schedule_and_memory():
     assert "DOES NOT FIT" in format_plan(run_of("--config", "nsr-qwen2.5-math-7b"), gpu_bytes=24e9)
 
 
+def test_the_dry_run_counts_the_passes_over_each_rollout():
+    arguments = "--config quickstart --optimizer_steps_per_generation 2 --max_steps 24".split()
+    once, twice = (format_plan(run_of(*arguments, "--num_iterations", str(n))) for n in (1, 2))
+    # 2 optimizer steps a rollout, and 4 where it is used twice
+    assert "24 optimizer steps, 12 generations" in once
+    assert "24 optimizer steps, 6 generations" in twice
+
+
+@pytest.mark.parametrize(
+    ("flags", "precision"), [([], "bf16"), (["--fp16", "true"], "fp16"), (["--bf16", "false"], "no")]
+)
+def test_the_fields_of_the_run_decide_the_precision_of_the_launch(flags, precision):
+    own = ["--output_dir", "out", "--accelerate_config", "zero3", *flags]
+    assert launcher_arguments(run_of(*own), own).mixed_precision == precision
+
+
 def test_the_launcher_gets_its_flags_and_the_script_the_rest():
     own = [
         "--config",

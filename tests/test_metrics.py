@@ -10,6 +10,7 @@ from nsr_trl.metrics import (
     correction_metrics,
     cost_metrics,
     outcome_metrics,
+    sampling_metrics,
     token_metrics,
 )
 
@@ -47,6 +48,26 @@ def test_correction_metrics_by_hand():
         "signed/vllm_clip_ratio/correct": 2 / 3,
         "signed/vllm_clip_ratio/incorrect": 0 / 3,  # what is 2 there is padding
     }
+
+
+def test_sampling_metrics_by_hand():
+    nan = float("nan")
+    old = torch.tensor([[-1.0, -2.0, -3.0], [0.0, 0.0, 0.0], [-1.0, -1.0, -1.0]])
+    sampled = torch.tensor([[-1.5, -1.0, nan], [-9.0, -9.0, -9.0], [-1.0, nan, nan]])
+    runs = torch.tensor([[1, 1, 1], [0, 0, 0], [1, 0, 0]])  # the second row does not; the third has one token
+    of_tokens = torch.tensor([[1.5, 0.25, 1.0], [5.0, 5.0, 5.0], [0.75, 9.0, 9.0]])
+    sums, largest = sampling_metrics(old, sampled, runs, of_tokens)
+    assert ratios(sums) == {
+        "sampling/importance_sampling_ratio/mean": (1.5 + 0.25 + 1.0 + 0.75) / 4,
+        "sampling/sampling_logp_difference/mean": (0.5 + 1.0 + 0.0) / 3,  # without the token vLLM gave nothing for
+    }
+    assert largest.tolist() == [-0.25, 1.5, 1.0]
+    sums, largest = sampling_metrics(old, sampled, runs, torch.tensor([[0.5], [5.0], [2.0]]))  # a ratio per row
+    assert ratios(sums)["sampling/importance_sampling_ratio/mean"] == (0.5 + 2.0) / 2
+    assert largest.tolist() == [-0.5, 2.0, 1.0]
+    sums, largest = sampling_metrics(old, sampled, runs * 0, of_tokens)
+    assert ratios(sums) == {}
+    assert largest.tolist() == [-torch.inf] * 3
 
 
 def worked_batch():

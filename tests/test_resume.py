@@ -72,6 +72,26 @@ def test_metrics_since_the_last_log_survive_too(make_trainer, tmp_path):
         assert resumed.state.log_history[0][name] == whole.state.log_history[0][name], name
 
 
+def all_wrong(completions, **kwargs):
+    return [0.0] * len(completions)
+
+
+def test_what_the_run_has_counted_and_told_survives_too(make_trainer, tmp_path, caplog):
+    """The card counts over all resumes, and what was said of the reward once is not said again."""
+    settings = SETTINGS | {"max_steps": 4, "check_after_rollouts": 2, "reward_funcs": all_wrong}
+    whole = make_trainer(**settings)
+    whole.train()
+    resumed = make_trainer(**settings, output_dir=str(tmp_path / "again"))
+    caplog.clear()
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    expected = {name: entry for name, entry in whole._ledger.of_training.items() if "seconds" not in name}
+    found = {name: entry for name, entry in resumed._ledger.of_training.items() if "seconds" not in name}
+    assert found == expected
+    assert found["signed/correct_ratio"] == [0.0, 32.0]  # two generations of 16 rows
+    assert "Outcome reward" not in caplog.text
+    assert "In the first 2 rollouts none of 32 completions was correct" in caplog.text
+
+
 def test_true_resumes_from_the_last_complete_checkpoint(make_trainer, tmp_path):
     make_trainer(**(SETTINGS | {"max_steps": 3})).train()
     state = tmp_path / "checkpoint-3" / "trainer_state.json"

@@ -1,7 +1,6 @@
 """What is relied on in TRL, accelerate and vLLM without a promise. When one of them moves, it shows here."""
 
 import ast
-import importlib.util
 import inspect
 import tomllib
 from pathlib import Path
@@ -105,17 +104,6 @@ def test_accelerate_has_what_the_launcher_uses():
     assert {"--num_processes", "--num_machines", "--main_process_port", "--config_file"} <= options
     assert tuple(inspect.signature(launch._validate_launch_command).parameters) == ("args",)
     assert tuple(inspect.signature(launch.launch_command).parameters) == ("args",)
-
-
-@pytest.mark.vllm
-def test_vllm_has_what_the_sampler_uses():
-    if importlib.util.find_spec("vllm") is None:
-        pytest.skip("needs vLLM")
-    from vllm.v1.engine.llm_engine import LLMEngine
-
-    assert tuple(inspect.signature(LLMEngine.add_request).parameters)[1:4] == ("request_id", "prompt", "params")
-    assert tuple(inspect.signature(LLMEngine.step).parameters) == ("self",)
-    assert callable(LLMEngine.has_unfinished_requests)
 
 
 @pytest.fixture

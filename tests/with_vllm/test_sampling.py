@@ -1,5 +1,6 @@
 """Sampling with vLLM: in this process, and from `vllm serve`."""
 
+import inspect
 import json
 from itertools import islice
 from pathlib import Path
@@ -172,3 +173,11 @@ def test_a_real_model_is_evaluated_alike_here_and_on_a_server(smollm2, tmp_path,
     assert len(texts[0]) == 16
     # float32 rounds differently in batches of another size, which a token in hundreds may turn on
     assert sum(texts[0][key] == texts[1][key] for key in texts[0]) >= 12
+
+
+def test_vllm_has_what_the_sampler_uses():
+    from vllm.v1.engine.llm_engine import LLMEngine
+
+    assert tuple(inspect.signature(LLMEngine.add_request).parameters)[1:4] == ("request_id", "prompt", "params")
+    assert tuple(inspect.signature(LLMEngine.step).parameters) == ("self",)
+    assert callable(LLMEngine.has_unfinished_requests)

@@ -94,6 +94,17 @@ def test_every_objective_trains_with_vllm_in_sync(tmp_path):
     assert results["nsr"]["logs"][0]["cost/rows"] < 1
 
 
+@pytest.mark.parametrize("mode", ["token_truncate", "sequence_mask"])
+def test_what_is_logged_of_the_correction_is_taken_over_the_rows_that_run(tmp_path, mode):
+    # without a sync the two models part, and rows that do not run, of ratio 1, would show in every number
+    settings = {"vllm_importance_sampling_mode": mode}
+    (result,) = train(tmp_path, sync=False, settings=settings).values()
+    assert len(result["sampling"]) == len(result["logs"]) == 4
+    assert result["logs"][0]["cost/rows"] < 1
+    for seen, row in zip(result["sampling"], result["logs"], strict=True):
+        assert {name: row[name] for name in seen} == pytest.approx(seen, rel=1e-5)
+
+
 def test_zero3_on_two_processes_trains_every_objective_with_vllm_in_sync(tmp_path):
     launch = tmp_path / "accelerate.yaml"
     launch.write_text(ZERO3)

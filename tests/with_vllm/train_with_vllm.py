@@ -61,6 +61,32 @@ def served_weights(trainer):
     return dict(worker.model_runner.model.named_parameters())
 
 
+def watch_sampling(trainer):
+    """Per rollout, what vLLM's log-probs are beside the model's, over the rows that train."""
+    seen, generate = [], trainer._generate_and_score_completions
+
+    def observed(inputs):
+        batch = generate(inputs)
+        trains = batch["advantages"] != 0
+        mask = batch["completion_mask"][trains].bool()
+        difference = (batch["old_per_token_logps"] - batch["sampling_per_token_logps"])[trains].abs()[mask]
+        ratio = batch["importance_sampling_ratio"][trains]
+        ratio = ratio[mask] if ratio.size(1) > 1 else ratio
+        seen.append(
+            {
+                "sampling/sampling_logp_difference/mean": difference.mean().item(),
+                "sampling/sampling_logp_difference/max": difference.max().item(),
+                "sampling/importance_sampling_ratio/min": ratio.min().item(),
+                "sampling/importance_sampling_ratio/mean": ratio.mean().item(),
+                "sampling/importance_sampling_ratio/max": ratio.max().item(),
+            }
+        )
+        return batch
+
+    trainer._generate_and_score_completions = observed
+    return seen
+
+
 def compare(trainer, before):
     """How far vLLM's weights are, after a last sync, from where they began and from the trainer's."""
     trainer.vllm_generation.sync_weights()
@@ -125,8 +151,9 @@ def main(job):
         )
         trainer.remove_callback(PrinterCallback)
         before = None if is_server else {name: weight.clone() for name, weight in served_weights(trainer).items()}
+        sampling = watch_sampling(trainer)
         trainer.train()
-        results[objective] = {"logs": logs.rows[:-1]}
+        results[objective] = {"logs": logs.rows[:-1], "sampling": sampling}
         if not is_server:
             results[objective] |= compare(trainer, before)
         trainer.save_model(f"{job['out']}/{objective}")
