@@ -27,7 +27,9 @@ def random_term(rng: random.Random, depth: int = 3) -> Term:
     if kind == 3:
         return Quotient(part(), part())
     if kind == 4:
-        return Power(part(), Number(Fraction(rng.randint(2, 4))) if rng.random() < 0.7 else part())
+        if rng.random() < 0.7:
+            return Power(part(), Number(Fraction(rng.randint(2, 4))))
+        return Power(Symbol(rng.choice(LETTERS)), part())  # of a letter: towers of numbers fill the memory
     name = rng.choice(FUNCTIONS)
     if name == "root":
         return Apply("root", (part(), Number(Fraction(rng.choice((2, 2, 3))))))
@@ -121,18 +123,19 @@ def _factor_by_hand(term: Term) -> str:
 
 
 def _product_by_hand(factors: tuple[Term, ...]) -> str:
-    """Factors side by side; a sign where digits or functions would run into each other."""
+    """Factors side by side; a sign where digits or functions would run into each other, or letters into a word."""
     text = ""
     for factor in factors:
         piece = _factor_by_hand(factor)
-        is_apart = bool(text) and (piece[0].isdigit() or not _ends_cleanly(text) or piece.startswith("\\frac"))
-        text += rf" \cdot {piece}" if is_apart else piece
+        is_word = text[-1:] == piece[0]
+        is_apart = piece[0].isdigit() or not _ends_cleanly(text) or piece.startswith("\\frac") or is_word
+        text += rf" \cdot {piece}" if text and is_apart else piece
     return text
 
 
 def _ends_cleanly(text: str) -> bool:
     """Whether what follows cannot be taken into an argument or a name."""
-    return text.strip()[-1] in ")}|" or text.strip() in LETTERS or text.isdigit()
+    return text.strip()[-1:] in set(")}|") or text.strip() in LETTERS or text.isdigit()
 
 
 # --- Few brackets ----------------------------------------------------------------------------------------------------

@@ -78,7 +78,6 @@ class Expression:
         return self.numerator.get((), Fraction(0))
 
 
-@lru_cache(maxsize=256)
 def expand(term: Term) -> Expression:
     """
     Multiplies a tree out.
@@ -94,7 +93,19 @@ def expand(term: Term) -> Expression:
         NotUnderstoodError: If the tree divides by zero, or has no single value.
         TooLargeError: If a number or the work exceeds its limit.
     """
-    return _Expansion().expand(term)
+    result = _expanded(term)
+    if isinstance(result, Expression):
+        return result
+    raise result
+
+
+@lru_cache(maxsize=256)
+def _expanded(term: Term) -> Expression | type[Exception]:
+    """The expression or the error, which is remembered too: the largest trees are those that cost most."""
+    try:
+        return _Expansion().expand(term)
+    except (NotUnderstoodError, TooLargeError) as error:
+        return type(error)
 
 
 def subtract(left: Expression, right: Expression) -> Polynomial:
@@ -103,6 +114,11 @@ def subtract(left: Expression, right: Expression) -> Polynomial:
     return work.add(
         work.multiply(left.numerator, right.denominator), work.multiply(right.numerator, left.denominator), -1
     )
+
+
+def ratio(left: Expression, right: Expression) -> Fraction | None:
+    """The quotient of two expressions, if the divisor is one term and the quotient a rational number."""
+    return _Expansion().divide(left, right).constant()
 
 
 def are_equal(left: Term, right: Term) -> bool:

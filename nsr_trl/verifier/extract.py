@@ -28,7 +28,7 @@ _CONNECTIVES = frozenset([",", ";", "and", "or", ",and", ",or"])
 _NAME_BEFORE = re.compile(r"([A-Za-z](?:_\{?[A-Za-z0-9]{1,3}\}?)?)\s*=\s*$")
 _MAX_BOXES = 32
 
-_HASHES = re.compile(r"####[^\S\n]*([^\n]+)")
+_HASHES = re.compile(r"(?<!#)#{4,}+[^\S\n]*([^\n]+)")
 _ANSWER_TAGS = ("answer", "final_answer", "solution", "result")
 _CLOSING_TAG = re.compile(r"</([A-Za-z_][\w-]{0,40})>")
 _UNREAD_TAGS = frozenset("think thinking reasoning thought scratchpad analysis b i u em strong p br code pre".split())
@@ -106,7 +106,9 @@ def extract(text: str, answer_format: str = "boxed") -> Extracted:
     found = read(text)
     if found.answer is not None:
         return found
-    return Extracted(None, is_elsewhere=_first_found(text, _ELSEWHERE).answer is not None)
+    other = _first_found(text, _ELSEWHERE)
+    is_elsewhere = other.answer is not None and (not other.is_guess or _states_something(text))
+    return Extracted(None, is_elsewhere=is_elsewhere)
 
 
 Reader = Callable[[str], Extracted]
@@ -130,7 +132,7 @@ def reader_of(answer_format: str) -> Reader:
     """
     if answer_format in _READERS:
         return _READERS[answer_format]
-    if re.fullmatch(r"[\w\s-]*", answer_format):  # a name, misspelt
+    if not isinstance(answer_format, str) or re.fullmatch(r"[\w\s-]*", answer_format):  # a name, misspelt
         raise ValueError(
             f"The answer format must be one of {', '.join(ANSWER_FORMATS)} or a regular expression; got "
             f"{answer_format!r}. Choose one of them, or write the text around the answer with a group for it."
@@ -319,6 +321,11 @@ def _guess(text: str) -> Extracted:
         is_short = len(sentence.split()) <= _MAX_WORDS_OF_GUESS
         found = _read_last(text) if is_short or _NUMBER.search(sentence) else found
     return replace(found, is_guess=True)
+
+
+def _states_something(text: str) -> bool:
+    """Whether a last sentence is more than words: `I give up.` is not."""
+    return _read_statement(text).answer is not None or _NUMBER.search(_last_sentence(text)) is not None
 
 
 def _last_sentence(text: str) -> str:

@@ -277,7 +277,7 @@ def _doubt(answer: Scalar, gold: Scalar) -> Rule | None:
         left, right = algebra.expand(answer.term), algebra.expand(gold.term)
         if _may_be_unit(left, right) or _may_be_unit(right, left) or _is_renamed(answer.term, gold.term):
             return Rule.EXPRESSION_LETTERS
-        ratio = algebra.expand(Quotient(gold.term, answer.term)).constant()
+        ratio = algebra.ratio(right, left)
     except (NotUnderstoodError, TooLargeError):
         return None
     if ratio and _may_be_other_unit(answer, gold, Fraction(1), ratio):
