@@ -17,7 +17,9 @@ needs_math = pytest.mark.skipif(not MATH.is_dir(), reason=f"the references of MA
 
 
 def load(name: str) -> list[dict]:
-    """Rows of one of the labelled sets."""
+    """Rows of one of the labelled sets; none where they are not."""
+    if not ANSWERS.is_dir():
+        return []
     return [json.loads(line) for line in (ANSWERS / f"{name}.dev.jsonl").read_text().splitlines()]
 
 
