@@ -52,6 +52,7 @@ def test_the_undecided_completions_are_counted_by_reason():
     )
     assert logged == {
         **dict.fromkeys(UNDECIDED_METRICS.values(), 0.0),
+        "verifier/no_answer": 1 / 4,
         "verifier/undecided/contested": 1 / 4,
         "verifier/undecided/gold_unparsable": 1 / 4,
     }
