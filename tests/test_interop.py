@@ -57,7 +57,7 @@ def test_completions_are_read_from_parquet_with_their_outcomes(make_trainer, pro
         "math_reward",
         "signed/outcome",
         "signed/weight",
-        "extracted_answer",
+        "verifier/answer",
         "reason",
         "advantage",
     } <= set(rows.column_names)
