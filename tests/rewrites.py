@@ -1912,7 +1912,7 @@ def named_value_changed(reference: str) -> str:
     return f"{name} = {int(value) + 1}"
 
 
-# --- References -------------------------------------------------------------------------------------------------------
+# --- References ------------------------------------------------------------------------------------------------------
 
 _UNITS = ("cm", "inches", "hours", "square feet", "miles per hour", "kilograms", "apples", "square units")
 _WORDS = ("even", "odd", "circle", "ellipse", "parabola", "east", "neither", "orange", "Tuesday", "Sunday")

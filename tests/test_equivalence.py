@@ -501,5 +501,3 @@ def test_normalisation_is_linear_in_the_text(part):
     start = time.perf_counter()
     normalize(part * (1_000_000 // len(part)))
     assert time.perf_counter() - start < 20  # quadratic time would be hours
-
-

@@ -103,7 +103,9 @@ def test_a_format_that_is_none_is_refused_with_those_there_are(answer_format):
         extract("5", answer_format)
 
 
-@pytest.mark.parametrize("part", ["#", "#### ", "<", "<answer>", "</answer>", "a. ", "**", "$", "answer is ", "1,", "\n"])
+@pytest.mark.parametrize(
+    "part", ["#", "#### ", "<", "<answer>", "</answer>", "a. ", "**", "$", "answer is ", "1,", "\n"]
+)
 @pytest.mark.parametrize("answer_format", ANSWER_FORMATS)
 def test_every_format_is_read_in_linear_time(part, answer_format):
     start = time.perf_counter()
@@ -113,7 +115,9 @@ def test_every_format_is_read_in_linear_time(part, answer_format):
 
 PIECES = st.lists(
     st.sampled_from(
-        r"\boxed{ { } \{ $ \( \) 5 x , and . ! ** #### <answer> </answer> <think> </think> the answer is : = \\".split(" ")
+        r"\boxed{ { } \{ $ \( \) 5 x , and . ! ** #### <answer> </answer> <think> </think> the answer is : = \\".split(
+            " "
+        )
     ),
     max_size=25,
 ).map(" ".join)

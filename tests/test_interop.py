@@ -58,7 +58,7 @@ def test_completions_are_read_from_parquet_with_their_outcomes(make_trainer, pro
         "signed/outcome",
         "signed/weight",
         "verifier/answer",
-        "reason",
+        "verifier/reason",
         "advantage",
     } <= set(rows.column_names)
     assert len(rows) == 16  # two steps of eight completions

@@ -78,14 +78,20 @@ def test_an_answer_in_another_format_is_counted_apart():
 
 @pytest.mark.parametrize("option", [{"answerformat": "xml"}, {"fallbacks": ["last number"]}, {"grade": 5}])
 def test_an_option_that_there_is_not_is_refused(option):
-    with pytest.raises(ValueError, match=f"must be 'grader', 'answer_format' or a column .* got {next(iter(option))}="):
+    with pytest.raises(
+        ValueError, match=f"must be 'grader', 'answer_format' or a column .* got {next(iter(option))}="
+    ):
         math_reward([r"\boxed{5}"] * 3, answer=["5"] * 3, **option)
 
 
 @pytest.mark.parametrize(
     "completion",
-    [None, 5, [], {}, b"5", [None], [{"role": "assistant"}], [{"role": "assistant", "content": None}], [[]]]
-    + [[{"role": "assistant", "content": [{"type": "image"}, {"type": "text", "text": None}, 5]}], {"content": 3}],
+    [
+        *(None, 5, [], {}, b"5", [None], [[]], {"content": 3}),
+        [{"role": "assistant"}],
+        [{"role": "assistant", "content": None}],
+        [{"role": "assistant", "content": [{"type": "image"}, {"type": "text", "text": None}, 5]}],
+    ],
 )
 def test_no_completion_raises(completion):
     assert math_reward([completion], answer=["5"])[0] in (0.0, None)

@@ -24,7 +24,8 @@ from .equations import (
     compare_named,
     compare_remainders,
 )
-from .expressions import Ambiguity, Choices, TooLargeError
+from .expressions import MAX_DEPTH, Ambiguity, Choices, TooLargeError
+from .forms import deepest
 from .lists import (
     compare_collections,
     compare_list_with_one,
@@ -109,6 +110,8 @@ def readings_of(form: Form) -> tuple[Reading, ...]:
     Raises:
         TooLargeError: If there are too many parts or readings, or they nest too deep.
     """
+    if deepest(form) > MAX_DEPTH:
+        raise TooLargeError
     usual = Choices()
     node = read(form, usual)
     met = sorted(usual.met)

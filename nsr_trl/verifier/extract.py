@@ -6,7 +6,7 @@ wrong trains the policy against a response that may be right.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -18,7 +18,7 @@ ANSWER_FORMATS = ("boxed", "gsm8k", "xml", "last", "auto")
 # `\\boxed` is how a box reads in text that was escaped twice. `\s*+` does not backtrack, which keeps the scan linear;
 # alternatives that begin with a literal let `re` skip plain text ten times as fast.
 _TOKEN = re.compile(
-    r"\\(?:\\?(?:boxed|fbox)(?![A-Za-z])\s*+(?:(?P<box>\{)|(?P<bare>(?=[^$}])))|.)|\{|\}",
+    r"\\(?:\\?(?:boxed|fbox)(?![A-Za-z])\s*+(?:(?P<box>\{)|(?P<bare>(?=[^$}])))|.)|\{\{*|\}",
     re.DOTALL,
 )
 _END_OF_BARE_BOX = re.compile(r"[$\n]|\\[)\]]|\Z")
@@ -27,6 +27,7 @@ _CONNECTIVE_NOISE = re.compile(r"\\(?:quad|qquad|text|mbox|[,;:() ])|[\s${}]")
 _CONNECTIVES = frozenset([",", ";", "and", "or", ",and", ",or"])
 _NAME_BEFORE = re.compile(r"([A-Za-z](?:_\{?[A-Za-z0-9]{1,3}\}?)?)\s*=\s*$")
 _MAX_BOXES = 32
+_BOX_COMMANDS = ("\\boxed", "\\fbox")
 
 _HASHES = re.compile(r"(?<!#)#{4,}+[^\S\n]*([^\n]+)")
 _ANSWER_TAGS = ("answer", "final_answer", "solution", "result")
@@ -106,7 +107,7 @@ def extract(text: str, answer_format: str = "boxed") -> Extracted:
     found = read(text)
     if found.answer is not None:
         return found
-    other = _first_found(text, _ELSEWHERE)
+    other = _first_found(text, tuple(reader for reader in _ELSEWHERE if reader is not read))
     is_elsewhere = other.answer is not None and (not other.is_guess or _states_something(text))
     return Extracted(None, is_elsewhere=is_elsewhere)
 
@@ -178,13 +179,10 @@ class _Box:
 
 
 def _read_boxes(text: str) -> Extracted:
-    boxes: list[_Box] = []
-    bare_start = -1
-    for box in _boxes(text):
-        if isinstance(box, int):
-            bare_start = box
-        else:
-            boxes.append(box)
+    places = _box_places(text)
+    boxes, bare_start = _boxes(text, places[-_MAX_BOXES - 1 :])
+    if not boxes and len(places) > _MAX_BOXES:
+        boxes, bare_start = _boxes(text, places)
     if boxes:
         last = len(boxes) - 1
         while last and _is_connective(text, boxes[last - 1].end, boxes[last].start):
@@ -198,33 +196,40 @@ def _read_boxes(text: str) -> Extracted:
     return Extracted(None)
 
 
-def _boxes(text: str) -> Iterator[_Box | int]:
-    """Boxes that hold something, the inner ones of nested ones; and where a box without braces begins."""
+def _box_places(text: str) -> list[int]:
+    """Where boxes may begin. What stands before the first one, most of a response, decides nothing."""
+    places = []
+    for command in _BOX_COMMANDS:
+        place = text.find(command)
+        while place >= 0:
+            places.append(place)
+            place = text.find(command, place + 1)
+    return sorted(places)
+
+
+def _boxes(text: str, places: list[int]) -> tuple[list[_Box], int]:
+    """Boxes that hold something, the inner ones of nested ones; and where the last one without braces begins."""
+    boxes: list[_Box] = []
+    bare_start = last_start = -1
     open_groups: list[tuple[int, int] | None] = []  # where a box and its content start; None for any other brace
-    last_start = -1
-    for token in _TOKEN.finditer(text, _first_box(text)):
+    start = places[0] if places else len(text)
+    while start and text[start - 1] == "\\":  # from within a run of backslashes it would be read differently
+        start -= 1
+    for token in _TOKEN.finditer(text, start):
         kind = token.lastgroup or token[0]
         if kind == "box":
             open_groups.append((token.start(), token.end()))
-        elif kind == "{":
-            open_groups.append(None)
+        elif kind[0] == "{":
+            open_groups.extend([None] * len(kind))
         elif kind == "bare":
-            yield token.end()
+            bare_start = token.end()
         elif kind == "}" and open_groups:
             group = open_groups.pop()
             # inner boxes close first; skipping those around them also keeps deep nesting linear
             if group is not None and group[1] > last_start and (content := text[group[1] : token.start()].strip()):
                 last_start = group[1]
-                yield _Box(group[0], token.end(), content)
-
-
-def _first_box(text: str) -> int:
-    """Where the first box may start: what stands before it, most of a response, decides nothing."""
-    starts = [start for command in ("\\boxed", "\\fbox") if (start := text.find(command)) >= 0]
-    start = min(starts, default=len(text))
-    while start and text[start - 1] == "\\":  # from within a run of backslashes it would be read differently
-        start -= 1
-    return start
+                boxes.append(_Box(group[0], token.end(), content))
+    return boxes, bare_start
 
 
 def _is_connective(text: str, start: int, end: int) -> bool:

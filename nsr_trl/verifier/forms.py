@@ -1,7 +1,7 @@
 r"""Questions to tokens: where a bracket closes, what a comma parts, whether `x` is a name or a side of an equation."""
 
 import re
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from . import words
 from .expressions import DIGITS, GREEK, NAMED_FUNCTIONS
@@ -59,6 +59,11 @@ def without(form: Form, *tokens: str) -> Form:
 def depth_of(form: Form) -> int:
     """How many brackets are open at the end of a form."""
     return sum((token in OPEN) - (token in _CLOSE) for token in form)
+
+
+def deepest(form: Form) -> int:
+    """How many brackets are open where most are."""
+    return max(accumulate((token in OPEN) - (token in _CLOSE) for token in form), default=0)
 
 
 def split(

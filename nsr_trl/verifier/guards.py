@@ -36,7 +36,7 @@ def refusal(term: Term) -> Rule | None:
             return Rule.TOO_LARGE
         if isinstance(part, Apply) and part.name not in KNOWN_FUNCTIONS:
             return Rule.EXPRESSION_OPEN
-        if isinstance(part, Operator) and _is_over_a_sequence(part):
+        if isinstance(part, Operator) and (_is_over_a_sequence(part) or _has_functions_of_functions(part.body)):
             return Rule.EXPRESSION_OPEN
     return None
 
@@ -70,6 +70,12 @@ def _is_over_a_sequence(operator: Operator) -> bool:
     return any(
         isinstance(part, Symbol) and operator.letter in part.name.partition("_")[2] for part in walk(operator.body)
     )
+
+
+def _has_functions_of_functions(body: Term) -> bool:
+    r"""`\int \sin(\sin x) dx`, over which sympy takes all the time that it is given."""
+    outer = (part for part in walk(body) if isinstance(part, Apply))
+    return any(isinstance(part, Apply) for apply in outer for argument in apply.arguments for part in walk(argument))
 
 
 def has_operator(term: Term) -> bool:
