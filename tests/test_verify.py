@@ -201,6 +201,14 @@ def test_several_boxes_are_the_parts_of_a_list_and_else_the_last_one_counts(resp
     assert verify(response, gold).rule is rule
 
 
+@pytest.mark.parametrize("answer", ["1, 2", r"(1,2)"])
+def test_a_reference_of_several_boxes_leaves_all_of_them_undecided(answer):
+    gold = r"\boxed{1} papers and \boxed{2} bins"
+    assert verify(rf"\boxed{{{answer}}}", gold).rule is Rule.REFERENCE_CHOICE
+    assert verify(r"\boxed{2}", gold).rule is Rule.TEXT_SAME
+    assert verify(r"\boxed{3}", gold).rule is Rule.NUMBER_DIFFERS
+
+
 def test_a_reference_of_several_leaves_one_of_them_undecided():
     assert verify(r"\boxed{5}", ["5", "6"]).rule is Rule.REFERENCE_CHOICE
     assert verify(r"\boxed{5, 6}", ["5", "6"]).outcome == Outcome.CORRECT

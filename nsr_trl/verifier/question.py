@@ -38,7 +38,7 @@ class Question:
         may_be_apart (`bool`):
             Whether there are more boxes than parts of the reference.
         choices (`tuple[str, ...]`):
-            The parts of a reference that is a list.
+            What else the reference may be: a part of it, where it is a list, or all of its boxes.
         alternatives (`tuple[str, ...]`):
             What else the answer may be.
         is_guess (`bool`):
@@ -123,7 +123,7 @@ def _question(found: Extracted, gold: Reference) -> Question:
         gold=gold.text,
         together=", ".join(found.parts) if is_list else "",
         may_be_apart=is_list and len(found.parts) > num_parts,
-        choices=gold.choices,
+        choices=gold.choices + ((gold.together,) if gold.together else ()),
         alternatives=found.alternatives[-_MAX_ALTERNATIVES:],
         is_guess=found.is_guess,
     )

@@ -17,7 +17,7 @@ from . import words
 from .algebra import value_of
 from .equivalence import MAX_CHARACTERS, readings_of
 from .expressions import TooLargeError
-from .extract import extract_answer
+from .extract import extract
 from .nodes import (
     Based,
     Chain,
@@ -60,12 +60,15 @@ class Reference:
             The bare answer; empty if there is none. Reading it again gives the same.
         choices (`tuple[str, ...]`):
             The parts of a list of several: whether all of them are asked for, or any, is not told.
+        together (`str`):
+            All boxes of a solution that has several, as a list; the answer is in the last one, as far as is known.
         missing (`str`):
             Why there is no answer; empty if there is one.
     """
 
     answer: str
     choices: tuple[str, ...] = ()
+    together: str = ""
     missing: str = ""
 
     @property
@@ -151,8 +154,9 @@ def _read_text(text: str) -> Reference:
     if (items := _list_in_text(text)) is not None:
         return _read_list(items)
     if "boxed" in text or "fbox" in text:
-        answer = extract_answer(text) or ""
-        return Reference(answer, missing="" if answer else "its box is empty or does not close")
+        found = extract(text)
+        missing = "" if found.answer else "its box is empty or does not close"
+        return Reference(found.answer or "", together=", ".join(found.parts), missing=missing)
     answer = text.rpartition("####")[2].strip()
     is_missing = answer.lower() in ("", "nan", "null", "n/a", "$$")
     return Reference("", missing="it is missing") if is_missing else Reference(answer)
