@@ -6,8 +6,8 @@ What the verifier, math-verify and TRL's `accuracy_reward` say of answers whose 
 The labelled sets and the references of MATH lie beside the repository, where they are; the corpus is in `tests/data`.
 Of MATH, NUM_REWRITES rewrites are drawn (1,000 by default, preserving and changing each) by the families of
 `tests/rewrites.py`. Prints for each set and verifier the rows decided rightly, wrong answers accepted, right ones
-refused, and those left undecided. The peers run with their defaults; what math-verify cannot read counts as refused, as
-it would in training.
+refused, and those left undecided. The peers run with their defaults; what math-verify cannot read counts as refused,
+as it would in training.
 """
 
 import json

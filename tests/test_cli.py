@@ -136,7 +136,7 @@ def test_verify_finds_the_references_that_are_not_even_correct_against_themselve
     assert "3 of 4 references are understood" in out
     assert "3 of 4 near misses are called incorrect" in out
     assert "1 of 4 references cannot be used" in out
-    assert "row 1: its box is empty or does not close" in out
+    assert "row 1: it is missing" in out
 
 
 # --- recipes and train -----------------------------------------------------------------------------------------------
