@@ -20,7 +20,7 @@ from .config import SignedRewardConfig
 from .data import PROMPT_TEMPLATES, Problem, load_problems
 from .quickstart.model import model_path
 from .quickstart.problems import generate_problems
-from .recipe import load_recipe
+from .recipe import read_recipe
 from .resources import did_you_mean
 from .rewards import math_reward
 from .verifier.verify import GRADERS
@@ -223,15 +223,18 @@ def parse(arguments: Sequence[str], prog: str) -> RunArguments:
 
     flags = list(_flags(arguments))
     recipe = next((group[1] for group in reversed(flags) if group[0] == "--config" and len(group) == 2), None)
-    from_recipe = {} if recipe is None else load_recipe(recipe)
-    for name, value in (from_recipe.pop("env", None) or {}).items():
-        os.environ[name] = str(value)
+    read = None if recipe is None else read_recipe(recipe)
+    from_recipe = {} if read is None else dict(read.values)
+    env = from_recipe.pop("env", None) or {}
+    if not isinstance(env, dict):
+        raise ValueError(f"`env` of a recipe must be `NAME: value` lines; {recipe!r} has {env!r:.60}. Indent them.")
+    os.environ.update({name: str(value) for name, value in env.items()})
 
     launch: dict[str, str] = {}
     sources: dict[str, str] = {}
     for name, value in from_recipe.items():
         if f"--{name}" in dests:
-            sources[name] = str(recipe)
+            sources[name] = read.sources[name]  # type: ignore[union-attr]
         elif f"--{name}" in launch_flags:
             launch[name] = str(value)
         else:

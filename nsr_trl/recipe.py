@@ -1,11 +1,14 @@
-"""Recipes: a name or a file goes in; one flat, commented YAML text comes out, and the values it holds.
+"""Recipes: a name or a file goes in; the values of a run come out, where each was written, and one flat text of them.
 
 A recipe may say `extends: [NAME, ...]`: the named recipes, parts of `recipes/parts/` and files are read first, in that
-order, and a key that comes later takes the place of one that came before. The values of a run are read from the flat
-text, so what is shown is what is trained.
+order, and a key that comes later takes the place of one that came before. Each file is read by YAML's own loader and
+the values are merged as dicts. The flat text, for people, joins the lines as they were written, comments included; it
+is read back before it is shown, so that what is shown is what is trained.
 """
 
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,42 +17,59 @@ import yaml
 from .resources import find_yaml, resource, shipped_names
 
 
-def load_recipe(name: str | Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Recipe:
     """
-    Reads the values of a recipe.
+    The settings of a recipe, those that it inherits included.
+
+    Attributes:
+        title (`str`):
+            The comment at its head.
+        values (`dict[str, Any]`):
+            Field to value.
+        sources (`dict[str, str]`):
+            Field to the recipe, part or file in which the value was written.
+        lines (`dict[str, str]`):
+            Field to its lines, with the comments above them; section headings (`# ---`) stand under their own text.
+    """
+
+    title: str
+    values: dict[str, Any]
+    sources: dict[str, str]
+    lines: dict[str, str]
+
+    def flat_text(self) -> str:
+        """One YAML file of all values, without `extends`. Comments are left out where lines cannot be joined."""
+        text = self.title + "".join(self.lines.values())
+        try:
+            is_same = yaml.load(text, _Loader) == self.values
+        except yaml.YAMLError:  # an anchor whose line was overridden, say
+            is_same = False
+        return text if is_same else self.title + yaml.safe_dump(self.values, sort_keys=False, allow_unicode=True)
+
+
+def read_recipe(name: str | Path) -> Recipe:
+    """
+    Reads a recipe and what it extends.
 
     Args:
         name (`str` or `Path`):
             Name of a shipped recipe, or path of a YAML file.
 
-    Returns:
-        `dict[str, Any]`: field to value.
-
     Raises:
-        ValueError: If there is no such recipe, or it is no YAML mapping.
+        ValueError: If there is no such recipe, or one of its files is no YAML mapping of fields.
     """
-    text = flat_text(name)
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(
-            f"A recipe must be YAML; in {str(name)!r} {' '.join(str(error).split())}. Correct that line."
-        ) from error
-    if not isinstance(values, dict):
-        raise ValueError(f"A recipe must be `field: value` lines; {str(name)!r} is {text!r:.60}. Write it that way.")
-    return values
+    return _read(str(name), find_yaml("recipes", name), ())
 
 
-def flat_text(name: str | Path) -> str:
-    """The recipe as one YAML file without `extends`, its comments and those of its parts included."""
-    title, blocks = _read(find_yaml("recipes", name), ())
-    return "\n".join([*title, *blocks.values()]) + "\n"
+def load_recipe(name: str | Path) -> dict[str, Any]:
+    """The values of a recipe, as [`read_recipe`] finds them."""
+    return read_recipe(name).values
 
 
 def describe(name: str | Path) -> str:
     """The comment at the head of a recipe, as one line."""
-    title, _ = _read(find_yaml("recipes", name), ())
-    return " ".join(line.lstrip("# ") for line in title).strip()
+    return " ".join(line.lstrip("# ") for line in read_recipe(name).title.splitlines()).strip()
 
 
 def recipe_names() -> list[str]:
@@ -57,22 +77,40 @@ def recipe_names() -> list[str]:
     return shipped_names("recipes")
 
 
-def _read(path: Path, readers: tuple[Path, ...]) -> tuple[list[str], dict[str, str]]:
-    """(Comment lines at the head, key -> its lines) of a file and of what it extends."""
+def _read(name: str, path: Path, readers: tuple[Path, ...]) -> Recipe:
+    """Reads a file, reached under a name from the files that extend it."""
     path = path.resolve()
     if path in readers:
         raise ValueError(
             f"A recipe must not extend itself; {path.name} is reached again from {readers[-1].name}. "
             "Take one of the two out of `extends`."
         )
-    title, own = _blocks(path.read_text(encoding="utf-8"))
-    blocks: dict[str, str] = {}
-    if "extends" in own:
-        parents = yaml.safe_load(own.pop("extends"))["extends"]
-        for parent in [parents] if isinstance(parents, str) else parents:
-            _, inherited = _read(_find_parent(parent, path), (*readers, path))
-            blocks |= inherited
-    return title, blocks | own
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        own = yaml.load(text, _Loader)
+        root: Any = yaml.compose(text, _Loader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"A recipe must be a YAML file; {name!r} cannot be read: {reason}. Correct it.") from error
+    if not isinstance(own, dict) or not all(isinstance(key, str) for key in own):
+        raise ValueError(f"A recipe must be `field: value` lines; {name!r} is {text!r:.60}. Write it that way.")
+    parents = own.pop("extends", None) or []
+    parents = [parents] if isinstance(parents, str) else parents
+    if not (isinstance(parents, list) and all(isinstance(parent, str) for parent in parents)):
+        raise ValueError(
+            f"`extends` must be a name or a list of names; {name!r} has {parents!r:.60}. Write extends: [nsr, paper]."
+        )
+    title, lines = _lines(text, root)
+    lines.pop("extends", None)
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    inherited: dict[str, str] = {}
+    for parent in parents:
+        recipe = _read(parent, _find_parent(parent, path), (*readers, path))
+        values |= recipe.values
+        sources |= recipe.sources
+        inherited |= recipe.lines
+    return Recipe(title, values | own, sources | dict.fromkeys(own, name), inherited | lines)
 
 
 def _find_parent(name: str, child: Path) -> Path:
@@ -80,26 +118,54 @@ def _find_parent(name: str, child: Path) -> Path:
     return next((path for path in (beside, part) if path.is_file()), None) or find_yaml("recipes", name)
 
 
-def _blocks(text: str) -> tuple[list[str], dict[str, str]]:
-    """(Comment lines at the head, key -> its lines with the comments and blank lines above them)."""
-    title: list[str] = []
-    blocks: dict[str, str] = {}
-    pending: list[str] = []
-    key = None
-    for line in text.splitlines():
-        if line.startswith("#") and key is None and not pending and not blocks:
-            title.append(line)
-        elif line.startswith("# ---"):  # a section: stays, whatever becomes of the key below it
-            blocks[line] = "\n".join([*pending, line])
-            pending = []
-        elif match := re.match(r"([\w-]+)\s*:", line):
-            key = match[1]
-            blocks[key] = "\n".join([*pending, line])
-            pending = []
-        elif line.startswith((" ", "- ")) and key is not None and not pending:
-            blocks[key] += "\n" + line
-        else:
-            pending.append(line)
-    if key is None and pending:  # nothing that looks like a field: let YAML say what it is
-        blocks[""] = "\n".join(pending)
-    return title, blocks
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, with two readings that a run needs: `1e-6` is a number, and a key stands once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        if repeated := sorted({key for key in keys if keys.count(key) > 1}):
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{repeated[0]!r} is set {keys.count(repeated[0])} times", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def _lines(text: str, root: yaml.MappingNode) -> tuple[str, dict[str, str]]:
+    """(Comment at the head, key to its lines and the comments above it) of a YAML mapping, each ending its line."""
+    written = text.split("\n")
+    title = next((n for n, line in enumerate(written) if not line.startswith("#") or line.startswith("# ---")), 0)
+    lines: dict[str, str] = {}
+    above = title
+    for key, value in root.value:
+        start, end = key.start_mark.line, max(_last_line(key), _last_line(value)) + 1
+        comments = ""
+        for line in written[above:start]:
+            if line.startswith("# ---"):  # a section: stays, whatever becomes of the key below it
+                lines[line] = f"{comments}{line}\n"
+                comments = ""
+            elif not line.strip() or line.lstrip().startswith("#"):
+                comments += f"{line}\n"
+        lines[key.value] = comments + "".join(f"{line}\n" for line in written[start:end])
+        above = end
+    return "".join(f"{line}\n" for line in written[:title]), lines
+
+
+def _last_line(node: yaml.Node) -> int:
+    """Number of the line on which a node ends; YAML ends a block only after the comments below it."""
+    leaves = list(_leaves(node))
+    end = leaves[-1].end_mark
+    return end.line - 1 if end.column == 0 and end.line > leaves[-1].start_mark.line else end.line
+
+
+def _leaves(node: yaml.Node) -> Iterator[yaml.Node]:
+    if not isinstance(node, yaml.CollectionNode) or node.flow_style or not node.value:
+        yield node
+        return
+    for child in node.value:
+        for part in child if isinstance(child, tuple) else (child,):
+            yield from _leaves(part)

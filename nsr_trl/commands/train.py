@@ -85,20 +85,20 @@ def _recipes(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
 
 
 def _show_recipe(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    from ..recipe import flat_text
+    from ..recipe import read_recipe
 
     try:
-        print(flat_text(args.name), end="")
+        print(read_recipe(args.name).flat_text(), end="")
     except ValueError as error:
         parser.error(str(error))
 
 
 def _copy_recipe(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    from ..recipe import flat_text
+    from ..recipe import read_recipe
 
     path = Path(args.path or f"{args.name}.yaml")
     try:
-        text = flat_text(args.name)
+        text = read_recipe(args.name).flat_text()
         if path.exists():
             raise ValueError(f"The file to write must be new; {str(path)!r} exists. Name another.")
         path.write_text(text, encoding="utf-8")
