@@ -5,12 +5,11 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
+from .choices import GRADERS, OBJECTIVES
 from .commands import card, evaluate, results, train
-from .commands.evaluate import GRADERS
 
 
-OBJECTIVES = ("psr", "nsr", "w_reinforce", "reinforce", "grpo")  # a copy: the table itself stands behind torch
-FALLBACKS = ("answer is", "last number")  # a copy as well, for a quick --help
+FALLBACKS = ("answer is", "last number")  # a copy, for a quick --help
 
 
 def build_parser() -> argparse.ArgumentParser:

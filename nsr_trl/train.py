@@ -15,12 +15,13 @@ from datasets import Dataset
 from transformers import AutoConfig, AutoTokenizer
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
-from .arguments import ScriptArguments, parse, resolve_model
 from .config import SignedRewardConfig
-from .data import Problem, to_dataset
-from .launch import accelerate_environment
-from .plan import check_output, resume_wish
+from .data import to_dataset
+from .problem import Problem
 from .prompts import leave_out_overlong
+from .run.arguments import ScriptArguments, parse, resolve_model
+from .run.launch import accelerate_environment
+from .run.preflight import check_output, resume_wish
 from .run_card import command_line
 from .secrets import hidden_arguments
 from .trainer import SignedRewardTrainer

@@ -2,10 +2,10 @@
 
 import pytest
 
-from nsr_trl.arguments import parse
-from nsr_trl.launch import launcher_arguments
-from nsr_trl.plan import count_processes, format_plan
 from nsr_trl.rewards import math_reward
+from nsr_trl.run.arguments import parse
+from nsr_trl.run.dry_run import format_dry_run
+from nsr_trl.run.launch import launcher_arguments
 
 
 def run_of(*arguments):
@@ -25,7 +25,7 @@ def test_launcher_flags_are_told_from_fields():
     run = run_of("--config", "quickstart", "--accelerate_config", "zero3", "--num_processes", "4", "--seed", "3")
     assert run.launch == {"accelerate_config": "zero3", "num_processes": "4"}
     assert run.values["seed"] == 3
-    assert count_processes(run) == 4
+    assert run.num_processes == 4
 
 
 @pytest.mark.parametrize(
@@ -75,19 +75,19 @@ def test_two_ways_to_say_the_accumulation_are_an_error():
 
 
 def test_the_dry_run_states_schedule_and_memory():
-    plan = format_plan(run_of("--config", "nsr-qwen2.5-math-7b", "--learning_rate", "2e-6"))
+    plan = format_dry_run(run_of("--config", "nsr-qwen2.5-math-7b", "--learning_rate", "2e-6"))
     assert "flag                 learning_rate" in plan
     assert "1,024 prompts x 8 completions = 8,192 rows" in plan
     assert "4 optimizer steps of 2,048 rows (256 prompts), off-policy" in plan
     assert "at most 4,096 a row, 8,388,608 an optimizer step" in plan  # 2,048 x 4,096
     assert "440 optimizer steps, 110 generations, 15.7 passes" in plan
     assert "it fits" in plan
-    assert "DOES NOT FIT" in format_plan(run_of("--config", "nsr-qwen2.5-math-7b"), gpu_bytes=24e9)
+    assert "DOES NOT FIT" in format_dry_run(run_of("--config", "nsr-qwen2.5-math-7b"), gpu_bytes=24e9)
 
 
 def test_the_dry_run_counts_the_passes_over_each_rollout():
     arguments = "--config quickstart --optimizer_steps_per_generation 2 --max_steps 24".split()
-    once, twice = (format_plan(run_of(*arguments, "--num_iterations", str(n))) for n in (1, 2))
+    once, twice = (format_dry_run(run_of(*arguments, "--num_iterations", str(n))) for n in (1, 2))
     # 2 optimizer steps a rollout, and 4 where it is used twice
     assert "24 optimizer steps, 12 generations" in once
     assert "24 optimizer steps, 6 generations" in twice
@@ -138,3 +138,36 @@ def test_a_reward_function_is_named_by_module_and_function(tmp_path, monkeypatch
     assert script.load_reward() is math_reward
     script, _, _ = run_of("--output_dir", "out", "--grader", "paper").preview(1)
     assert script.load_reward().__name__ == "math_reward"
+
+
+@pytest.mark.parametrize("flags", [["--num_processes", "0"], ["--num_machines", "two"]])
+def test_processes_and_machines_are_whole_numbers_from_one(flags):
+    run = run_of("--config", "quickstart", *flags)
+    with pytest.raises(ValueError, match="must be a whole number, 1 or more"):
+        assert run.num_processes + run.num_machines
+
+
+def test_an_accelerate_config_that_is_no_mapping_is_an_error(tmp_path):
+    (tmp_path / "mine.yaml").write_text("- zero3\n")
+    with pytest.raises(ValueError, match="must be `field: value` lines"):
+        assert run_of("--config", "quickstart", "--accelerate_config", str(tmp_path / "mine.yaml")).accelerate
+
+
+def test_the_accelerate_config_is_read_once(tmp_path):
+    config = tmp_path / "mine.yaml"
+    config.write_text("distributed_type: DEEPSPEED\nnum_processes: 4\ndeepspeed_config: {zero_stage: 2}\n")
+    run = run_of("--config", "quickstart", "--accelerate_config", str(config))
+    assert (run.num_processes, run.num_machines, run.sharding, run.is_offloaded) == (4, 1, "zero2", False)
+    config.unlink()
+    assert run.num_processes == 4
+
+
+def test_the_words_that_flags_take_are_those_of_the_tables():
+    from nsr_trl.choices import GRADERS, OBJECTIVES, OUTCOMES
+    from nsr_trl.objective import OBJECTIVE_NAMES
+    from nsr_trl.verifier import Outcome
+    from nsr_trl.verifier.verify import GRADERS as GRADED
+
+    assert set(OBJECTIVES) == set(OBJECTIVE_NAMES)
+    assert tuple(GRADED) == GRADERS
+    assert tuple(Outcome) == OUTCOMES

@@ -6,7 +6,8 @@ from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from nsr_trl.data import INSTRUCTION, PROMPT_TEMPLATES, Problem, format_prompt, load_problems, to_dataset
+from nsr_trl.data import load_problems, to_dataset
+from nsr_trl.problem import INSTRUCTION, PROMPT_TEMPLATES, Problem, format_prompt
 
 
 PAPER_DATA = Path(__file__).parents[2] / "shared" / "data"

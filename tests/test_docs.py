@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from nsr_trl.arguments import ScriptArguments
 from nsr_trl.config import SIGNED_FIELDS
 from nsr_trl.data import DATASETS
 from nsr_trl.evaluation.presets import PRESETS, Preset
@@ -15,6 +14,7 @@ from nsr_trl.metrics import METRICS
 from nsr_trl.objective import OBJECTIVE_NAMES
 from nsr_trl.resources import shipped_names
 from nsr_trl.rewards import UNDECIDED_METRICS
+from nsr_trl.run.arguments import ScriptArguments
 from nsr_trl.verifier import Reason
 
 

@@ -5,8 +5,8 @@ from collections import namedtuple
 
 import pytest
 
-from nsr_trl import doctor
-from nsr_trl.arguments import parse
+from nsr_trl.run import doctor
+from nsr_trl.run.arguments import parse
 
 
 def by_subject(findings):

@@ -11,10 +11,10 @@ import pytest
 from transformers import AutoTokenizer
 
 from nsr_trl.cli import main
-from nsr_trl.data import PROMPT_TEMPLATES, Problem
 from nsr_trl.evaluation.presets import PRESETS
 from nsr_trl.evaluation.records import RunFolder, read_problems, read_samples
 from nsr_trl.evaluation.results import Evaluation
+from nsr_trl.problem import PROMPT_TEMPLATES, Problem
 from nsr_trl.quickstart.model import model_path
 from nsr_trl.quickstart.problems import generate_problems
 

@@ -5,10 +5,10 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nsr_trl.arguments import CLASSES, parse
-from nsr_trl.plan import count_processes, find_accelerate_config, make_schedule
-from nsr_trl.recipe import describe, load_recipe, read_recipe, recipe_names
 from nsr_trl.resources import resource, shipped_names
+from nsr_trl.run.arguments import CLASSES, parse
+from nsr_trl.run.recipe import describe, load_recipe, read_recipe, recipe_names
+from nsr_trl.run.schedule import make_schedule
 
 
 OBJECTIVES = ("psr", "nsr", "w-reinforce", "grpo")
@@ -23,8 +23,7 @@ PAPER = [f"{objective}-{model}" for objective in OBJECTIVES for model in MODELS]
 
 def preview(name):
     run = parse(["--config", name], "test")
-    num_processes = count_processes(run)
-    return run, num_processes, *run.preview(num_processes)
+    return run, run.num_processes, *run.preview()
 
 
 def test_the_papers_objectives_and_models_all_have_a_recipe():
@@ -69,8 +68,7 @@ def test_the_papers_recipes_hold_its_numbers(name):
     assert (args.epsilon, args.temperature, args.top_p, args.entropy_coef) == (0.2, 1.0, 1.0, 1e-4)
     assert args.use_vllm
     assert not args.vllm_importance_sampling_correction
-    path, _ = find_accelerate_config(run)
-    assert path.endswith("zero3.yaml")
+    assert run.accelerate_path.name == "zero3.yaml"
 
 
 @pytest.mark.parametrize("num_processes", [4, 16])

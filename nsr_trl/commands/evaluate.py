@@ -6,15 +6,14 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..choices import GRADERS
 from ..evaluation.presets import PRESETS
 
 
 if TYPE_CHECKING:
-    from ..data import Problem
     from ..evaluation.samplers import Sampler
+    from ..problem import Problem
 
-
-GRADERS = ("default", "paper", "paper-competition")  # a copy, for a quick --help
 
 SAMPLING = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "max_new_tokens": 3_072, "num_samples": 256}
 """What holds where neither a flag nor a preset says otherwise: the model's own distribution."""
@@ -114,8 +113,8 @@ def run_evaluate(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
     """Checks and loads everything cheap, then the model, then evaluates dataset after dataset."""
     _fill_in(args)
     try:
-        from ..data import format_prompt
         from ..evaluation.runner import evaluate, resolve_ks
+        from ..problem import format_prompt
 
         ks = resolve_ks(args.k, args.num_samples)
         if args.template is not None:

@@ -64,7 +64,7 @@ def _train(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    from ..launch import launch
+    from ..run.launch import launch
 
     try:
         launch(args.rest, hidden_arguments(), is_dry_run=args.dry_run, gpu_bytes=args.gpu_memory * 1e9)
@@ -78,14 +78,14 @@ def _train(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
 
 
 def _recipes(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    from ..recipe import describe, recipe_names
+    from ..run.recipe import describe, recipe_names
 
     for name in recipe_names():
         print(f"{name:<42} {describe(name)}")
 
 
 def _show_recipe(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    from ..recipe import read_recipe
+    from ..run.recipe import read_recipe
 
     try:
         print(read_recipe(args.name).flat_text(), end="")
@@ -94,7 +94,7 @@ def _show_recipe(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
 
 
 def _copy_recipe(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    from ..recipe import read_recipe
+    from ..run.recipe import read_recipe
 
     path = Path(args.path or f"{args.name}.yaml")
     try:
@@ -108,7 +108,7 @@ def _copy_recipe(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
 
 
 def _doctor(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    from ..doctor import examine, format_findings
+    from ..run.doctor import examine, format_findings
 
     try:
         findings = examine(args.rest)

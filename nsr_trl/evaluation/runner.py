@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from ..data import PROMPT_TEMPLATES, Problem, format_prompt
+from ..problem import PROMPT_TEMPLATES, Problem, format_prompt
 from ..verifier import verify_batch
 from .records import RunFolder, Sample, read_samples
 from .results import Evaluation, format_table
@@ -51,7 +51,7 @@ def evaluate(
         k (`Sequence[int]`, *optional*):
             The k of Pass@k. Defaults to the powers of two up to `num_samples`.
         template (`str`, *optional*):
-            Prompt template, as in [`~data.format_prompt`].
+            Prompt template, as in [`~problem.format_prompt`].
         output_dir (`str` or `Path`, *optional*):
             Run folder to record the samples in. If it holds samples of the same configuration already, only the
             missing ones are drawn, so that a stopped evaluation is resumed and a finished one can be enlarged.

@@ -20,11 +20,12 @@ from transformers.utils import logging
 
 from ..checkpoints import last_complete_checkpoint
 from ..config import SignedRewardConfig
-from ..data import Problem, to_dataset
+from ..data import to_dataset
 from ..decoration import decorating
 from ..evaluation.comparison import compare
 from ..evaluation.runner import Evaluation, evaluate
 from ..evaluation.samplers import TransformersSampler
+from ..problem import Problem
 from ..rewards import math_reward
 from ..run_card import FIGURE, write_card
 from ..trainer import SignedRewardTrainer

@@ -10,20 +10,23 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
-from functools import partial, update_wrapper
+from functools import cached_property, partial, update_wrapper
+from pathlib import Path
 from typing import Any, NoReturn
 
+import yaml
 from accelerate.commands.launch import launch_command_parser
 from trl import ModelConfig, TrlParser
 
-from .config import SignedRewardConfig
-from .data import PROMPT_TEMPLATES, Problem, load_problems
-from .quickstart.model import model_path
-from .quickstart.problems import generate_problems
+from ..choices import GRADERS
+from ..config import SignedRewardConfig
+from ..data import load_problems
+from ..problem import PROMPT_TEMPLATES, Problem
+from ..quickstart.model import model_path
+from ..quickstart.problems import generate_problems
+from ..resources import did_you_mean, find_yaml
+from ..rewards import math_reward
 from .recipe import read_recipe
-from .resources import did_you_mean
-from .rewards import math_reward
-from .verifier.verify import GRADERS
 
 
 QUICKSTART = "quickstart"
@@ -139,6 +142,72 @@ class RunArguments:
     sources: dict[str, str]
     launch: dict[str, str]
 
+    @cached_property
+    def accelerate_path(self) -> Path:
+        """The accelerate config; `single_gpu` where none is named."""
+        name = self.launch.get("accelerate_config") or self.launch.get("config_file") or "single_gpu"
+        return find_yaml("accelerate_configs", name)
+
+    @cached_property
+    def accelerate(self) -> dict[str, Any]:
+        """The values of the accelerate config."""
+        try:
+            values = yaml.safe_load(self.accelerate_path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            values = error
+        if not isinstance(values, dict):
+            raise ValueError(
+                f"An accelerate config must be `field: value` lines; {str(self.accelerate_path)!r} is {values!r:.99}. "
+                "Write one with `accelerate config`, or name one that ships with the package."
+            )
+        return values
+
+    @property
+    def num_processes(self) -> int:
+        """Processes over all machines."""
+        return self._count("num_processes")
+
+    @property
+    def num_machines(self) -> int:
+        """Machines that the processes run on."""
+        return self._count("num_machines")
+
+    @property
+    def sharding(self) -> str:
+        """A name in `memory.SHARDED`."""
+        match self.accelerate.get("distributed_type"):
+            case "DEEPSPEED":
+                return f"zero{self._of_kind('deepspeed_config').get('zero_stage', 2)}"
+            case "FSDP":
+                return "fsdp"
+            case "MULTI_GPU":
+                return "ddp"
+            case _:
+                return "none"
+
+    @property
+    def is_offloaded(self) -> bool:
+        """Whether weights and optimizer live in main memory."""
+        return self._of_kind("deepspeed_config").get("offload_param_device", "none") != "none" or bool(
+            self._of_kind("fsdp_config").get("fsdp_offload_params")
+        )
+
+    @property
+    def is_on_cpu(self) -> bool:
+        """Whether the run asks for the CPU."""
+        return bool(self.values["use_cpu"] or self.accelerate.get("use_cpu"))
+
+    def _count(self, name: str) -> int:
+        value = self.launch.get(name, self.accelerate.get(name)) or 1
+        if not str(value).isdecimal() or int(value) < 1:
+            raise ValueError(
+                f"`{name}` must be a whole number, 1 or more; got {value!r}. Correct it, or leave it out."
+            )
+        return int(value)
+
+    def _of_kind(self, name: str) -> dict[str, Any]:
+        return self.accelerate.get(name) or {}
+
     def build(self, num_processes: int) -> tuple[ScriptArguments, SignedRewardConfig, ModelConfig]:
         """
         Returns the checked dataclasses of one of `num_processes` processes.
@@ -149,8 +218,9 @@ class RunArguments:
         values = self._schedule(num_processes)
         return tuple(cls(**{f.name: values[f.name] for f in fields(cls) if f.init}) for cls in CLASSES)  # type: ignore[return-value]
 
-    def preview(self, num_processes: int) -> tuple[ScriptArguments, SignedRewardConfig, ModelConfig]:
-        """As [`build`], in a single process, on a machine that need not have a GPU."""
+    def preview(self, num_processes: int | None = None) -> tuple[ScriptArguments, SignedRewardConfig, ModelConfig]:
+        """As [`build`], for the processes that will run, in a single one, on a machine that need not have a GPU."""
+        num_processes = num_processes or self.num_processes
         values = self._schedule(num_processes) | {"use_cpu": True}
 
         class Preview(SignedRewardConfig):

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from .resources import find_yaml, resource, shipped_names
+from ..resources import find_yaml, resource, shipped_names
 
 
 @dataclass(frozen=True)

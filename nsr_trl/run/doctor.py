@@ -18,20 +18,13 @@ import torch
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from ..config import SignedRewardConfig, compaction_obstacle
+from ..data import to_dataset
+from ..verifier import Outcome, verify
 from .arguments import RunArguments, ScriptArguments, parse, resolve_model
-from .config import SignedRewardConfig, compaction_obstacle
-from .data import to_dataset
+from .costs import checkpoint_bytes, estimate_run, find_shape
 from .memory import GIB
-from .plan import (
-    checkpoint_bytes,
-    count_processes,
-    estimate_run,
-    find_accelerate_config,
-    find_shape,
-    make_schedule,
-    sharding_of,
-)
-from .verifier import Outcome, verify
+from .schedule import make_schedule
 
 
 @dataclass(frozen=True)
@@ -72,12 +65,11 @@ def examine(arguments: Sequence[str]) -> list[Finding]:
     findings += check_engines(about)
     if not has_run:
         return findings
-    num_processes = count_processes(run)
     try:
-        script, args, _ = run.preview(num_processes)
+        script, args, _ = run.preview()
     except ValueError as error:
         return [*findings, Finding("fail", "batches", str(error))]
-    findings.append(check_batches(args, num_processes))
+    findings.append(check_batches(args, run.num_processes))
     findings += check_tokenizer(str(run.values["model_name_or_path"]), script.template)
     findings += check_rewards(script, args.seed)
     shape = find_shape(run.values["model_name_or_path"])
@@ -146,8 +138,7 @@ def check_gpus(run: RunArguments | None = None) -> list[Finding]:
     """The GPUs of this machine, against the processes of the run."""
     count = torch.cuda.device_count()
     if count == 0:
-        is_on_cpu = run is not None and (run.values["use_cpu"] or find_accelerate_config(run)[1].get("use_cpu"))
-        if is_on_cpu:
+        if run is not None and run.is_on_cpu:
             return [Finding("ok", "gpu", "none, and the run asks for the CPU")]
         level: Literal["warn", "fail"] = "warn" if run is None else "fail"
         return [
@@ -163,9 +154,7 @@ def check_gpus(run: RunArguments | None = None) -> list[Finding]:
             Finding(level2, f"gpu {index}", f"{name}, {free / GIB:.1f} of {total / GIB:.1f} GiB free{advice}")
         )
     if run is not None:
-        _, config = find_accelerate_config(run)
-        machines = int(run.launch.get("num_machines") or config.get("num_machines") or 1)
-        needed = count_processes(run) // machines
+        needed = run.num_processes // run.num_machines
         if needed > count:
             advice = f"the run starts {needed} processes on a machine that has {count}. Pass --num_processes {count}"
             found.append(Finding("fail", "gpu", advice))
@@ -175,7 +164,7 @@ def check_gpus(run: RunArguments | None = None) -> list[Finding]:
 def check_engines(run: RunArguments | None = None) -> list[Finding]:
     """VLLM and DeepSpeed: whether they are there, of a version that TRL drives, and needed."""
     needs_vllm = run is not None and bool(run.values["use_vllm"]) and run.values["vllm_mode"] == "colocate"
-    needs_deepspeed = run is not None and sharding_of(find_accelerate_config(run)[1])[0].startswith("zero")
+    needs_deepspeed = run is not None and run.sharding.startswith("zero")
     return [
         _check_engine("vllm", needs_vllm, _trl_range("vllm")),
         _check_engine("deepspeed", needs_deepspeed, _trl_range("deepspeed")),
@@ -290,7 +279,7 @@ def check_memory(run: RunArguments, args: SignedRewardConfig) -> Finding:
             "warn", "memory", "no GPU to compare the estimate with. See nsr-trl train --dry-run --gpu-memory 80"
         )
     else:
-        available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // count_processes(run)
+        available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // run.num_processes
     estimate = estimate_run(run, args, available)
     if estimate is None:
         return Finding("warn", "memory", "no estimate: the model's config is not at hand")

@@ -1,0 +1,82 @@
+"""The dry run: the arguments of a run go in; its settings, schedule and memory come out, as text.
+
+Nothing is downloaded but the model's config, where it is not at hand, and nothing is started.
+"""
+
+from ..config import compaction_obstacle
+from .arguments import QUICKSTART, RunArguments
+from .costs import estimate_run
+from .memory import GIB
+from .schedule import make_schedule
+
+
+def num_problems_without_loading(run: RunArguments) -> int | None:
+    """Problems of a run, where that is known without loading them."""
+    known = {"DigitalLearningGmbH/MATH-lighteval": 7500, QUICKSTART: 1024}.get(run.values["dataset"])
+    limit = run.values["num_problems"]
+    return limit if known is None else min(known, limit or known)
+
+
+def format_dry_run(run: RunArguments, gpu_bytes: float = 80e9) -> str:
+    """
+    The dry run: settings with their sources, schedule and memory.
+
+    Args:
+        run ([`RunArguments`]):
+            The resolved arguments.
+        gpu_bytes (`float`, *optional*, defaults to `80e9`):
+            Memory of a GPU.
+
+    Raises:
+        ValueError: If the arguments do not hold together on the number of processes.
+    """
+    num_processes = run.num_processes
+    _, args, _ = run.preview()
+    schedule = make_schedule(args, num_processes, num_problems_without_loading(run))
+
+    lines = ["settings (fields left out have their defaults)"]
+    shown = [(source, name, run.values[name]) for name, source in run.sources.items()]
+    shown += [("launcher", name, value) for name, value in run.launch.items()]
+    source_width, width = (max(len(row[column]) for row in shown) for column in (0, 1))
+    lines += [f"  {source:<{source_width}}  {name:<{width}}  {value}" for source, name, value in shown]
+
+    kind = run.accelerate.get("distributed_type", "NO")
+    machines = "one machine" if run.num_machines == 1 else f"{run.num_machines} machines"
+    lines += ["", f"launch: {run.accelerate_path.stem} ({kind}), {num_processes} processes on {machines}", ""]
+    lines += [
+        "schedule",
+        f"  a generation       {schedule.num_prompts:,} prompts x {schedule.num_generations} completions "
+        f"= {schedule.num_prompts * schedule.num_generations:,} rows",
+        f"  trained on in      {schedule.optimizer_steps:g} optimizer steps of "
+        f"{schedule.rows_per_optimizer_step:,} rows "
+        f"({schedule.rows_per_optimizer_step / schedule.num_generations:g} prompts), "
+        + ("off-policy after the first" if schedule.optimizer_steps > 1 else "on-policy"),
+        f"  an optimizer step  {schedule.micro_steps:,} micro-steps of {schedule.rows_per_micro_step} rows "
+        f"on each of {num_processes} processes",
+        f"  tokens             at most {schedule.max_tokens_per_row:,} a row, "
+        f"{schedule.max_tokens_per_optimizer_step:,} an optimizer step",
+    ]
+    epochs = "" if schedule.num_epochs is None else f", {schedule.num_epochs:.1f} passes over the problems"
+    if schedule.max_steps:
+        generations = schedule.max_steps / schedule.optimizer_steps
+        lines.append(
+            f"  the run            {schedule.max_steps:,} optimizer steps, {generations:g} generations{epochs}"
+        )
+    else:
+        lines.append(f"  the run            {schedule.num_epochs:g} passes over the problems")
+    obstacle = compaction_obstacle(args)
+    lines.append(f"  compaction         {'off under ' + obstacle if obstacle else args.compact}")
+
+    lines.append("")
+    estimate = estimate_run(run, args, gpu_bytes)
+    if estimate is None:
+        lines.append(f"memory: no estimate, the config of {run.values['model_name_or_path']} is not at hand")
+        return "\n".join(lines)
+    lines.append(
+        f"memory of each process, estimated (a GPU of {gpu_bytes / 1e9:.0f} GB has {gpu_bytes / GIB:.1f} GiB)"
+    )
+    lines += [f"  {name:<12} {size / GIB:8.2f} GiB" for name, size in estimate.rows()]
+    if not run.values["use_cpu"]:
+        fits = "fits" if estimate.peak < 0.95 * gpu_bytes else "DOES NOT FIT"
+        lines.append(f"  it {fits}")
+    return "\n".join(lines)
