@@ -103,8 +103,8 @@ def _verify(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
 
 
 def _check_golds(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    from .data import load_problems
     from .grading import unusable_golds
+    from .task import load_problems
 
     try:
         problems = load_problems(args.gold, split=args.split, answer_column=args.gold_column)

@@ -11,19 +11,19 @@ import sys
 from collections.abc import Sequence
 
 from accelerate import FullyShardedDataParallelPlugin, PartialState
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from transformers import AutoConfig, AutoTokenizer
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from .config import SignedRewardConfig
-from .data import to_dataset
-from .problem import Problem
 from .prompts import leave_out_overlong
-from .run.arguments import ScriptArguments, parse, resolve_model
+from .run.arguments import parse, resolve_model
 from .run.launch import accelerate_environment
 from .run.preflight import check_output, resume_wish
+from .run.script import ScriptArguments
 from .run_card import command_line
 from .secrets import hidden_arguments
+from .task import Part, Task
 from .trainer import SignedRewardTrainer
 
 
@@ -77,11 +77,15 @@ def build_trainer(script: ScriptArguments, args: SignedRewardConfig, model: Mode
     config = AutoConfig.from_pretrained(model_name, revision=model.model_revision).get_text_config()
     context = getattr(config, "max_position_embeddings", None)
 
-    def to_prompts(problems: Sequence[Problem]) -> Dataset:
-        return leave_out_overlong(to_dataset(problems, script.template, tokenizer), tokenizer, context, say)
+    def load(task: Task, part: Part, limit: int | None) -> Dataset | IterableDataset:
+        return leave_out_overlong(task.dataset(part, tokenizer, limit, args.seed), tokenizer, context, say)
 
-    problems = script.load_problems(args.seed)
-    eval_problems = script.load_eval_problems(args.seed)
+    task = script.train_task()
+    dataset = load(task, "train", script.num_problems)
+    eval_dataset = None if args.eval_strategy == "no" else load(script.test_task(), "test", script.num_eval_problems)
+    args.chat_template_kwargs = {**task.prompting.chat_template_kwargs, **(args.chat_template_kwargs or {})} or None
+    if args.correct_threshold is None:
+        args.correct_threshold = task.correct_threshold
     args.model_init_kwargs = {
         "revision": model.model_revision,
         "attn_implementation": model.attn_implementation,
@@ -89,15 +93,18 @@ def build_trainer(script: ScriptArguments, args: SignedRewardConfig, model: Mode
     } | (args.model_init_kwargs or {})
     trainer = SignedRewardTrainer(
         model=model_name,
-        reward_funcs=script.load_reward(),
+        reward_funcs=script.rewards(),
         args=args,
-        train_dataset=to_prompts(problems),
-        eval_dataset=None if eval_problems is None else to_prompts(eval_problems),
+        train_dataset=dataset,
+        eval_dataset=eval_dataset,
         processing_class=tokenizer,
         quantization_config=get_quantization_config(model),
         peft_config=get_peft_config(model),
     )
-    say(f"Training {model.model_name_or_path} on {len(problems):,} problems: {trainer.signed_objective.formula}.")
+    number = (
+        f"{len(dataset):,} problems of {task.name}" if isinstance(dataset, Dataset) else f"a stream of {task.name}"
+    )
+    say(f"Training {model.model_name_or_path} on {number}: {trainer.signed_objective.formula}.")
     return trainer
 
 
@@ -121,9 +128,9 @@ def train(trainer: SignedRewardTrainer, script: ScriptArguments, checkpoint: str
         trainer.accelerator.end_training()
         return
     trainer.save_model()
-    trainer.create_model_card(dataset_name=script.dataset)
+    trainer.create_model_card(dataset_name=script.dataset_name)
     if args.push_to_hub:
-        trainer.push_to_hub(dataset_name=script.dataset)
+        trainer.push_to_hub(dataset_name=script.dataset_name)
         say(f"Pushed to https://huggingface.co/{trainer.hub_model_id}")
     say(
         f"{trainer.state.global_step} optimizer steps in {result.metrics['train_runtime']:.0f} s. "

@@ -31,8 +31,8 @@ def test_launcher_flags_are_told_from_fields():
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--learning_rat", "1"], "Did you mean '--learning_rate'"),
-        (["--num_proceses", "2"], "Did you mean '--num_processes'"),
+        (["--learning_rat", "1"], "did you mean 'learning_rate'"),
+        (["--num_proceses", "2"], "did you mean 'num_processes'"),
         (["nsr-qwen3-4b"], "Name a recipe with --config nsr-qwen3-4b"),
         (["--config", "nsr-qwen3"], "Did you mean 'nsr-qwen3-4b'"),
         (["--seed", "1", "2"], "must belong to a flag; got '2'"),
@@ -45,7 +45,7 @@ def test_a_name_that_does_not_exist_is_an_error_with_the_nearest(arguments, sent
 
 def test_an_unknown_field_of_a_recipe_is_an_error_with_the_nearest(tmp_path):
     (tmp_path / "mine.yaml").write_text("learning_rates: 1.0e-6\n")
-    with pytest.raises(ValueError, match="Did you mean '--learning_rate'"):
+    with pytest.raises(ValueError, match="did you mean 'learning_rate'"):
         run_of("--config", str(tmp_path / "mine.yaml"))
 
 
@@ -126,18 +126,51 @@ def test_fsdp_on_a_cpu_is_refused_for_accelerate_would_run_ddp():
         launcher_arguments(run_of("--config", "quickstart", "--accelerate_config", "fsdp2"), [])
 
 
-def test_a_reward_function_is_named_by_module_and_function(tmp_path, monkeypatch):
-    (tmp_path / "my_rewards.py").write_text("def score(completions, **kwargs):\n    return [1.0] * len(completions)\n")
-    monkeypatch.chdir(tmp_path)
-    script, _, _ = run_of("--output_dir", "out", "--reward", "my_rewards:score").preview(1)
-    assert script.load_reward()(["a", "b"]) == [1.0, 1.0]
-    script, _, _ = run_of("--output_dir", "out", "--reward", "my_rewards:scores").preview(1)
-    with pytest.raises(ValueError, match="must be module:function"):
-        script.load_reward()
-    script, _, _ = run_of("--output_dir", "out").preview(1)
-    assert script.load_reward() is math_reward
-    script, _, _ = run_of("--output_dir", "out", "--grader", "paper").preview(1)
-    assert script.load_reward().__name__ == "math_reward"
+def script_of(*arguments):
+    return run_of("--output_dir", "out", *arguments).preview(1)[0]
+
+
+def test_the_reward_is_the_tasks_or_those_that_are_named(tmp_path, monkeypatch):
+    assert script_of().rewards() == [math_reward]
+    assert script_of("--grader", "paper").rewards()[0].__name__ == "math_reward"
+    names = [f.__name__ for f in script_of("--reward_funcs", "math_reward", "think_format_reward").rewards()]
+    assert names == ["math_reward", "think_format_reward"]
+    (tmp_path / "trl.yaml").write_text("reward_funcs: accuracy_reward\n")
+    assert [f.__name__ for f in script_of("--config", str(tmp_path / "trl.yaml")).rewards()] == ["accuracy_reward"]
+
+
+def test_the_names_of_trl_grpo_are_understood(tmp_path):
+    (tmp_path / "grpo.yaml").write_text(
+        "model_name_or_path: Qwen/Qwen2.5-0.5B-Instruct\ndataset_name: openai/gsm8k\ndataset_config: main\n"
+        "dataset_train_split: train\ndataset_test_split: test\nreward_funcs: [accuracy_reward]\n"
+        "torch_dtype: bfloat16\noutput_dir: out\n"
+    )
+    run = run_of("--config", str(tmp_path / "grpo.yaml"), "--objective", "nsr")
+    script, args, model = run.preview(1)
+    train, test = script.train_task().train[0], script.test_task().test[0]
+    assert (train.dataset, train.config, train.split, test.split) == ("openai/gsm8k", "main", "train", "test")
+    assert (args.objective, model.dtype) == ("nsr", "bfloat16")
+    assert script_of("--reward", "math_reward").reward_funcs == ["math_reward"]
+
+
+def test_all_unknown_names_are_in_one_error_and_advice_only_where_it_is_near(tmp_path):
+    (tmp_path / "mine.yaml").write_text("modell_name_or_path: x\nflavour: y\nlr: 1e-6\nmax_prompt_length: 512\n")
+    with pytest.raises(ValueError, match="got 'modell_name_or_path'") as caught:
+        run_of("--config", str(tmp_path / "mine.yaml"), "--colour", "red")
+    sentence = str(caught.value)
+    assert "'modell_name_or_path' (did you mean 'model_name_or_path'?), 'flavour', " in sentence
+    assert "'lr' (set learning_rate), 'max_prompt_length' (TRL 1 has none" in sentence
+    assert sentence.endswith("'colour'. Correct or remove them.")
+
+
+def test_a_task_is_where_problems_come_from_and_single_fields_override_it():
+    script = script_of("--task", "gsm8k", "--split", "train[:8]", "--answer_format", "gsm8k")
+    task = script.train_task()
+    assert (task.train[0].dataset, task.train[0].split, task.answer_format) == ("openai/gsm8k", "train[:8]", "gsm8k")
+    assert script.test_task().test[0].split == "test"
+    with pytest.raises(ValueError, match="needs problems of its own; got the dataset 'a/b' alone"):
+        script_of("--dataset", "a/b").test_task()
+    assert script_of("--dataset", "a/b", "--eval_task", "amc23").test_task().name == "amc23"
 
 
 @pytest.mark.parametrize("flags", [["--num_processes", "0"], ["--num_machines", "two"]])

@@ -39,6 +39,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "config",
         "data",
         "rewards",
+        "settings_file",
         "card",
         "checkpoints",
         "dealing",
@@ -49,13 +50,15 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "evaluation.plots",
         "evaluation.viewer",
         "quickstart.model",
-        "run.recipe",
     ),
+    # and what reads files of settings
+    ("run.recipe",),
     # and the samplers that stand on the protocol of another one
     ("evaluation.vllm_sampler", "evaluation.endpoint_sampler"),
     # built on the adapters
-    ("dynamics", "reasoning_gym"),
-    ("run_card",),
+    ("dynamics", "reasoning_gym", "reward_functions"),
+    ("run_card", "task"),
+    ("run.script",),
     # assemblies
     ("trainer", "evaluation.runner", "evaluation.merge", "grading", "run.arguments", "run.schedule"),
     # a run before it starts

@@ -166,7 +166,7 @@ def _fill_in(args: argparse.Namespace) -> None:
 
 def _load_datasets(args: argparse.Namespace) -> "dict[str, list[Problem]]":
     """Returns the problems by the name of their folder: a short name, a file's stem or the last part of a Hub id."""
-    from ..data import load_problems
+    from ..task import load_problems
 
     datasets = {}
     for source in args.dataset:

@@ -2,123 +2,28 @@
 
 Three dataclasses hold the fields: [`ScriptArguments`], [`SignedRewardConfig`] and TRL's `ModelConfig`. A recipe or
 file given with `--config` sets their defaults, flags override it. What is not a field must be a flag of `accelerate
-launch`; what is neither is an error that names the nearest.
+launch`; what is neither is an error that lists them all, each with the nearest name where one is near. The names of
+`trl grpo` are understood.
 """
 
-import importlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
-from functools import cached_property, partial, update_wrapper
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
 from accelerate.commands.launch import launch_command_parser
 from trl import ModelConfig, TrlParser
 
-from ..choices import GRADERS
 from ..config import SignedRewardConfig
-from ..data import load_problems
-from ..problem import PROMPT_TEMPLATES, Problem
 from ..quickstart.model import model_path
-from ..quickstart.problems import generate_problems
-from ..resources import did_you_mean, find_yaml
-from ..rewards import math_reward
+from ..resources import find_yaml, nearest
+from ..settings_file import read_settings
+from ..task import QUICKSTART
 from .recipe import read_recipe
-
-
-QUICKSTART = "quickstart"
-"""Name of the model and of the problems that ship with the package."""
-
-
-@dataclass
-class ScriptArguments:
-    """
-    What to train on and how answers are graded.
-
-    Attributes:
-        dataset (`str`):
-            Hub dataset id, a local parquet, JSON or CSV file, or `"quickstart"` for the shipped arithmetic.
-        split (`str`, *optional*):
-            Split of the dataset, where it has several.
-        question_column (`str`, *optional*), answer_column (`str`, *optional*):
-            Columns to read; looked for under the usual names when not set.
-        num_problems (`int`, *optional*):
-            Train on the first so many problems.
-        template (`str`, *optional*):
-            Prompt template by name; the model's own chat template when not set.
-        eval_dataset (`str`, *optional*), eval_split (`str`, *optional*), num_eval_problems (`int`, *optional*):
-            Problems for `eval_strategy`, as above.
-        grader (`str`, *optional*, defaults to `"default"`):
-            Rules of the verifier, as in [`verify`].
-        reward (`str`, *optional*):
-            `module:function` of a reward function that takes the place of [`math_reward`].
-        optimizer_steps_per_generation (`int`, *optional*):
-            Mini-batches that a generation batch is cut into. With `generation_batch_size` and the number of processes
-            it fixes `gradient_accumulation_steps`, so that a recipe means the same on any number of GPUs.
-    """
-
-    dataset: str = field(
-        default="DigitalLearningGmbH/MATH-lighteval",
-        metadata={"help": "Hub dataset id, a local parquet, JSON or CSV file, or 'quickstart' for shipped problems."},
-    )
-    split: str | None = field(default=None, metadata={"help": "Split of the dataset, where it has several."})
-    question_column: str | None = field(default=None, metadata={"help": "Column of the questions."})
-    answer_column: str | None = field(default=None, metadata={"help": "Column of the reference answers."})
-    num_problems: int | None = field(default=None, metadata={"help": "Train on the first so many problems."})
-    template: str | None = field(
-        default=None,
-        metadata={"help": f"Prompt template, one of {', '.join(PROMPT_TEMPLATES)}; the chat template if not set."},
-    )
-    eval_dataset: str | None = field(default=None, metadata={"help": "Problems for `eval_strategy`."})
-    eval_split: str | None = field(default=None, metadata={"help": "Split of the evaluation problems."})
-    num_eval_problems: int | None = field(default=None, metadata={"help": "Evaluate on the first so many problems."})
-    grader: str = field(default="default", metadata={"help": "Rules of the verifier.", "choices": list(GRADERS)})
-    reward: str | None = field(
-        default=None, metadata={"help": "Reward function as module:function, rather than the verifier."}
-    )
-    optimizer_steps_per_generation: int | None = field(
-        default=None,
-        metadata={
-            "help": "Mini-batches of a generation batch; with `generation_batch_size` and the number of processes it "
-            "fixes `gradient_accumulation_steps`."
-        },
-    )
-
-    def load_problems(self, seed: int) -> list[Problem]:
-        """The problems to train on."""
-        if self.dataset == QUICKSTART:
-            return [Problem(**row) for row in generate_problems(self.num_problems or 1024, seed, "train")]
-        return load_problems(self.dataset, self.split, self.num_problems, self.question_column, self.answer_column)
-
-    def load_eval_problems(self, seed: int) -> list[Problem] | None:
-        """The problems to evaluate on while training, where there are any."""
-        if self.eval_dataset is None:
-            return None
-        if self.eval_dataset == QUICKSTART:
-            return [Problem(**row) for row in generate_problems(self.num_eval_problems or 128, seed, "test")]
-        return load_problems(
-            self.eval_dataset, self.eval_split, self.num_eval_problems, self.question_column, self.answer_column
-        )
-
-    def load_reward(self) -> Callable:
-        """The reward function."""
-        if self.reward is None:
-            if self.grader == "default":
-                return math_reward
-            graded = partial(math_reward, grader=self.grader)
-            return update_wrapper(graded, math_reward)  # it is logged by its name
-        module_name, _, name = self.reward.partition(":")
-        sys.path.insert(0, os.getcwd())  # a module beside the user's files, as `python -m` finds it
-        try:
-            return getattr(importlib.import_module(module_name), name)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise ValueError(
-                f"`reward` must be module:function of something that can be imported; got {self.reward!r} ({error}). "
-                "Write my_rewards:score for the function score in my_rewards.py."
-            ) from error
+from .script import ScriptArguments
 
 
 CLASSES = (ScriptArguments, SignedRewardConfig, ModelConfig)
@@ -151,15 +56,7 @@ class RunArguments:
     @cached_property
     def accelerate(self) -> dict[str, Any]:
         """The values of the accelerate config."""
-        try:
-            values = yaml.safe_load(self.accelerate_path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            values = error
-        if not isinstance(values, dict):
-            raise ValueError(
-                f"An accelerate config must be `field: value` lines; {str(self.accelerate_path)!r} is {values!r:.99}. "
-                "Write one with `accelerate config`, or name one that ships with the package."
-            )
+        _, values = read_settings("accelerate config", self.accelerate_path, self.accelerate_path)
         return values
 
     @property
@@ -289,12 +186,11 @@ def parse(arguments: Sequence[str], prog: str) -> RunArguments:
     launch_flags = {option for action in launch_command_parser()._actions for option in action.option_strings} | {
         "--accelerate_config"
     }
-    known = [*dests, *launch_flags, "--config"]
-
     flags = list(_flags(arguments))
     recipe = next((group[1] for group in reversed(flags) if group[0] == "--config" and len(group) == 2), None)
     read = None if recipe is None else read_recipe(recipe)
-    from_recipe = {} if read is None else dict(read.values)
+    from_recipe = {} if read is None else {OF_TRL.get(name, name): value for name, value in read.values.items()}
+    written = {} if read is None else {OF_TRL.get(name, name): source for name, source in read.sources.items()}
     env = from_recipe.pop("env", None) or {}
     if not isinstance(env, dict):
         raise ValueError(f"`env` of a recipe must be `NAME: value` lines; {recipe!r} has {env!r:.60}. Indent them.")
@@ -302,28 +198,78 @@ def parse(arguments: Sequence[str], prog: str) -> RunArguments:
 
     launch: dict[str, str] = {}
     sources: dict[str, str] = {}
+    unknown: list[str] = []
     for name, value in from_recipe.items():
         if f"--{name}" in dests:
-            sources[name] = read.sources[name]  # type: ignore[union-attr]
+            sources[name] = written[name]
         elif f"--{name}" in launch_flags:
             launch[name] = str(value)
         else:
-            raise ValueError(_unknown(name, f"the recipe {recipe!r} has {name!r}", known))
+            unknown.append(name)
     own: list[str] = []
-    for option, *values in flags:
+    for given, *values in flags:
+        option = f"--{OF_TRL.get(_field_name(given), given.removeprefix('--'))}"
         if option in dests:
             sources[dests[option]] = "flag"
             own += [option, *values]
         elif option in launch_flags:
-            launch[option.removeprefix("--").replace("-", "_")] = " ".join(values)
+            launch[_field_name(option)] = " ".join(values)
         elif option != "--config":
-            raise ValueError(_unknown(option, f"got {option}", known))
+            unknown.append(given)
+    if unknown:
+        raise ValueError(_say_unknown(unknown, [*dests, *launch_flags, "--config"]))
 
-    parser.set_defaults_with_config(**from_recipe)
+    parser.set_defaults_with_config(**{name: value for name, value in from_recipe.items() if name not in launch})
     namespace, rest = parser.parse_known_args(own)
     if rest:
         raise ValueError(f"Every argument must belong to a flag; got {' '.join(rest)!r}. Put --FIELD before it.")
     return RunArguments(vars(namespace), sources, launch)
+
+
+OF_TRL: Mapping[str, str] = {
+    "dataset_name": "dataset",
+    "dataset_train_split": "split",
+    "dataset_test_split": "eval_split",
+    "torch_dtype": "dtype",
+    "reward": "reward_funcs",  # its name in version 0.1
+}
+"""What `trl grpo`, and older versions, call a field."""
+
+GONE: Mapping[str, str] = {
+    "datasets": "a mixture is a task with several sources: write its YAML and name it with task",
+    "reward_model_name_or_path": "a reward model has no sign; name functions with reward_funcs",
+    "max_prompt_length": "TRL 1 has none: prompts that fill the model's context are left out",
+    "warmup_ratio": "set warmup_steps",
+    "use_liger_kernel": "TRL 1.16's fused LM head needs none",
+    "ignore_bias_buffers": "leave it out",
+    "gradient_checkpointing_use_reentrant": "set gradient_checkpointing_kwargs",
+    "model": "set model_name_or_path",
+    "lr": "set learning_rate",
+    "lambda": "set positive_weight",
+    "batch_size": "set per_device_train_batch_size",
+    "epochs": "set num_train_epochs",
+    "dry_run": "it is a flag of nsr-trl train: --dry-run",
+}
+"""Names that people write, and what to do in their place."""
+
+
+def _field_name(option: str) -> str:
+    return option.removeprefix("--").replace("-", "_")
+
+
+def _say_unknown(names: Sequence[str], known: Sequence[str]) -> str:
+    """One sentence on all names that are no fields."""
+    fields = sorted({_field_name(option) for option in known})
+    found = []
+    for name in names:
+        plain = _field_name(name)
+        near = nearest(plain, fields)
+        advice = GONE.get(plain) or (f"did you mean {near!r}?" if near else "")
+        found.append(f"{plain!r} ({advice})" if advice else repr(plain))
+    return (
+        "A name must be a field of the run (see --help-all) or a flag of `accelerate launch`; "
+        f"got {', '.join(found)}. Correct or remove them."
+    )
 
 
 def _flags(arguments: Sequence[str]) -> Iterator[list[str]]:
@@ -343,11 +289,6 @@ def _flags(arguments: Sequence[str]) -> Iterator[list[str]]:
             )
     if group:
         yield group
-
-
-def _unknown(name: str, found: str, known: list[str]) -> str:
-    nearest = did_you_mean(f"--{name.removeprefix('--')}", known)
-    return f"A name must be a field of the run (see --help) or a flag of `accelerate launch`; {found}. {nearest}"
 
 
 def resolve_model(name: str | None) -> str:

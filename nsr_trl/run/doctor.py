@@ -21,10 +21,11 @@ from packaging.specifiers import SpecifierSet
 from ..config import SignedRewardConfig, compaction_obstacle
 from ..data import to_dataset
 from ..verifier import Outcome, verify
-from .arguments import RunArguments, ScriptArguments, parse, resolve_model
+from .arguments import RunArguments, parse, resolve_model
 from .costs import checkpoint_bytes, estimate_run, find_shape
 from .memory import GIB
 from .schedule import make_schedule
+from .script import ScriptArguments
 
 
 @dataclass(frozen=True)
@@ -249,12 +250,13 @@ def check_tokenizer(model_name: str, template: str | None) -> list[Finding]:
 def check_rewards(script: ScriptArguments, seed: int, num_rows: int = 5) -> list[Finding]:
     """The reward function on the references of a few problems, each put into a box: all must be correct."""
     try:
-        problems = script.load_problems(seed)[:num_rows]
-        reward = script.load_reward()
+        task = script.train_task()
+        problems = task.problems("train", num_rows, seed)
+        reward = script.rewards()[0]
     except (ConnectionError, FileNotFoundError, OSError, ValueError) as error:
         return [Finding("fail", "dataset", " ".join(str(error).split())[:300])]
     dataset = to_dataset(problems)
-    found = [Finding("ok", "dataset", f"{script.dataset}, such as {problems[0].question!r:.60}")]
+    found = [Finding("ok", "dataset", f"{task.facts()['train']}, such as {problems[0].question!r:.60}")]
     completions = [f"\\boxed{{{problem.answer}}}" for problem in problems]
     rewards = reward(
         prompts=[problem.question for problem in problems],

@@ -4,17 +4,18 @@ Nothing is downloaded but the model's config, where it is not at hand, and nothi
 """
 
 from ..config import compaction_obstacle
-from .arguments import QUICKSTART, RunArguments
+from .arguments import RunArguments
 from .costs import estimate_run
 from .memory import GIB
 from .schedule import make_schedule
+from .script import ScriptArguments
 
 
-def num_problems_without_loading(run: RunArguments) -> int | None:
+def num_problems_without_loading(script: ScriptArguments) -> int | None:
     """Problems of a run, where that is known without loading them."""
-    known = {"DigitalLearningGmbH/MATH-lighteval": 7500, QUICKSTART: 1024}.get(run.values["dataset"])
-    limit = run.values["num_problems"]
-    return limit if known is None else min(known, limit or known)
+    sizes = [source.size for source in script.train_task().sources("train")]
+    known = [size if script.num_problems is None else min(size, script.num_problems) for size in sizes if size]
+    return sum(known) if len(known) == len(sizes) else script.num_problems
 
 
 def format_dry_run(run: RunArguments, gpu_bytes: float = 80e9) -> str:
@@ -31,8 +32,8 @@ def format_dry_run(run: RunArguments, gpu_bytes: float = 80e9) -> str:
         ValueError: If the arguments do not hold together on the number of processes.
     """
     num_processes = run.num_processes
-    _, args, _ = run.preview()
-    schedule = make_schedule(args, num_processes, num_problems_without_loading(run))
+    script, args, _ = run.preview()
+    schedule = make_schedule(args, num_processes, num_problems_without_loading(script))
 
     lines = ["settings (fields left out have their defaults)"]
     shown = [(source, name, run.values[name]) for name, source in run.sources.items()]

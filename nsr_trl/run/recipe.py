@@ -6,7 +6,6 @@ the values are merged as dicts. The flat text, for people, joins the lines as th
 is read back before it is shown, so that what is shown is what is trained.
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import yaml
 
 from ..resources import find_yaml, resource, shipped_names
+from ..settings_file import SettingsLoader, head_comment, one_line, read_settings
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Recipe:
         """One YAML file of all values, without `extends`. Comments are left out where lines cannot be joined."""
         text = self.title + "".join(self.lines.values())
         try:
-            is_same = yaml.load(text, _Loader) == self.values
+            is_same = yaml.load(text, SettingsLoader) == self.values
         except yaml.YAMLError:  # an anchor whose line was overridden, say
             is_same = False
         return text if is_same else self.title + yaml.safe_dump(self.values, sort_keys=False, allow_unicode=True)
@@ -69,7 +69,7 @@ def load_recipe(name: str | Path) -> dict[str, Any]:
 
 def describe(name: str | Path) -> str:
     """The comment at the head of a recipe, as one line."""
-    return " ".join(line.lstrip("# ") for line in read_recipe(name).title.splitlines()).strip()
+    return one_line(read_recipe(name).title)
 
 
 def recipe_names() -> list[str]:
@@ -85,22 +85,14 @@ def _read(name: str, path: Path, readers: tuple[Path, ...]) -> Recipe:
             f"A recipe must not extend itself; {path.name} is reached again from {readers[-1].name}. "
             "Take one of the two out of `extends`."
         )
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        own = yaml.load(text, _Loader)
-        root: Any = yaml.compose(text, _Loader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"A recipe must be a YAML file; {name!r} cannot be read: {reason}. Correct it.") from error
-    if not isinstance(own, dict) or not all(isinstance(key, str) for key in own):
-        raise ValueError(f"A recipe must be `field: value` lines; {name!r} is {text!r:.60}. Write it that way.")
+    text, own = read_settings("recipe", name, path)
     parents = own.pop("extends", None) or []
     parents = [parents] if isinstance(parents, str) else parents
     if not (isinstance(parents, list) and all(isinstance(parent, str) for parent in parents)):
         raise ValueError(
             f"`extends` must be a name or a list of names; {name!r} has {parents!r:.60}. Write extends: [nsr, paper]."
         )
-    title, lines = _lines(text, root)
+    title, lines = head_comment(text), _lines(text)
     lines.pop("extends", None)
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
@@ -118,29 +110,12 @@ def _find_parent(name: str, child: Path) -> Path:
     return next((path for path in (beside, part) if path.is_file()), None) or find_yaml("recipes", name)
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, with two readings that a run needs: `1e-6` is a number, and a key stands once."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
-        if repeated := sorted({key for key in keys if keys.count(key) > 1}):
-            raise yaml.constructor.ConstructorError(
-                None, None, f"{repeated[0]!r} is set {keys.count(repeated[0])} times", node.start_mark
-            )
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
-
-
-def _lines(text: str, root: yaml.MappingNode) -> tuple[str, dict[str, str]]:
-    """(Comment at the head, key to its lines and the comments above it) of a YAML mapping, each ending its line."""
+def _lines(text: str) -> dict[str, str]:
+    """Key to its lines and the comments above it, those at the head of the file left out."""
+    root: Any = yaml.compose(text, SettingsLoader)
     written = text.split("\n")
-    title = next((n for n, line in enumerate(written) if not line.startswith("#") or line.startswith("# ---")), 0)
     lines: dict[str, str] = {}
-    above = title
+    above = head_comment(text).count("\n")
     for key, value in root.value:
         start, end = key.start_mark.line, max(_last_line(key), _last_line(value)) + 1
         comments = ""
@@ -152,7 +127,7 @@ def _lines(text: str, root: yaml.MappingNode) -> tuple[str, dict[str, str]]:
                 comments += f"{line}\n"
         lines[key.value] = comments + "".join(f"{line}\n" for line in written[start:end])
         above = end
-    return "".join(f"{line}\n" for line in written[:title]), lines
+    return lines
 
 
 def _last_line(node: yaml.Node) -> int:
