@@ -13,7 +13,7 @@ from datasets.exceptions import DatasetGenerationError
 from pyarrow import ArrowInvalid
 
 from .problem import Problem, Prompting
-from .verifier.extract import extract_gold
+from .verifier.reference import read_reference
 
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class RowReader:
         level, subject = row.get("level"), row.get("subject") or row.get("type")
         return Problem(
             question,
-            extract_gold(reference),
+            read_reference(reference).answer,
             None if level is None else str(level),
             None if subject is None else str(subject),
             messages,

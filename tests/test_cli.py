@@ -9,9 +9,9 @@ import pytest
 from datasets import Dataset
 
 import nsr_trl
-from nsr_trl.cli import FALLBACKS, GRADERS, OBJECTIVES, main
+from nsr_trl.choices import GRADERS, OBJECTIVES
+from nsr_trl.cli import main
 from nsr_trl.objective import OBJECTIVE_NAMES
-from nsr_trl.verifier.extract import FALLBACKS as verifier_fallbacks
 from nsr_trl.verifier.verify import GRADERS as verifier_graders
 
 
@@ -46,7 +46,6 @@ def test_the_objectives_offered_are_those_of_the_table():
 
 def test_the_rules_offered_are_those_of_the_verifier():
     assert verifier_graders == GRADERS
-    assert verifier_fallbacks == FALLBACKS
 
 
 @pytest.mark.parametrize("arguments", [[], ["quickstrat"], ["quickstart", "--objective", "nrs"]])
@@ -104,7 +103,7 @@ def test_verify_grades_by_the_rules_it_is_told_to(responses, capsys):
     path = responses("rows.jsonl")
     main(["verify", path, "--grader", "paper"])
     assert "undecided: contested form" not in capsys.readouterr().out
-    main(["verify", path, "--fallback", "answer is", "--fallback", "last number"])
+    main(["verify", path, "--answer-format", "gsm8k"])
     assert "no answer" in capsys.readouterr().out
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nsr_trl.verifier.arithmetic import evaluate
 
 from nsr_trl.verifier import Outcome, Reason, Verdict, verify, verify_batch
-from nsr_trl.verifier.arithmetic import evaluate
 from nsr_trl.verifier.equivalence import compare
 from nsr_trl.verifier.extract import FALLBACKS, extract_answer
 from nsr_trl.verifier.normal_form import normalize

@@ -80,6 +80,12 @@ def add_parsers(commands: Any) -> None:
     )
     sampling.add_argument("--seed", type=int, default=0, help="of each (problem, sample) (default: %(default)s)")
     sampling.add_argument("--grader", choices=GRADERS, default="default", help="the rules (default: %(default)s)")
+    sampling.add_argument(
+        "--answer-format",
+        default="boxed",
+        metavar="FORMAT",
+        help="where the answer is: boxed, gsm8k, xml, last, auto or a regular expression (default: %(default)s)",
+    )
 
     where = evaluate.add_argument_group("where to sample")
     where.add_argument(
@@ -115,10 +121,12 @@ def run_evaluate(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
     try:
         from ..evaluation.runner import evaluate, resolve_ks
         from ..problem import format_prompt
+        from ..verifier.extract import reader_of
 
         ks = resolve_ks(args.k, args.num_samples)
         if args.template is not None:
             format_prompt("", args.template)
+        reader_of(args.answer_format)
         datasets = _load_datasets(args)
         sampler = _build_sampler(args)
         for name, problems in datasets.items():
@@ -131,6 +139,7 @@ def run_evaluate(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
                 output_dir=Path(args.output_dir) / name,
                 seed=args.seed,
                 grader=args.grader,
+                answer_format=args.answer_format,
                 shard=args.shard,
             )
             _print(name, evaluation)

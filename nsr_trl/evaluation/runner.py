@@ -35,6 +35,7 @@ def evaluate(
     output_dir: str | Path | None = None,
     seed: int = 0,
     grader: str = "default",
+    answer_format: str = "boxed",
     shard: tuple[int, int] | None = None,
     show_progress: bool = True,
 ) -> Evaluation:
@@ -59,6 +60,8 @@ def evaluate(
             Seed of the sampling.
         grader (`str`, *optional*, defaults to `"default"`):
             As in [`~verifier.verify`]; `"paper"` for parity with the paper's numbers.
+        answer_format (`str`, *optional*, defaults to `"boxed"`):
+            As in [`~verifier.verify`]: where the answer is in a completion.
         shard (`tuple[int, int]`, *optional*):
             `(i, n)` evaluates the i-th of n parts of the problems, counted from 1; `merge_runs` joins the folders.
         show_progress (`bool`, *optional*, defaults to `True`):
@@ -68,12 +71,13 @@ def evaluate(
         [`~evaluation.results.Evaluation`]
 
     Raises:
-        ValueError: If problems repeat, a k exceeds `num_samples`, the model has no chat template and none is given, or
-            the run folder has another configuration.
+        ValueError: If problems repeat, a k exceeds `num_samples`, the model has no chat template and none is given,
+            the grader or the answer format is unknown, or the run folder has another configuration.
         BlockingIOError: If another process writes into the run folder.
         OSError: If the disk is full; run again to resume.
     """
     ks = resolve_ks(k, num_samples)
+    verify_batch([], [], grader=grader, answer_format=answer_format)  # an error before anything is sampled
     by_id = {problem.id: problem for problem in problems}
     if len(by_id) < len(problems) or not problems:
         raise ValueError(
@@ -88,6 +92,8 @@ def evaluate(
     config = {"sampler": sampler.settings, "problems": _fingerprint(by_id), "template": template, "seed": seed}
     if grader != "default":
         config["grader"] = grader
+    if answer_format != "boxed":
+        config["answer_format"] = answer_format
     if shard is not None:
         config["shard"] = "{}/{}".format(*shard)
         by_id = {problem_id: by_id[problem_id] for problem_id in select_shard(by_id, *shard)}
@@ -100,7 +106,7 @@ def evaluate(
             for sample in read_samples(output_dir, with_completions=False):
                 tally.add(sample)
         if tally.num_missing:
-            _draw(sampler, by_id, tally, folder, template, seed, grader, show_progress)
+            _draw(sampler, by_id, tally, folder, template, seed, grader, answer_format, show_progress)
         groups = {name: [getattr(problem, name) for problem in by_id.values()] for name in GROUPINGS}
         evaluation = tally.evaluation(ks, groups)
         if folder:
@@ -138,6 +144,7 @@ def _draw(
     template: str | None,
     seed: int,
     grader: str,
+    answer_format: str,
     show_progress: bool,
 ) -> None:
     """Samples, verifies and records what is missing from the tally."""
@@ -169,7 +176,7 @@ def _draw(
             for completions in sampler.sample(asked, seed):
                 # those drawn again only to complete their batch are recorded already
                 new = [completion for completion in completions if _is_missing(tally, completion.request)]
-                under_way.append(verifier.submit(_verify, new, problems, grader))
+                under_way.append(verifier.submit(_verify, new, problems, grader, answer_format))
                 if len(under_way) > 1:
                     record(under_way.popleft())
         finally:  # what was generated before a failure is not lost
@@ -185,9 +192,12 @@ def _fingerprint(problem_ids: Iterable[str]) -> str:
     return hashlib.sha256("".join(sorted(problem_ids)).encode()).hexdigest()[:16]
 
 
-def _verify(completions: Sequence[Completion], problems: Mapping[str, Problem], grader: str) -> list[Sample]:
+def _verify(
+    completions: Sequence[Completion], problems: Mapping[str, Problem], grader: str, answer_format: str
+) -> list[Sample]:
     golds = [problems[completion.request.problem_id].answer for completion in completions]
-    verdicts = verify_batch([completion.text for completion in completions], golds, grader=grader)
+    texts = [completion.text for completion in completions]
+    verdicts = verify_batch(texts, golds, grader=grader, answer_format=answer_format)
     return [
         Sample(
             problem_id=completion.request.problem_id,
@@ -198,6 +208,7 @@ def _verify(completions: Sequence[Completion], problems: Mapping[str, Problem], 
             reason=verdict.reason,
             num_tokens=completion.num_tokens,
             truncated=completion.truncated,
+            rule=verdict.rule,
         )
         for completion, verdict in zip(completions, verdicts, strict=True)
     ]
