@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from datasets import Dataset, IterableDataset, concatenate_datasets, interleave_datasets
 
+from .config import DEFAULT_CORRECT_THRESHOLD
 from .data import Source, load_rows, prompt_row, read_problems, to_dataset
+from .evaluation.judges import Judge, RewardJudge, VerifierJudge
 from .problem import Problem, Prompting
 from .quickstart.problems import generate_problems
 from .resources import did_you_mean, find_yaml, shipped_names
@@ -172,6 +174,14 @@ class Task:
         if self.reward is None and any(_is_of_reasoning_gym(source) for source in (*self.train, *self.test)):
             return reasoning_gym_reward
         return find_reward(self.reward or MATH_REWARD, self.grader, self.answer_format)
+
+    @property
+    def judge(self) -> Judge:
+        """What scores completions in an evaluation, as they are scored in training."""
+        if self.is_verified:
+            return VerifierJudge(self.grader, self.answer_format)
+        threshold = DEFAULT_CORRECT_THRESHOLD if self.correct_threshold is None else self.correct_threshold
+        return RewardJudge(self.outcome_reward, self.prompting, threshold)
 
     @property
     def is_verified(self) -> bool:

@@ -45,6 +45,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "dealing",
         "gradients",
         "served_model",
+        "evaluation.judges",
         "evaluation.samplers",
         "evaluation.tally",
         "evaluation.plots",
