@@ -228,6 +228,18 @@ class Task:
         }
         return {name: value for name, value in rows.items() if value}
 
+    def card_rows(self) -> dict[str, str]:
+        """What its card says of the task a model was trained on."""
+        facts = {
+            name: " ".join(value.split()) for name, value in self.facts().items() if name not in ("train", "test")
+        }
+        return {"task": self.name, "problems": self._named("train")} | facts
+
+    @property
+    def dataset_name(self) -> str:
+        """Its datasets, for a card."""
+        return " + ".join(source.dataset for source in self.train)
+
     def _named(self, part: Part) -> str:
         return " + ".join(_describe(source) for source in getattr(self, part))
 

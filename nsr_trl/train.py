@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if os.environ.get("RANK", "0") == "0":
             print(f"nsr-trl train: error: {error}", file=sys.stderr)
         sys.exit(USER_ERROR)
-    train(trainer, script, checkpoint)
+    train(trainer, checkpoint)
     if trainer.stop_signal is not None:
         sys.exit(128 + trainer.stop_signal)
 
@@ -101,6 +101,7 @@ def build_trainer(script: ScriptArguments, args: SignedRewardConfig, model: Mode
         quantization_config=get_quantization_config(model),
         peft_config=get_peft_config(model),
     )
+    trainer.task = task
     number = (
         f"{len(dataset):,} problems of {task.name}" if isinstance(dataset, Dataset) else f"a stream of {task.name}"
     )
@@ -108,15 +109,13 @@ def build_trainer(script: ScriptArguments, args: SignedRewardConfig, model: Mode
     return trainer
 
 
-def train(trainer: SignedRewardTrainer, script: ScriptArguments, checkpoint: str | None = None) -> None:
+def train(trainer: SignedRewardTrainer, checkpoint: str | None = None) -> None:
     """
     Trains, saves the model and its card in the output folder, and pushes them where `push_to_hub` says so.
 
     Args:
         trainer ([`SignedRewardTrainer`]):
             The trainer.
-        script ([`ScriptArguments`]):
-            What it is trained on.
         checkpoint (`str`, *optional*):
             Folder of the checkpoint to resume from.
     """
@@ -128,9 +127,9 @@ def train(trainer: SignedRewardTrainer, script: ScriptArguments, checkpoint: str
         trainer.accelerator.end_training()
         return
     trainer.save_model()
-    trainer.create_model_card(dataset_name=script.dataset_name)
+    trainer.create_model_card()
     if args.push_to_hub:
-        trainer.push_to_hub(dataset_name=script.dataset_name)
+        trainer.push_to_hub()
         say(f"Pushed to https://huggingface.co/{trainer.hub_model_id}")
     say(
         f"{trainer.state.global_step} optimizer steps in {result.metrics['train_runtime']:.0f} s. "

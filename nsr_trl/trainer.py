@@ -134,6 +134,7 @@ class SignedRewardTrainer(GRPOTrainer):
     }
 
     args: Any  # a SignedRewardConfig, or a GRPOConfig with its fields
+    task: Any = None  # the `Task` of a run that has one, for its card
     entropy_coef: float  # TRL's, and with `use_adaptive_entropy` its controller's
     _last_world_entropy: float
 

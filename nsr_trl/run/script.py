@@ -93,11 +93,6 @@ class ScriptArguments:
         if isinstance(self.reward_funcs, str):  # one, in a YAML file
             self.reward_funcs = [self.reward_funcs]
 
-    @property
-    def dataset_name(self) -> str:
-        """What the model is trained on, for its card."""
-        return " + ".join(source.dataset for source in self.train_task().train)
-
     def train_task(self) -> Task:
         """
         The task to train on, with what the fields set.
