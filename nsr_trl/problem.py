@@ -24,6 +24,15 @@ INSTRUCTIONS: dict[str, str] = {
 }
 """What asks for an answer of each format; a regular expression is asked for by an instruction of one's own."""
 
+ANSWER_WRITINGS: dict[str, str] = {
+    "boxed": "\\boxed{%s}",
+    "auto": "\\boxed{%s}",
+    "gsm8k": "#### %s",
+    "xml": "<answer>%s</answer>",
+    "last": "The answer is %s.",
+}
+"""A completion that is nothing but an answer, by format."""
+
 ANSWER_MARKS: dict[str, str] = {"boxed": "\\boxed", "gsm8k": "####", "xml": "<answer>"}
 """What a prompt that asks for a format says."""
 

@@ -25,6 +25,7 @@ from .run_card import command_line
 from .secrets import hidden_arguments
 from .task import Part, Task
 from .trainer import SignedRewardTrainer
+from .training_log import FirstRollout, TrainingLog, quieten
 
 
 USER_ERROR = 2
@@ -34,6 +35,7 @@ a checkpoint (143 for SIGTERM, 130 for Ctrl-C), and any other a crash."""
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Trains. What is wrong with the arguments ends with its sentence on stderr and status 2."""
+    quieten()
     given = sys.argv[1:] if arguments is None else arguments
     try:
         run = parse([*given, *hidden_arguments()], "nsr_trl.train")
@@ -102,6 +104,8 @@ def build_trainer(script: ScriptArguments, args: SignedRewardConfig, model: Mode
         peft_config=get_peft_config(model),
     )
     trainer.task = task
+    TrainingLog.instead_of_others(trainer)
+    trainer.add_callback(FirstRollout(trainer, task.answer_format))
     number = (
         f"{len(dataset):,} problems of {task.name}" if isinstance(dataset, Dataset) else f"a stream of {task.name}"
     )

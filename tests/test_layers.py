@@ -26,6 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "quickstart.problems",
         "problem",
         "prompts",
+        "run.first_look",
         "run.memory",
         "resources",
         "secrets",
@@ -66,7 +67,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("run.costs",),
     ("run.dry_run", "run.preflight"),
     ("run.launch", "run.doctor"),
-    # doors
+    # doors, and what they show
+    ("training_log",),
     ("quickstart.run", "train"),
     # the command, which imports inside the chosen command
     ("commands.*",),

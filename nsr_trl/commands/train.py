@@ -52,6 +52,9 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "`nsr-trl train`. Every finding says what to do; the exit status is 1 when one of them fails.",
         allow_abbrev=False,
     )
+    doctor.add_argument(
+        "--sample", type=int, metavar="N", help="let the model answer N problems as well, and show what was read"
+    )
     doctor.set_defaults(run=_doctor, passes_on=True)
 
 
@@ -65,7 +68,9 @@ def _train(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     from ..run.launch import launch
+    from ..training_log import quieten
 
+    quieten()
     try:
         launch(args.rest, hidden_arguments(), is_dry_run=args.dry_run, gpu_bytes=args.gpu_memory * 1e9)
     except ValueError as error:
@@ -108,11 +113,15 @@ def _copy_recipe(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
 
 
 def _doctor(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    from ..run.doctor import examine, format_findings
+    from ..run.doctor import examine, format_findings, sample
+    from ..training_log import quieten
 
+    quieten(all_bars=True)
     try:
         findings = examine(args.rest)
-    except ValueError as error:
+        print(format_findings(findings))
+        if args.sample and not any(finding.level == "fail" for finding in findings):
+            print(f"\n{sample(args.rest, args.sample)}")
+    except (OSError, ValueError) as error:
         parser.error(str(error))
-    print(format_findings(findings))
     sys.exit(1 if any(finding.level == "fail" for finding in findings) else 0)

@@ -7,6 +7,7 @@ after which a run saves can end.
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 
 from accelerate.commands.launch import _validate_launch_command, launch_command, launch_command_parser
@@ -15,7 +16,7 @@ from accelerate.utils import prepare_deepspeed_cmd_env, prepare_multi_gpu_env, p
 from ..resources import find_yaml
 from .arguments import RunArguments, parse, resolve_model
 from .dry_run import format_dry_run
-from .preflight import check_output
+from .preflight import check_run, refuse_faults
 
 
 PROGRAM = "nsr_trl.train"
@@ -47,10 +48,14 @@ def launch(
     if is_dry_run:
         print(format_dry_run(run, gpu_bytes))
         return
-    _, settings, _ = run.preview()  # an error here is one sentence, not one traceback per process
+    run.preview()  # an error here is one sentence, not one traceback per process
     args = launcher_arguments(run, arguments)
     _check_gpus(args)
-    check_output(run, settings)
+    findings = check_run(run)
+    refuse_faults(findings)
+    for finding in findings:
+        if finding.level == "warn":
+            print(f"nsr-trl train: warning: {finding.found}", file=sys.stderr)
     if not (args.use_deepspeed or args.use_fsdp or args.multi_gpu) and args.num_processes == 1:
         command, environment = prepare_simple_launcher_cmd_env(args)
         os.execvpe(command[0], command, environment)
@@ -82,6 +87,8 @@ def launcher_arguments(run: RunArguments, arguments: Sequence[str]) -> argparse.
             f"FSDP needs GPUs; got {path.name} and a run on the CPU, where accelerate would run DDP "
             "and not say so. Use --accelerate_config multi_cpu or zero3 on a CPU."
         )
+    if run.is_on_cpu and "num_cpu_threads_per_process" not in run.launch:  # else accelerate asks for it at each start
+        flags += ["--num_cpu_threads_per_process", str(max((os.cpu_count() or 1) // run.num_processes, 1))]
     args = parser.parse_args([*flags, PROGRAM, *own])
     args.use_cpu = run.is_on_cpu
     args, _, _ = _validate_launch_command(args)
