@@ -52,6 +52,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "evaluation.plots",
         "evaluation.viewer",
         "quickstart.model",
+        "run.help",
     ),
     # and what reads files of settings
     ("run.recipe",),

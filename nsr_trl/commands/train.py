@@ -4,6 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from ..run.help import train_help
+
 
 DELIBERATE = (2, 130, 143)
 """Exit statuses that a process of a run chooses: a user's error; stopped by Ctrl-C or SIGTERM, after a checkpoint."""
@@ -27,6 +29,9 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     train.add_argument(
         "--gpu-memory", "--gpu_memory", type=float, default=80, metavar="GB", help="of the GPUs, for --dry-run"
     )
+    train.add_argument("-h", "--help", action=_Help, nargs=0, help="show the fields that most runs set")
+    train.add_argument("--help-all", action=_HelpAll, nargs=0, help="show all fields, TRL's and accelerate's included")
+    train.format_help = train_help  # type: ignore[method-assign]
     train.set_defaults(run=_train, passes_on=True)
 
     recipes = commands.add_parser(
@@ -49,13 +54,33 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         help="check this machine, and a run on it, before a GPU hour is spent",
         description="Checks versions, GPUs, memory, vLLM, DeepSpeed and the verifier; with --config also the batch "
         "schedule, the chat template, rewards on five problems, disk space and the Hub login. Takes the arguments of "
-        "`nsr-trl train`. Every finding says what to do; the exit status is 1 when one of them fails.",
+        "`nsr-trl train`, see its --help. Every finding says what to do; the exit status is 1 when one fails.",
+        usage="nsr-trl doctor [--config RECIPE|FILE] [--task TASK] [--model_name_or_path MODEL] [--sample N] "
+        "[--FIELD VALUE ...]",
         allow_abbrev=False,
     )
     doctor.add_argument(
         "--sample", type=int, metavar="N", help="let the model answer N problems as well, and show what was read"
     )
     doctor.set_defaults(run=_doctor, passes_on=True)
+
+
+class _Help(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *args: object) -> None:
+        parser.print_help()
+        parser.exit()
+
+
+class _HelpAll(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *args: object) -> None:
+        from accelerate.commands.launch import launch_command_parser
+
+        from ..run.arguments import FieldParser
+
+        FieldParser(parser.prog).print_help()
+        print("\nFlags of accelerate launch:\n")
+        launch_command_parser().print_help()
+        parser.exit()
 
 
 def _train(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:

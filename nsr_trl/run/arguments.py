@@ -179,7 +179,7 @@ def parse(arguments: Sequence[str], prog: str) -> RunArguments:
         ValueError: If the recipe does not exist, or a name is neither a field nor a flag of the launcher.
     """
     parser = FieldParser(prog)
-    if {"-h", "--help"} & set(arguments):
+    if {"-h", "--help", "--help-all"} & set(arguments):
         parser.print_help()
         sys.exit(0)
     dests = {option: action.dest for action in parser._actions for option in action.option_strings}

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..choices import GRADERS
-from ..problem import PROMPT_TEMPLATES
-from ..reward_functions import REWARD_NAMES, find_reward
+from ..reward_functions import find_reward
 from ..task import Task, find_task
 
 
@@ -72,13 +71,15 @@ class ScriptArguments:
     question_column: str | None = _field("Column of the questions.")
     answer_column: str | None = _field("Column of the reference answers.")
     num_problems: int | None = _field("Train on the first so many problems.")
-    template: str | None = _field(f"Prompt template: {', '.join(PROMPT_TEMPLATES)}, or a text with {{input}}.")
+    template: str | None = _field(
+        "Prompt template: qwen, qwen3_no_thinking, llama, simple, plain, or a text with {input}."
+    )
     system_prompt: str | None = _field("System message of each prompt.")
     instruction: str | None = _field("Line below each question; '' for none.")
     answer_format: str | None = _field("Where the answer is: boxed, gsm8k, xml, last, auto, or a regular expression.")
     grader: str | None = _field("Rules of the verifier.", choices=list(GRADERS))
     reward_funcs: list[str] | None = _field(  # noqa: RUF009 (a field, by another name)
-        f"Reward functions: {', '.join(REWARD_NAMES)}, module:function, a dotted path or file.py:function."
+        "Reward functions: math_reward, a name of `trl grpo`, module:function or file.py:function."
     )
     eval_task: str | None = _field("Task for `eval_strategy`; the same one's test problems if not set.")
     eval_dataset: str | None = _field("Dataset for `eval_strategy`, rather than a task.")
