@@ -82,7 +82,11 @@ def test_the_dry_run_states_schedule_and_memory():
     assert "at most 4,096 a row, 8,388,608 an optimizer step" in plan  # 2,048 x 4,096
     assert "440 optimizer steps, 110 generations, 15.7 passes" in plan
     assert "it fits" in plan
-    assert "DOES NOT FIT" in format_dry_run(run_of("--config", "nsr-qwen2.5-math-7b"), gpu_bytes=24e9)
+    # 110 generations x 8,192 rows x 4,096 tokens = 3.69 billion; / 10,000 / 3,600 = 102.5 h
+    assert "at most 3.69 billion, 102.5 h at 10,000 a second" in plan
+    # 7.62e9 parameters x (2 + 12) bytes = 106.6 GB; 3 kept, the best, one being written, and the model: 6 x
+    assert "639.7 GB: 5 checkpoints and the model" in plan
+    assert "DOES NOT FIT" in format_dry_run(run_of("--config", "nsr-qwen2.5-math-7b", "--gpu-memory", "24"))
 
 
 def test_the_dry_run_counts_the_passes_over_each_rollout():

@@ -143,10 +143,33 @@ def test_verify_finds_the_references_that_are_not_even_correct_against_themselve
 # --- recipes and train -----------------------------------------------------------------------------------------------
 
 
-def test_recipes_are_listed_with_one_line_each(capsys):
+def test_recipes_and_tasks_are_listed_within_80_columns(capsys):
+    for command, name, about in (
+        ("recipes", "nsr-qwen2.5-math-7b", "penalise wrong answers only"),
+        ("tasks", "gsm8k", "grade-school word problems"),
+    ):
+        main([command])
+        lines = capsys.readouterr().out.splitlines()
+        assert about in lines[lines.index(name) + 1]
+        assert max(map(len, lines)) <= 80
+
+
+def test_a_recipe_says_what_the_paper_does_not_have(capsys):
     main(["recipes"])
-    lines = capsys.readouterr().out.splitlines()
-    assert any(line.startswith("nsr-qwen2.5-math-7b ") and "penalise wrong answers only" in line for line in lines)
+    groups = capsys.readouterr().out.split("\n\n")
+    recipes = dict(zip(groups[::2], groups[1::2], strict=True))
+    assert len(recipes) == 5
+    (paper,) = (text for where, text in recipes.items() if where.startswith("The paper's settings"))
+    assert "w-reinforce-qwen2.5-math-7b" in paper
+    assert "w-reinforce-qwen3-4b" not in paper
+    assert "lora" not in paper
+
+
+def test_a_task_is_shown_as_its_file_and_what_it_amounts_to(capsys):
+    main(["tasks", "show", "gsm8k"])
+    shown = capsys.readouterr().out
+    assert "answer_column: answer" in shown
+    assert "# scored by  the verifier, grader default" in shown
 
 
 def test_a_recipe_is_shown_flat_and_copied_to_a_new_file_only(tmp_path, capsys):

@@ -93,7 +93,7 @@ def test_references_of_which_wrong_answers_are_not_told_are_a_warning(tmp_path, 
 def test_the_disk_must_hold_the_checkpoints_that_are_kept_one_more_and_the_model(monkeypatch, tmp_path, free, level):
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: namedtuple("Usage", "free")(free))
     run = parse(["--output_dir", str(tmp_path / "new" / "out"), "--save_total_limit", "2"], "test")
-    finding = doctor.check_disk(run.preview(1)[1], size=10e9)  # (2 + 1 + 1) x 10 GB
+    finding = doctor.check_disk(run.preview(1)[1], kept=3, needed=40e9)  # (2 + 1 + 1) x 10 GB
     assert finding.level == level
 
 

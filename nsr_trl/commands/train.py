@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from ..run.help import train_help
+from .tasks import listing
 
 
 DELIBERATE = (2, 130, 143)
@@ -25,9 +26,6 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )
     train.add_argument(
         "--dry-run", "--dry_run", action="store_true", help="show settings, schedule and memory, and start nothing"
-    )
-    train.add_argument(
-        "--gpu-memory", "--gpu_memory", type=float, default=80, metavar="GB", help="of the GPUs, for --dry-run"
     )
     train.add_argument("-h", "--help", action=_Help, nargs=0, help="show the fields that most runs set")
     train.add_argument("--help-all", action=_HelpAll, nargs=0, help="show all fields, TRL's and accelerate's included")
@@ -97,7 +95,7 @@ def _train(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
 
     quieten()
     try:
-        launch(args.rest, hidden_arguments(), is_dry_run=args.dry_run, gpu_bytes=args.gpu_memory * 1e9)
+        launch(args.rest, hidden_arguments(), is_dry_run=args.dry_run)
     except ValueError as error:
         parser.error(str(error))
     except ChildFailedError as error:  # it has printed its own traceback
@@ -110,8 +108,11 @@ def _train(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
 def _recipes(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     from ..run.recipe import describe, recipe_names
 
+    groups: dict[str, dict[str, str]] = {}
     for name in recipe_names():
-        print(f"{name:<42} {describe(name)}")
+        what, _, where = describe(name).partition(". ")
+        groups.setdefault(where, {})[name] = what
+    print("\n\n".join(f"{where}\n\n{listing(recipes)}" for where, recipes in groups.items()))
 
 
 def _show_recipe(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:

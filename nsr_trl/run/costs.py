@@ -57,3 +57,12 @@ def checkpoint_bytes(run: RunArguments, shape: ModelShape) -> float:
         return shape.num_lora(run.values["lora_r"]) * (4 + 8)
     optimizer = 12 if run.sharding.startswith("zero") else 8
     return shape.num_parameters * (saved + (0 if run.values["save_only_model"] else optimizer))
+
+
+def disk_bytes(run: RunArguments, args: SignedRewardConfig, shape: ModelShape) -> tuple[int, float]:
+    """(Checkpoints at once, bytes of them and of the model): those that are kept, the best, and one being written."""
+    if args.save_strategy == "no":
+        kept = 0
+    else:
+        kept = (args.save_total_limit or 1) + 1 + (args.metric_for_best_model is not None)
+    return kept, (kept + 1) * checkpoint_bytes(run, shape)

@@ -24,7 +24,7 @@ from ..reward_functions import MATH_REWARD
 from ..verifier import Outcome, read_reference, verify
 from ..verifier.reference import near_miss
 from .arguments import RunArguments, parse, resolve_model
-from .costs import checkpoint_bytes, estimate_run, find_shape
+from .costs import disk_bytes, estimate_run, find_shape
 from .first_look import Look, advise, format_looks
 from .memory import GIB
 from .preflight import Finding, check_prompt, check_task, one_line
@@ -63,7 +63,7 @@ def examine(arguments: Sequence[str]) -> list[Finding]:
     shape = find_shape(run.values["model_name_or_path"])
     findings.append(check_memory(run, args))
     if shape is not None:
-        findings.append(check_disk(args, checkpoint_bytes(run, shape)))
+        findings.append(check_disk(args, *disk_bytes(run, args, shape)))
     if args.push_to_hub:
         findings.append(check_hub_login())
     return findings
@@ -331,9 +331,7 @@ def check_memory(run: RunArguments, args: SignedRewardConfig) -> Finding:
     if torch.cuda.is_available():
         available = min(torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count()))
     elif not run.values["use_cpu"]:
-        return Finding(
-            "warn", "memory", "no GPU to compare the estimate with. See nsr-trl train --dry-run --gpu-memory 80"
-        )
+        return Finding("warn", "memory", "no GPU to compare the estimate with. See nsr-trl train --dry-run")
     else:
         available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // run.num_processes
     estimate = estimate_run(run, args, available)
@@ -346,15 +344,15 @@ def check_memory(run: RunArguments, args: SignedRewardConfig) -> Finding:
     return Finding("warn", "memory", advice)
 
 
-def check_disk(args: SignedRewardConfig, size: float) -> Finding:
-    """Room for the checkpoints that are kept, one more while it is written, and the model at the end."""
-    kept = 0 if args.save_strategy == "no" else (args.save_total_limit or 1) + 1
-    needed = (kept + 1) * size
+def check_disk(args: SignedRewardConfig, kept: int, needed: float) -> Finding:
+    """Room for the checkpoints that are there at once, and the model at the end."""
     folder = next(
         p for p in [Path(args.output_dir).absolute(), *Path(args.output_dir).absolute().parents] if p.exists()
     )
     free = shutil.disk_usage(folder).free
-    found = f"{free / 1e9:.0f} GB free in {folder}, {kept} checkpoints of {size / 1e9:.1f} GB and the model"
+    found = (
+        f"{free / 1e9:.0f} GB free in {folder}, {kept} checkpoints of {needed / (kept + 1) / 1e9:.1f} GB and the model"
+    )
     if free < needed:
         advice = f"{found} need {needed / 1e9:.0f} GB. Change --output_dir or --save_total_limit"
         return Finding("fail", "disk", advice)

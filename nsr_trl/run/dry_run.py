@@ -3,11 +3,11 @@
 Nothing is downloaded but the model's config, where it is not at hand, and nothing is started.
 """
 
-from ..config import compaction_obstacle
+from ..config import SignedRewardConfig, compaction_obstacle
 from .arguments import RunArguments
-from .costs import estimate_run
+from .costs import disk_bytes, estimate_run, find_shape
 from .memory import GIB
-from .schedule import make_schedule
+from .schedule import Schedule, make_schedule
 from .script import ScriptArguments
 
 
@@ -18,21 +18,20 @@ def num_problems_without_loading(script: ScriptArguments) -> int | None:
     return sum(known) if len(known) == len(sizes) else script.num_problems
 
 
-def format_dry_run(run: RunArguments, gpu_bytes: float = 80e9) -> str:
+def format_dry_run(run: RunArguments) -> str:
     """
     The dry run: settings with their sources, schedule and memory.
 
     Args:
         run ([`RunArguments`]):
             The resolved arguments.
-        gpu_bytes (`float`, *optional*, defaults to `80e9`):
-            Memory of a GPU.
 
     Raises:
         ValueError: If the arguments do not hold together on the number of processes.
     """
     num_processes = run.num_processes
     script, args, _ = run.preview()
+    gpu_bytes = script.gpu_memory * 1e9
     schedule = make_schedule(args, num_processes, num_problems_without_loading(script))
 
     lines = ["settings (fields left out have their defaults)"]
@@ -65,6 +64,7 @@ def format_dry_run(run: RunArguments, gpu_bytes: float = 80e9) -> str:
         )
     else:
         lines.append(f"  the run            {schedule.num_epochs:g} passes over the problems")
+    lines += _costs(run, script, args, schedule)
     obstacle = compaction_obstacle(args)
     lines.append(f"  compaction         {'off under ' + obstacle if obstacle else args.compact}")
 
@@ -81,3 +81,19 @@ def format_dry_run(run: RunArguments, gpu_bytes: float = 80e9) -> str:
         fits = "fits" if estimate.peak < 0.95 * gpu_bytes else "DOES NOT FIT"
         lines.append(f"  it {fits}")
     return "\n".join(lines)
+
+
+def _costs(run: RunArguments, script: ScriptArguments, args: SignedRewardConfig, schedule: Schedule) -> list[str]:
+    """Tokens, hours and disk."""
+    lines = []
+    if schedule.max_steps:
+        generations = schedule.max_steps / schedule.optimizer_steps
+        tokens = generations * schedule.num_prompts * schedule.num_generations * schedule.max_tokens_per_row
+        hours = tokens / script.tokens_per_second / 3600
+        speed = f"{script.tokens_per_second:,.0f} a second (tokens_per_second: stated, not measured)"
+        lines.append(f"  tokens of the run  at most {tokens / 1e9:,.2f} billion, {hours:,.1f} h at {speed}")
+    shape = find_shape(run.values["model_name_or_path"])
+    if shape is not None:
+        kept, size = disk_bytes(run, args, shape)
+        lines.append(f"  disk               {size / 1e9:,.1f} GB: {kept} checkpoints and the model")
+    return lines

@@ -24,7 +24,6 @@ class Line(NamedTuple):
 LAUNCHER = (
     Line("config RECIPE|FILE", "", "settings; `nsr-trl recipes` lists what ships"),
     Line("dry-run", "", "show settings, schedule, costs and memory; start nothing"),
-    Line("gpu-memory GB", "80", "of each GPU, for --dry-run"),
     Line("accelerate_config NAME|FILE", "single_gpu", "zero2, zero3, fsdp2, multi_gpu, multi_cpu, ... or a file"),
     Line("num_processes N", "the config's", "of all machines"),
     Line("num_machines N", "1", "with --machine_rank, --main_process_ip, --main_process_port"),

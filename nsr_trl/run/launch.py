@@ -23,9 +23,7 @@ PROGRAM = "nsr_trl.train"
 SHUTDOWN_SECONDS = "3600"  # from SIGTERM to SIGKILL; torchrun's own 30 end before an optimizer step of a large model
 
 
-def launch(
-    arguments: Sequence[str], hidden: Sequence[str] = (), is_dry_run: bool = False, gpu_bytes: float = 80e9
-) -> None:
+def launch(arguments: Sequence[str], hidden: Sequence[str] = (), is_dry_run: bool = False) -> None:
     """
     Starts a run, or prints its plan.
 
@@ -36,8 +34,6 @@ def launch(
             Further arguments, which the processes find in their environment and the process list does not show.
         is_dry_run (`bool`, *optional*, defaults to `False`):
             Whether to print the plan and start nothing.
-        gpu_bytes (`float`, *optional*, defaults to `80e9`):
-            Memory of a GPU, for the plan.
 
     Raises:
         ValueError: If the arguments do not hold together.
@@ -46,7 +42,7 @@ def launch(
     run = parse([*arguments, *hidden], "nsr-trl train")
     resolve_model(run.values["model_name_or_path"])
     if is_dry_run:
-        print(format_dry_run(run, gpu_bytes))
+        print(format_dry_run(run))
         return
     run.preview()  # an error here is one sentence, not one traceback per process
     args = launcher_arguments(run, arguments)

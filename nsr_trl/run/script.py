@@ -57,6 +57,10 @@ class ScriptArguments:
             Task to evaluate on while training; the test problems of the same one when not set.
         eval_dataset (`str`, *optional*), eval_split (`str`, *optional*), num_eval_problems (`int`, *optional*):
             Problems for `eval_strategy`, as above.
+        gpu_memory (`float`, *optional*, defaults to `80`):
+            Memory of each GPU in GB, for the dry run.
+        tokens_per_second (`float`, *optional*, defaults to `10000`):
+            Tokens that all GPUs together generate and train on, for the dry run's hours: a run's log shows it.
         optimizer_steps_per_generation (`int`, *optional*):
             Mini-batches that a generation batch is cut into. With `generation_batch_size` and the number of processes
             it fixes `gradient_accumulation_steps`, so that a recipe means the same on any number of GPUs.
@@ -85,6 +89,8 @@ class ScriptArguments:
     eval_dataset: str | None = _field("Dataset for `eval_strategy`, rather than a task.")
     eval_split: str | None = _field("Split to evaluate on.")
     num_eval_problems: int | None = _field("Evaluate on the first so many problems.")
+    gpu_memory: float = _field("Memory of each GPU in GB, for the dry run.", 80.0)
+    tokens_per_second: float = _field("Speed of all GPUs together, for the hours of the dry run.", 10000.0)
     optimizer_steps_per_generation: int | None = _field(
         "Mini-batches of a generation batch; with `generation_batch_size` and the number of processes it fixes "
         "`gradient_accumulation_steps`."
