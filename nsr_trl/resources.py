@@ -22,7 +22,7 @@ def find_yaml(folder: str, name: str | Path) -> Path:
 
     Args:
         folder (`str`):
-            Folder of shipped files: `"recipes"` or `"accelerate_configs"`.
+            Folder of shipped files: `"recipes"`, `"tasks"` or `"accelerate_configs"`.
         name (`str` or `Path`):
             Name of one of them, without `.yaml`, or path of a file of the user's.
 
@@ -40,7 +40,13 @@ def find_yaml(folder: str, name: str | Path) -> Path:
     return Path(name)
 
 
+def nearest(name: str, names: list[str]) -> str | None:
+    """The name that is nearest to another, if one is near."""
+    found = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
+    return found[0] if found else None
+
+
 def did_you_mean(name: str, names: list[str]) -> str:
     """A sentence that points to the nearest name."""
-    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"Did you mean {nearest[0]!r}?" if nearest else "Check the spelling."
+    near = nearest(name, names)
+    return "Check the spelling." if near is None else f"Did you mean {near!r}?"

@@ -6,8 +6,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-
-OUTCOMES = ("correct", "incorrect", "undecided")  # a copy, for a quick --help
+from ..choices import OUTCOMES
 
 
 def add_parsers(commands: Any) -> None:

@@ -1,0 +1,10 @@
+"""The words that fields and flags take: named here once, so that `--help` knows them without torch or sympy."""
+
+OBJECTIVES = ("psr", "nsr", "w_reinforce", "reinforce", "grpo")
+"""Objectives, as [`SignedRewardConfig`] takes them."""
+
+GRADERS = ("default", "paper", "paper-competition")
+"""Sets of rules of the verifier."""
+
+OUTCOMES = ("correct", "incorrect", "undecided")
+"""What a verifier may say."""

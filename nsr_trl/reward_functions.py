@@ -1,0 +1,97 @@
+"""Reward functions by name: a name on a command line goes in, the function that it means comes out."""
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Callable
+from functools import partial, update_wrapper
+from pathlib import Path
+from typing import Any
+
+from .resources import did_you_mean
+from .rewards import math_reward
+
+
+MATH_REWARD = "math_reward"
+
+TRL_REWARDS: dict[str, tuple[str, dict[str, Any]]] = {
+    # name: function of trl.rewards, arguments where it builds the reward (those of `trl grpo`)
+    "accuracy_reward": ("accuracy_reward", {}),
+    "reasoning_accuracy_reward": ("reasoning_accuracy_reward", {}),
+    "think_format_reward": ("think_format_reward", {}),
+    "get_soft_overlong_punishment": (
+        "get_soft_overlong_punishment",
+        {"max_completion_len": 1280, "soft_punish_cache": 256},
+    ),
+}
+"""The names that `trl grpo --reward_funcs` knows."""
+
+REWARD_NAMES = (MATH_REWARD, *TRL_REWARDS)
+
+
+def find_reward(name: str, grader: str = "default", answer_format: str = "boxed") -> Callable:
+    """
+    The reward function of a name.
+
+    Args:
+        name (`str`):
+            One of `REWARD_NAMES`; `module:function`; a dotted path, `package.module.function`; or `file.py:function`.
+        grader (`str`, *optional*, defaults to `"default"`):
+            As in [`math_reward`], for that one.
+        answer_format (`str`, *optional*, defaults to `"boxed"`):
+            As in [`math_reward`], for that one.
+
+    Returns:
+        `Callable`
+
+    Raises:
+        ValueError: If it cannot be imported, or is no function.
+    """
+    if name == MATH_REWARD:
+        if (grader, answer_format) == ("default", "boxed"):
+            return math_reward
+        chosen: Callable = partial(math_reward, grader=grader, answer_format=answer_format)
+        return update_wrapper(chosen, math_reward)  # it is logged by its name
+    if name in TRL_REWARDS:
+        import trl.rewards
+
+        function, arguments = TRL_REWARDS[name]
+        found = getattr(trl.rewards, function)
+        return found(**arguments) if arguments else found
+    return _import(name)
+
+
+def _import(name: str) -> Callable:
+    path, colon, function = name.rpartition(":" if ":" in name else ".")
+    try:
+        if not (path and function):
+            raise ValueError(did_you_mean(name, list(REWARD_NAMES)))
+        found = getattr(_import_file(path) if colon and path.endswith(".py") else _import_module(path), function)
+    except Exception as error:  # a user's module may raise anything while it is imported
+        raise ValueError(
+            f"A reward must be one of {', '.join(REWARD_NAMES)}, or module:function of what can be imported; "
+            f"got {name!r} ({type(error).__name__}: {error}). Write my_rewards:score for the function score in "
+            "my_rewards.py."
+        ) from error
+    if not callable(found):
+        raise ValueError(
+            f"A reward must be a function; {name!r} is of type {type(found).__name__}. Name a function of that module."
+        )
+    return found
+
+
+def _import_module(name: str) -> Any:
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # a module beside the user's files, as `python -m` finds it
+    return importlib.import_module(name)
+
+
+def _import_file(path: str) -> Any:
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(spec.name, module)
+    spec.loader.exec_module(module)
+    return module
