@@ -87,6 +87,15 @@ def train_help(width: int | None = None) -> str:
     return "\n".join(lines) + "\n"
 
 
+def listing(rows: dict[str, str], width: int = 80) -> str:
+    """Names with a line or two on each, none wider than a terminal."""
+    indent = " " * 4
+    return "\n".join(
+        f"{name}\n{textwrap.fill(about, width, initial_indent=indent, subsequent_indent=indent)}"
+        for name, about in rows.items()
+    )
+
+
 def fields_of(path: Path, name: str) -> list[Line]:
     """The fields of a dataclass, from the source of its module: name, default and the first sentence of its help."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
