@@ -5,7 +5,6 @@ file given with `--config` sets their defaults, flags override it. What is not a
 launch`; what is neither is an error that names the nearest.
 """
 
-import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +20,7 @@ from .data import PROMPT_TEMPLATES, Problem, load_problems
 from .quickstart.model import model_path
 from .quickstart.problems import generate_problems
 from .recipe import load_recipe
-from .resources import did_you_mean
+from .resources import did_you_mean, import_function
 from .rewards import math_reward
 from .verifier.verify import GRADERS
 
@@ -107,15 +106,7 @@ class ScriptArguments:
                 return math_reward
             graded = partial(math_reward, grader=self.grader)
             return update_wrapper(graded, math_reward)  # it is logged by its name
-        module_name, _, name = self.reward.partition(":")
-        sys.path.insert(0, os.getcwd())  # a module beside the user's files, as `python -m` finds it
-        try:
-            return getattr(importlib.import_module(module_name), name)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise ValueError(
-                f"`reward` must be module:function of something that can be imported; got {self.reward!r} ({error}). "
-                "Write my_rewards:score for the function score in my_rewards.py."
-            ) from error
+        return import_function(self.reward, "reward")
 
 
 CLASSES = (ScriptArguments, SignedRewardConfig, ModelConfig)

@@ -9,7 +9,10 @@ from .commands import card, evaluate, results, train
 from .commands.evaluate import GRADERS
 
 
-OBJECTIVES = ("psr", "nsr", "w_reinforce", "reinforce", "grpo")  # a copy: the table itself stands behind torch
+# a copy: the table itself stands behind torch
+OBJECTIVES = tuple(
+    "psr nsr w_reinforce reinforce grpo dr_grpo rloo maxrl maclaurin pkpo passk qae ngrpo a_grae asymre lead".split()
+)
 FALLBACKS = ("answer is", "last number")  # a copy as well, for a quick --help
 
 

@@ -6,14 +6,14 @@ be given them ([`adopt`]) and stays what it is.
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 from typing import Any
 
 from trl import GRPOConfig
 
-from .objective import OBJECTIVE_NAMES, Objective, build_objective
+from .objective import Objective, build_objective
 from .secrets import without_secrets
 
 
@@ -32,8 +32,16 @@ class SignedRewardConfig(GRPOConfig):
     ----------
         objective (`str`, *optional*, defaults to `"w_reinforce"`):
             What the sign of an answer is worth. `"psr"` trains on correct completions only, `"nsr"` on incorrect ones
-            only, `"reinforce"` on both alike, `"w_reinforce"` on both with `positive_weight` and `negative_weight`;
-            `"grpo"` keeps TRL's advantages. See arXiv 2506.01347, Eq. 1 to 4 and 9.
+            only, `"reinforce"` on both alike, `"w_reinforce"` on both with `positive_weight` and `negative_weight`
+            (arXiv 2506.01347, Eq. 1 to 4 and 9); `"grpo"` keeps TRL's advantages; `"maxrl"`, `"qae"`, `"pkpo"`,
+            `"passk"`, `"ngrpo"`, `"a_grae"`, `"maclaurin"`, `"asymre"`, `"lead"`, `"dr_grpo"` and `"rloo"` read the
+            group. Or `module:function` of your own, or a name given with [`register_objective`].
+        objective_args (`dict[str, Any]`, *optional*):
+            Parameters of the objective, such as `{"k": 8}` for `"pkpo"`.
+        focal_gamma (`float`, *optional*, defaults to `0.0`):
+            Every weight is multiplied by (1 - p) to this power, with p the share of the prompt's completions that are
+            correct, so that solved prompts weigh less (F-GRPO, arXiv 2602.06717). Under `"grpo"` the advantages are
+            then computed from outcomes.
         positive_weight (`float`, *optional*):
             Weight of correct completions, the paper's lambda: a magnitude, 0.1 when not set. Only with
             `objective="w_reinforce"`.
@@ -72,14 +80,23 @@ class SignedRewardConfig(GRPOConfig):
             refused otherwise.
     """
 
+    _VALID_DICT_FIELDS = [*GRPOConfig._VALID_DICT_FIELDS, "objective_args"]  # noqa: RUF012 (TRL's idiom)
+
     objective: str = field(
         default="w_reinforce",
         metadata={
             "help": "What the sign of an answer is worth: 'psr' trains on correct completions only, 'nsr' on "
             "incorrect ones only, 'reinforce' on both alike, 'w_reinforce' on both with `positive_weight` and "
-            "`negative_weight`, 'grpo' keeps TRL's advantages.",
-            "choices": list(OBJECTIVE_NAMES),
+            "`negative_weight`, 'grpo' keeps TRL's advantages; 'maxrl', 'qae', 'pkpo', 'passk', 'ngrpo', 'a_grae', "
+            "'maclaurin', 'asymre', 'lead', 'dr_grpo' and 'rloo' read the group; or module:function of your own."
         },
+    )
+    objective_args: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Parameters of the objective, such as '{\"k\": 8}' for 'pkpo'."}
+    )
+    focal_gamma: float = field(
+        default=0.0,
+        metadata={"help": "Multiply every weight by (1 - p)^focal_gamma, p the pass rate of its prompt."},
     )
     positive_weight: float | None = field(
         default=None,
@@ -167,6 +184,10 @@ def _is_whole(value: Any) -> bool:
 
 
 _MUST_BE: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "objective_args": (
+        lambda value: value is None or isinstance(value, Mapping),
+        'a mapping such as {"k": 8}, or None',
+    ),
     "correct_threshold": (lambda value: value is None or _is_number(value), "a finite number, or None for 0.5"),
     "undecided_as_incorrect": (lambda value: isinstance(value, bool), "True or False"),
     "outcome_reward": (
@@ -202,7 +223,13 @@ def check_signed_fields(args: Any) -> None:
         if not holds(getattr(args, name)):
             default = SignedRewardConfig.__dataclass_fields__[name].default
             raise ValueError(f"`{name}` must be {must_be}; got {getattr(args, name)!r}. Leave it out for {default!r}.")
-    if objective_of(args).weigh is None:
+    objective = objective_of(args)
+    if args.num_generations < objective.least_group:
+        raise ValueError(
+            f"objective={args.objective!r} needs {objective.least_group} completions of a prompt or more "
+            f"({objective.formula}); got num_generations={args.num_generations}. Raise it, or change `objective_args`."
+        )
+    if objective.weigh is None:
         return
     for name in ("scale_rewards", "multi_objective_aggregation", "reward_weights"):
         value = getattr(args, name)
@@ -243,7 +270,9 @@ def adopt(args: GRPOConfig) -> GRPOConfig:
 
 def objective_of(args: Any) -> Objective:
     """The [`Objective`] that the fields describe."""
-    return build_objective(args.objective, args.positive_weight, args.negative_weight)
+    return build_objective(
+        args.objective, args.positive_weight, args.negative_weight, args.objective_args, args.focal_gamma
+    )
 
 
 def threshold_of(args: Any) -> float:

@@ -1,7 +1,15 @@
-"""Shipped files: a name goes in, the path of a file inside the package comes out."""
+"""Shipped files: a name goes in, the path of a file inside the package comes out.
+
+And what a user's own files offer: `module:function` goes in, the function comes out.
+"""
 
 import difflib
+import importlib
+import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 
 def resource(*parts: str) -> Path:
@@ -44,3 +52,31 @@ def did_you_mean(name: str, names: list[str]) -> str:
     """A sentence that points to the nearest name."""
     nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f"Did you mean {nearest[0]!r}?" if nearest else "Check the spelling."
+
+
+def import_function(path: str, field: str) -> Callable[..., Any]:
+    """
+    Imports a function of the user's.
+
+    Args:
+        path (`str`):
+            `module:function`; a module may stand in the current folder, as `python -m` finds it.
+        field (`str`):
+            The setting that names it, for the error.
+
+    Raises:
+        ValueError: If there is no such function.
+    """
+    module_name, _, name = path.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        found = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"`{field}` must be module:function of something that can be imported; got {path!r} ({error}). "
+            "Write my_module:score for the function score in my_module.py."
+        ) from error
+    if not callable(found):
+        raise ValueError(f"`{field}` must name a function; {path!r} is a {type(found).__name__}. Name a function.")
+    return found

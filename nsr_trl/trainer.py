@@ -155,7 +155,7 @@ class SignedRewardTrainer(GRPOTrainer):
         if args.should_save and args.save_strategy != "no":
             checkpoints.check_folder(args.output_dir)
         self.signed_objective = objective_of(args)
-        self._tag_names = [*self._tag_names, self.signed_objective.name]
+        self._tag_names = [*self._tag_names, self.signed_objective.name.rpartition(":")[2]]
         self._ledger = Ledger()
         self._rollout: Rollout | None = None  # the one under way
         self._forward: tuple[Tensor, Tensor] | None = None  # (log-probs, entropies) of a loss under way, (rows, T)

@@ -57,6 +57,9 @@ OBJECTIVES = ("psr", "nsr", "w_reinforce", "grpo")
 SETTINGS = [
     *({"objective": objective, "loss_type": loss} for objective in OBJECTIVES for loss in ("dapo", "cispo", "grpo")),
     *({"objective": o, "num_iterations": 2} for o in ("psr", "nsr", "w_reinforce")),
+    *({"objective": objective} for objective in ("qae", "maxrl", "ngrpo")),
+    {"objective": "pkpo", "objective_args": {"k": 2}, "num_iterations": 2},
+    {"objective": "grpo", "focal_gamma": 0.5},
     {"objective": "nsr", "loss_type": "dr_grpo"},
     {"objective": "nsr", "loss_type": "luspo", "importance_sampling_level": "sequence"},
     {"objective": "nsr", "loss_type": "sapo"},

@@ -31,7 +31,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "trl_surface",
     ),
     # 1: torch only, not each other
-    ("objective", "metrics", "compaction", "outcome_reward", "rollout"),
+    ("family", "metrics", "compaction", "outcome_reward", "rollout"),
+    # and the names of the formulas
+    ("objective",),
     # 2: adapters, one foreign library each
     (
         "config",
@@ -66,7 +68,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
 )
 
-FOREIGN = {0: {"numpy", "tqdm", "sympy", "latex2sympy2", "latex2sympy2_extended"}, 1: {"torch"}}
+FOREIGN = {0: {"numpy", "tqdm", "sympy", "latex2sympy2", "latex2sympy2_extended"}, 1: {"torch"}, 2: {"torch"}}
 
 
 def modules() -> dict[str, Path]:
