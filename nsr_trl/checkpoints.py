@@ -35,8 +35,14 @@ _CHECKPOINT = re.compile(r"checkpoint-(\d+)$")
 
 def checkpoints(output_dir: str | Path) -> list[Path]:
     """The checkpoint folders of a run, the first one first, whole or not."""
-    found = [(int(match[1]), path) for path in Path(output_dir).glob("*") if (match := _CHECKPOINT.match(path.name))]
-    return [path for _, path in sorted(found)]
+    return sorted((path for path in Path(output_dir).glob("*") if _CHECKPOINT.match(path.name)), key=number)
+
+
+def number(checkpoint: str | Path) -> int:
+    """The optimizer steps after which a checkpoint was saved, as its name says."""
+    match = _CHECKPOINT.match(Path(checkpoint).name)
+    assert match, checkpoint
+    return int(match[1])
 
 
 def damage(checkpoint: str | Path) -> list[str]:

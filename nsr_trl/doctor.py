@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from .arguments import RunArguments, ScriptArguments, parse, resolve_model
-from .config import SignedRewardConfig, compaction_obstacle
+from .config import SignedRewardConfig, compaction_obstacle, sampling_bias
 from .data import to_dataset
 from .memory import GIB
 from .plan import (
@@ -78,6 +78,8 @@ def examine(arguments: Sequence[str]) -> list[Finding]:
     except ValueError as error:
         return [*findings, Finding("fail", "batches", str(error))]
     findings.append(check_batches(args, num_processes))
+    if bias := sampling_bias(args):
+        findings.append(Finding("warn", "sampling", bias))
     findings += check_tokenizer(str(run.values["model_name_or_path"]), script.template)
     findings += check_rewards(script, args.seed)
     shape = find_shape(run.values["model_name_or_path"])

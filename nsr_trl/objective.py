@@ -29,6 +29,26 @@ CORRECT, UNDECIDED, INCORRECT = 1, 0, -1
 """Outcome codes: the paper's r in {-1, +1}, and 0 where the verifier does not know."""
 
 
+def require(outcomes: Tensor, rewards: Tensor) -> Tensor:
+    """
+    Takes "correct" from completions that miss a requirement: right *and* well formed is correct.
+
+    Args:
+        outcomes (`torch.Tensor` of shape `(B,)`):
+            Outcomes of the answers.
+        rewards (`torch.Tensor` of shape `(B, requirements)`):
+            Rewards of the requirements: met above 0, NaN where that is not known.
+
+    Returns:
+        `torch.Tensor` of shape `(B,)` and dtype `int8`:
+            `INCORRECT` where the answer is or a requirement is missed, else `UNDECIDED` where the answer is or a
+            requirement is not known, else `CORRECT`.
+    """
+    met = torch.where(rewards > 0, CORRECT, INCORRECT).masked_fill(rewards.isnan(), UNDECIDED)  # (B, requirements)
+    all_of = torch.cat([outcomes.unsqueeze(1), met.to(torch.int8)], dim=1)
+    return all_of.amin(dim=1).to(torch.int8)  # -1 < 0 < 1: the least of them
+
+
 def outcomes_from_rewards(
     rewards: Tensor, correct_threshold: float = 0.5, undecided_as_incorrect: bool = False
 ) -> Tensor:
@@ -239,8 +259,7 @@ def build_objective(
         objective = _by_sign(name, positive_weight, negative_weight)
     elif name == "grpo":
         _refuse_args(name, args)
-        weigh = family.by_counts(family.grpo) if focal_gamma else None
-        objective = Objective("grpo", "GRPO: group-normalised advantages", weigh, least_group=2)
+        objective = Objective("grpo", "GRPO: group-normalised advantages", None, least_group=2)
     elif name in FAMILY:
         objective = _of_family(name, args or {})
     else:
@@ -253,9 +272,13 @@ def build_objective(
             )
     if not focal_gamma:
         return objective
-    assert objective.weigh is not None
     formula = f"(1-p)^{focal_gamma:g} x ({objective.formula})"
-    return replace(objective, formula=formula, weigh=family.focal(objective.weigh, focal_gamma), positive_weight=None)
+    return replace(objective, formula=formula, weigh=family.focal(rule_of(objective), focal_gamma))
+
+
+def rule_of(objective: Objective) -> Callable[[Tensor], Tensor]:
+    """Its rule over outcomes; for `grpo`, which has none because TRL computes it from rewards, that of outcomes."""
+    return objective.weigh or family.by_counts(family.grpo)
 
 
 def _refuse_args(name: str, args: Mapping[str, Any] | None) -> None:

@@ -31,9 +31,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "trl_surface",
     ),
     # 1: torch only, not each other
-    ("family", "metrics", "compaction", "outcome_reward", "rollout"),
-    # and the names of the formulas
+    ("family", "alarms", "auxiliary", "metrics", "compaction", "outcome_reward", "rollout"),
+    # and the names of the formulas, and which of them is in force
     ("objective",),
+    ("controllers",),
     # 2: adapters, one foreign library each
     (
         "config",
@@ -54,7 +55,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # and the samplers that stand on the protocol of another one
     ("evaluation.vllm_sampler", "evaluation.endpoint_sampler"),
     # 3: built on the adapters
-    ("run_card", "reasoning_gym"),
+    ("run_card", "reasoning_gym", "weighing"),
     # 4: assemblies
     ("trainer", "evaluation.runner", "evaluation.merge", "grading", "arguments"),
     # 5 and 6: a run before it starts
@@ -68,7 +69,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
 )
 
-FOREIGN = {0: {"numpy", "tqdm", "sympy", "latex2sympy2", "latex2sympy2_extended"}, 1: {"torch"}, 2: {"torch"}}
+FOREIGN = {
+    0: {"numpy", "tqdm", "sympy", "latex2sympy2", "latex2sympy2_extended"},
+    1: {"torch"},
+    2: {"torch"},
+    3: {"torch"},
+}
 
 
 def modules() -> dict[str, Path]:

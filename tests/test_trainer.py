@@ -390,6 +390,12 @@ def test_other_arguments_are_refused(make_trainer):
         ("objective", None),
         ("objective_args", "k=4"),
         ("focal_gamma", -1),
+        ("positive_weight_schedule", {"kind": "lnear"}),
+        ("lambda_controller", "balanc"),
+        ("outcome_requires", "format_reward"),
+        ("auxiliary_weight", -0.1),
+        ("on_alarm", "halt"),
+        ("alarm_thresholds", {"clip": -1}),
         ("compact", "of"),
         ("compact", None),
         ("compact", []),
@@ -400,7 +406,7 @@ def test_other_arguments_are_refused(make_trainer):
     ],
 )
 def test_a_field_of_the_wrong_kind_or_size_is_refused_at_construction(make_config, name, value):
-    with pytest.raises(ValueError, match=rf"`{name}` .*; got .*\. \w+"):
+    with pytest.raises(ValueError, match=rf"(`{name}`|alarm clip) .*; got .*\. \w+"):
         make_config(**{name: value})
 
 
@@ -443,13 +449,19 @@ def test_every_signed_field_is_documented(make_config):
         "focal_gamma",
         "positive_weight",
         "negative_weight",
+        "positive_weight_schedule",
+        "lambda_controller",
         "correct_threshold",
         "undecided_as_incorrect",
         "outcome_reward",
+        "outcome_requires",
+        "auxiliary_weight",
         "compact",
         "max_tokens_per_microbatch",
         "dropped_rows",
         "check_after_rollouts",
+        "on_alarm",
+        "alarm_thresholds",
         "overwrite_output_dir",
     )
     for name in SIGNED_FIELDS:
