@@ -16,7 +16,8 @@ from typing import Any
 
 from .card import CardFacts, build_card
 from .config import threshold_of
-from .dynamics import read_log
+from .dynamics import RUN_FACTS as FACTS
+from .dynamics import describe_training, read_log
 from .evaluation.comparison import compare
 from .evaluation.records import CONFIG, PROBLEMS, SUMMARY, find_runs
 from .evaluation.results import Evaluation
@@ -25,7 +26,6 @@ from .metrics import PHASES
 from .secrets import HIDDEN, without_secrets, words_without_secrets
 
 
-FACTS = "nsr_trl_run.json"
 BEFORE, AFTER = "before", "after"
 FIGURE, DYNAMICS = "pass_at_k.png", "training_dynamics.png"
 
@@ -56,7 +56,9 @@ def write_card(folder: str | Path, facts: CardFacts, log: Sequence[Mapping[str, 
         ),
         evaluations={name: runs[AFTER] for name, runs in evaluations.items() if name not in both},
     )
-    build_card(replace(facts, **_draw(folder, evaluations, {facts.model_name: log}))).save(folder / "README.md")
+    title = describe_training(facts.model_name, facts.objective, facts.base_model or facts.local_base)
+    drawn = _draw(folder, evaluations, {facts.model_name: log}, title)
+    build_card(replace(facts, **drawn)).save(folder / "README.md")
 
 
 def rebuild_card(
@@ -221,6 +223,7 @@ def _draw(
     folder: Path,
     evaluations: Mapping[str, Mapping[str, Evaluation]],
     logs: Mapping[str, Sequence[Mapping[str, Any]]],
+    title: str,
 ) -> dict[str, Any]:
     """Draws what there is to draw, where matplotlib is at hand; returns the figures' names."""
     try:
@@ -232,6 +235,6 @@ def _draw(
         plot_panels(evaluations, folder / FIGURE)
         drawn["figure"] = FIGURE
     if any(map(has_dynamics, logs.values())):
-        plot_dynamics(logs, folder / DYNAMICS)
+        plot_dynamics(logs, folder / DYNAMICS, title)
         drawn["dynamics"] = DYNAMICS
     return drawn

@@ -165,7 +165,7 @@ def test_the_rewards_of_the_documented_example_read_xml():
     page = (Path(__file__).parent.parent / "docs" / "objectives.md").read_text()
     code = next(block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "answer_reward" in block)
     names = {}
-    exec(code.partition("trainer = ")[0], names)
+    exec(code.partition("trainer = ")[0], names)  # noqa: S102 (our own page)
     texts = ["<reasoning>2+2</reasoning>\n<answer>4</answer>", "<answer>5</answer>", "4", "<answer> 4 </answer>"]
     completions = [[{"role": "assistant", "content": text}] for text in texts]
     assert names["answer_reward"](completions, answer=["4"] * 4) == [1.0, 0.0, 0.0, 1.0]
