@@ -376,3 +376,13 @@ class AlarmWatch:
             if "loss" in log[end - 1] and all(self.read(name, log[:end]).extent < 0.5 for name in grave):
                 return int(log[end - 1]["step"])
         return None
+
+
+def describe_stop(stopped: str | None, good: str | None) -> str:
+    """What a person should know after an alarm has stopped a run; `good` is the checkpoint that was gone back to."""
+    if good is None:
+        return f"Stopped by the alarm {stopped}; there is no good checkpoint to go back to."
+    return (
+        f"Stopped by the alarm {stopped}; the weights are those of {good} now. Change what the alarm names, and go on "
+        f"from there with resume_from_checkpoint={good!r}."
+    )

@@ -411,6 +411,18 @@ def sampling_metrics(
     return sums, torch.stack(largest)
 
 
+def sampling_values(sums: Mapping[str, Sequence[float]], largest: Tensor) -> dict[str, float]:
+    """Values by TRL's names of what [`sampling_metrics`] gave, over all ranks; NaN where there is none."""
+    least_ratio, most_ratio, most_difference = largest.tolist()
+    found = {name: total / count if count else math.nan for name, (total, count) in sums.items()}
+    found |= {
+        "sampling/importance_sampling_ratio/min": -least_ratio,
+        "sampling/importance_sampling_ratio/max": most_ratio,
+        "sampling/sampling_logp_difference/max": most_difference,
+    }
+    return {name: value if math.isfinite(value) else math.nan for name, value in found.items()}
+
+
 def cost_metrics(
     micro_steps: Sequence[Tensor | None], lengths: Tensor, is_packed: bool = False
 ) -> dict[str, SumCount]:

@@ -30,7 +30,7 @@ import os
 import signal
 import textwrap
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -44,7 +44,7 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import get_config_model_id
 
 from . import checkpoints
-from .alarms import METRIC, AlarmWatch
+from .alarms import METRIC, AlarmWatch, describe_stop
 from .compaction import logps_of_rows, packs_apart, run_aligned, run_at_safe_width, run_unpadded
 from .config import SignedRewardConfig, adopt, compaction_obstacle, sampling_bias
 from .dealing import deal
@@ -62,14 +62,16 @@ from .metrics import (
     outcome_metrics,
     repetition,
     sampling_metrics,
+    sampling_values,
     token_metrics,
 )
-from .objective import CORRECT, UNDECIDED, Objective
+from .objective import CORRECT, Objective
+from .outcome_reward import none_is_expected
 from .prompts import check_prompts, describe_dataset
 from .rewards import NO_ANSWER_METRIC
 from .rollout import Rollout
 from .run_card import CardFacts, describe_run, write_card
-from .secrets import pickled_without_secrets
+from .secrets import stored_without_secrets
 from .served_model import check_served_model
 from .trl_surface import check_attributes, check_methods, check_rollout, overridden_method
 from .weighing import Weighing
@@ -84,9 +86,6 @@ CLIPPED_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo")
 """TRL's loss types that are the clipped surrogate; the others stop no gradient."""
 
 ENTROPIES = tuple(f"signed/entropy/{side}" for side in SIGNS)
-OUTCOME_NAMES = {sign: side for side, sign in SIGNS.items()} | {UNDECIDED: "undecided"}
-OUTCOME_COLUMN, WEIGHT_COLUMN = "signed/outcome", "signed/weight"
-"""Columns of the completions table."""
 
 
 class SignedRewardTrainer(GRPOTrainer):
@@ -175,8 +174,7 @@ class SignedRewardTrainer(GRPOTrainer):
         self._check_prompts()
         self.weighing = Weighing(args, self.reward_func_names)
         self._alarms = AlarmWatch(args.alarm_thresholds, args.generation_batch_size // self.num_generations)
-        if self.accelerator.is_main_process and (bias := sampling_bias(args)):
-            logger.warning(f"{bias}.")
+        self._say(filter(None, [sampling_bias(args)]))
         self._compacts = self._decide_compaction()
         # flash-attention takes rows of any length in one sequence; whether the model keeps them apart is tried once
         self._packs: bool | None = None if is_flash_attention_requested(self.model.config) else False
@@ -301,19 +299,12 @@ class SignedRewardTrainer(GRPOTrainer):
             self._load_best_model()
             self.state.best_model_checkpoint = best
         if self.accelerator.is_main_process:
-            weights = f"the weights are those of {good} now" if good else "there is no good checkpoint to go back to"
-            logger.warning(
-                f"Stopped by the alarm {self.stopped_by_alarm}; {weights}. "
-                f"Change what the alarm names, and go on from there with resume_from_checkpoint={good!r}."
-            )
+            logger.warning(describe_stop(self.stopped_by_alarm, good))
         self.stopped_by_alarm = f"{self.stopped_by_alarm}, weights of {os.path.basename(good or 'the last step')}"
 
     def _last_good_checkpoint(self) -> str | None:
-        """The newest whole checkpoint whose completions were seen before any grave alarm was half of its way."""
         step = self._alarms.good_until(self.state.log_history)
-        paths = checkpoints.checkpoints(self.args.output_dir) if step is not None else []
-        good = [path for path in paths if checkpoints.number(path) < (step or 0) and checkpoints.is_complete(path)]
-        return str(good[-1]) if good else None
+        return None if step is None else checkpoints.last_complete_checkpoint(self.args.output_dir, before=step)
 
     def check_resuming(self, resume_from_checkpoint: str | bool | None = None) -> str | None:
         """
@@ -427,22 +418,12 @@ class SignedRewardTrainer(GRPOTrainer):
         self._metrics["train"].update(state["metrics"])
 
     def _save(self, *args: Any, **kwargs: Any) -> None:
-        with self._arguments_without_secrets():
+        with stored_without_secrets(self):
             super()._save(*args, **kwargs)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        with self._arguments_without_secrets():
+        with stored_without_secrets(self):
             super()._push_from_checkpoint(checkpoint_folder)
-
-    @contextlib.contextmanager
-    def _arguments_without_secrets(self) -> Iterator[None]:
-        """While transformers stores the arguments beside a model, which may be published, they are stored so."""
-        args = self.args
-        self.args = pickled_without_secrets(args)
-        try:
-            yield
-        finally:
-            self.args = args
 
     # --- a rollout ----------------------------------------------------------------------------------------------
 
@@ -519,7 +500,7 @@ class SignedRewardTrainer(GRPOTrainer):
         """Rewards `(B, functions)` of a rollout's completions, and with them outcomes, weights and metrics, once."""
         if (known := rollout.rewards_of(completion_ids)) is not None:
             return known
-        expectation = contextlib.nullcontext() if self.signed_objective.weigh is None else _none_is_expected()
+        expectation = contextlib.nullcontext() if self.signed_objective.weigh is None else none_is_expected()
         with expectation, self._ledger.timed(self._mode, "rewards"):
             rewards = calculate(inputs, prompts, completions, completion_ids)
         rollout.keep(rewards, completion_ids)
@@ -530,16 +511,12 @@ class SignedRewardTrainer(GRPOTrainer):
         weighed = self.weighing.weigh(rewards, group_size, progress, sum(unanswered) / len(unanswered))
         if weighed is None:
             return rewards
-        for sentence in weighed.sentences if self.accelerator.is_main_process else ():
-            logger.warning(sentence)
+        self._say(weighed.sentences)
         rollout.outcomes, rollout.weights = weighed.outcomes, weighed.weights
         self._add(weighed.sums)
         self._count_outcomes(weighed.outcomes.view(-1, group_size), completion_ids)
-        columns = weighed.columns if weighed.weights is None else {WEIGHT_COLUMN: weighed.weights} | weighed.columns
-        names = [OUTCOME_NAMES[outcome] for outcome in self._local(weighed.outcomes, len(prompts)).tolist()]
-        self._log_completion_extra(OUTCOME_COLUMN, names)
-        for column, values in columns.items():
-            self._log_completion_extra(column, self._local(values, len(prompts)).tolist())
+        for column, values in weighed.columns.items():
+            self._log_completion_extra(column, self._local(values, len(prompts)))
         return rewards
 
     def _count_outcomes(self, groups: Tensor, completion_ids: list) -> None:
@@ -569,17 +546,9 @@ class SignedRewardTrainer(GRPOTrainer):
         # TRL has counted the rows without log-probs as well
         mask = loss_mask * rollout.has_logps.unsqueeze(1)
         sums, largest = sampling_metrics(batch["old_per_token_logps"], batch["sampling_per_token_logps"], mask, ratio)
-        least_ratio, most_ratio, most_difference = self.accelerator.gather(largest.unsqueeze(0)).amax(0).tolist()
-        found = {
-            name: float(total / count) if count else math.nan for name, (total, count) in self._reduce(sums).items()
-        }
-        found |= {
-            "sampling/importance_sampling_ratio/min": -least_ratio,
-            "sampling/importance_sampling_ratio/max": most_ratio,
-            "sampling/sampling_logp_difference/max": most_difference,
-        }
-        for name, value in found.items():
-            self._metrics[self._mode][name][-1] = value if math.isfinite(value) else math.nan
+        largest = self.accelerator.gather(largest.unsqueeze(0)).amax(0)
+        for name, value in sampling_values(self._reduce(sums), largest).items():
+            self._metrics[self._mode][name][-1] = value
 
     # --- an update ----------------------------------------------------------------------------------------------
 
@@ -773,17 +742,15 @@ class SignedRewardTrainer(GRPOTrainer):
     def _heed_alarms(self, logs: Mapping[str, float], metrics: dict[str, list[float]]) -> None:
         """Says which alarms ring at this log, adds them to it, and does what `on_alarm` says where one is grave."""
         means = {name: fmean(v for v in values if not math.isnan(v)) for name, values in metrics.items()}
-        entry = {"step": self.state.global_step, **logs, **means}
-        rings = self._alarms.look([*self.state.log_history, entry])
+        rings = self._alarms.look([*self.state.log_history, {"step": self.state.global_step, **logs, **means}])
         metrics.update({f"{METRIC}{ring.name}": [ring.extent] for ring in rings})
         sentences = [ring.sentence for ring in rings if ring.is_new]
-        grave = [ring.name for ring in rings if ring.is_grave]
+        grave = next((ring.name for ring in rings if ring.is_grave), None)
         if grave and self.args.on_alarm == "handover":
-            sentences += filter(None, [self.weighing.controller.hand_over(f"the alarm {grave[0]}")])
-        for sentence in sentences if self.accelerator.is_main_process else ():
-            logger.warning(sentence)
-        if self.args.on_alarm == "stop" and self._largest(len(grave)):  # all ranks stop, or none
-            self.stopped_by_alarm = f"{grave[0] if grave else 'of another rank'} at step {self.state.global_step}"
+            sentences += filter(None, [self.weighing.controller.hand_over(f"the alarm {grave}")])
+        self._say(sentences)
+        if self.args.on_alarm == "stop" and self._largest(int(grave is not None)):  # all ranks stop, or none
+            self.stopped_by_alarm = f"{grave} at step {self.state.global_step}"
             self.control.should_training_stop, self.control.should_save = True, False
 
     def card_facts(self, model_name: str | None = None, dataset_name: str | None = None) -> CardFacts:
@@ -818,6 +785,11 @@ class SignedRewardTrainer(GRPOTrainer):
 
     # --- over ranks ---------------------------------------------------------------------------------------------
 
+    def _say(self, sentences: Iterable[str]) -> None:
+        """Tells a person, once for all ranks."""
+        for sentence in sentences if self.accelerator.is_main_process else ():
+            logger.warning(sentence)
+
     def _add(self, sums: Mapping[str, Any]) -> None:
         """Adds sums and counts, over all ranks, to what the next `log` reports."""
         self._ledger.add(self._mode, sums)
@@ -831,22 +803,7 @@ class SignedRewardTrainer(GRPOTrainer):
         """The largest of the ranks' numbers."""
         return int(self.accelerator.gather(torch.tensor([number], device=self.accelerator.device)).max())
 
-    def _local(self, rows: Tensor, num_rows: int) -> Tensor:
-        """Returns the slice of a tensor over all ranks that is this rank's."""
+    def _local(self, rows: Any, num_rows: int) -> Any:
+        """Returns the slice of a tensor or list over all ranks that is this rank's."""
         start = self.accelerator.process_index * num_rows
         return rows[start : start + num_rows]
-
-
-@contextlib.contextmanager
-def _none_is_expected() -> Iterator[None]:
-    """Holds back TRL's advice on rows without any reward: undecided is an outcome here, counted in the metrics."""
-    trl_logger = logging.getLogger("trl.trainer.grpo_trainer")
-
-    def keep(record: logging.LogRecord) -> bool:
-        return "All reward functions returned None" not in record.getMessage()
-
-    trl_logger.addFilter(keep)
-    try:
-        yield
-    finally:
-        trl_logger.removeFilter(keep)

@@ -15,8 +15,13 @@ from torch import Tensor
 
 from .auxiliary import auxiliary_weights
 from .config import controller_of, threshold_of
-from .objective import CORRECT, outcomes_from_rewards, require
+from .objective import CORRECT, INCORRECT, UNDECIDED, outcomes_from_rewards, require
 from .outcome_reward import OutcomeWatch, find_outcome_reward
+
+
+OUTCOME_NAMES = {CORRECT: "correct", UNDECIDED: "undecided", INCORRECT: "incorrect"}
+OUTCOME_COLUMN, WEIGHT_COLUMN, AUXILIARY_COLUMN = "signed/outcome", "signed/weight", "signed/auxiliary"
+"""Columns of the completions table."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +34,8 @@ class Weighed:
             Outcomes, requirements included.
         weights (`torch.Tensor` of shape `(B,)`, *optional*):
             What each completion weighs in the loss; `None` where TRL's advantages are kept.
-        columns (`dict[str, torch.Tensor]`):
-            More of the completions, `(B,)` each, for the table of completions.
+        columns (`dict[str, list]`):
+            For the table of completions, B values each.
         sums (`dict[str, tuple]`):
             Sums and counts by metric name.
         sentences (`tuple[str, ...]`):
@@ -39,7 +44,7 @@ class Weighed:
 
     outcomes: Tensor
     weights: Tensor | None
-    columns: dict[str, Tensor]
+    columns: dict[str, list]
     sums: dict[str, tuple[Any, Any]]
     sentences: tuple[str, ...]
 
@@ -112,7 +117,6 @@ class Weighing:
         if self._outcome is None:
             return None
         sentences: list[str] = []
-        columns: dict[str, Tensor] = {}
         answer_rewards = rewards[:, self._outcome]  # (B,)
         if progress is not None:
             sentences += self._watch.look(answer_rewards, unanswered)
@@ -124,6 +128,7 @@ class Weighing:
             right = answers == CORRECT
             sums["signed/unmet_ratio"] = ((right & (outcomes != CORRECT)).sum(), right.sum())
         groups = outcomes.view(-1, group_size)  # (P, G)
+        columns: dict[str, list] = {OUTCOME_COLUMN: [OUTCOME_NAMES[outcome] for outcome in outcomes.tolist()]}
         if progress is not None:
             self.controller.begin_rollout(*progress)
             if sentence := self.controller.see_outcomes(groups):
@@ -140,8 +145,9 @@ class Weighing:
             )
             total = weights.abs().sum() + auxiliary.abs().sum()
             sums["signed/auxiliary_share"] = (auxiliary.abs().sum(), total)
-            columns["signed/auxiliary"] = auxiliary
+            columns[AUXILIARY_COLUMN] = auxiliary.tolist()
             weights = weights + auxiliary
+        columns[WEIGHT_COLUMN] = weights.tolist()
         return Weighed(outcomes, weights, columns, sums, tuple(sentences))
 
     def begin_anew(self) -> None:
