@@ -22,6 +22,7 @@ _MODULE_OF = {
     "load_problems": "task",
     "math_reward": "rewards",
     "pass_at_k": "evaluation.pass_at_k",
+    "register_objective": "objective",
     "to_dataset": "data",
     "verify": "verifier",
     "verify_batch": "verifier",
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from .evaluation.pass_at_k import pass_at_k as pass_at_k
     from .evaluation.runner import Evaluation as Evaluation
     from .evaluation.runner import evaluate as evaluate
+    from .objective import register_objective as register_objective
     from .problem import Problem as Problem
     from .rewards import math_reward as math_reward
     from .task import load_problems as load_problems

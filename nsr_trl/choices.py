@@ -1,6 +1,8 @@
 """The words that fields and flags take: named here once, so that `--help` knows them without torch or sympy."""
 
-OBJECTIVES = ("psr", "nsr", "w_reinforce", "reinforce", "grpo")
+OBJECTIVES = tuple(
+    "psr nsr w_reinforce reinforce grpo dr_grpo rloo maxrl maclaurin pkpo passk qae ngrpo a_grae asymre lead".split()
+)
 """Objectives, as [`SignedRewardConfig`] takes them."""
 
 GRADERS = ("default", "paper", "paper-competition")

@@ -1,15 +1,10 @@
 """Reward functions by name: a name on a command line goes in, the function that it means comes out."""
 
-import importlib
-import importlib.util
-import os
-import sys
 from collections.abc import Callable
 from functools import partial, update_wrapper
-from pathlib import Path
 from typing import Any
 
-from .resources import did_you_mean
+from .resources import import_function
 from .rewards import math_reward
 from .verifier.extract import reader_of
 
@@ -61,39 +56,4 @@ def find_reward(name: str, grader: str = "default", answer_format: str = "boxed"
         function, arguments = TRL_REWARDS[name]
         found = getattr(trl.rewards, function)
         return found(**arguments) if arguments else found
-    return _import(name)
-
-
-def _import(name: str) -> Callable:
-    path, colon, function = name.rpartition(":" if ":" in name else ".")
-    try:
-        if not (path and function):
-            raise ValueError(did_you_mean(name, list(REWARD_NAMES)))
-        found = getattr(_import_file(path) if colon and path.endswith(".py") else _import_module(path), function)
-    except Exception as error:  # a user's module may raise anything while it is imported
-        raise ValueError(
-            f"A reward must be one of {', '.join(REWARD_NAMES)}, or module:function of what can be imported; "
-            f"got {name!r} ({type(error).__name__}: {error}). Write my_rewards:score for the function score in "
-            "my_rewards.py."
-        ) from error
-    if not callable(found):
-        raise ValueError(
-            f"A reward must be a function; {name!r} is of type {type(found).__name__}. Name a function of that module."
-        )
-    return found
-
-
-def _import_module(name: str) -> Any:
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # a module beside the user's files, as `python -m` finds it
-    return importlib.import_module(name)
-
-
-def _import_file(path: str) -> Any:
-    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault(spec.name, module)
-    spec.loader.exec_module(module)
-    return module
+    return import_function(name, f"A reward must be one of {', '.join(REWARD_NAMES)}, or", REWARD_NAMES)

@@ -16,7 +16,8 @@ from typing import Any
 
 from .card import CardFacts, build_card
 from .config import threshold_of
-from .dynamics import read_log
+from .dynamics import RUN_FACTS as FACTS
+from .dynamics import describe_training, read_log
 from .evaluation.comparison import compare
 from .evaluation.records import CONFIG, PROBLEMS, SUMMARY, find_runs
 from .evaluation.results import Evaluation
@@ -25,7 +26,6 @@ from .metrics import PHASES
 from .secrets import HIDDEN, without_secrets, words_without_secrets
 
 
-FACTS = "nsr_trl_run.json"
 BEFORE, AFTER = "before", "after"
 FIGURE, DYNAMICS = "pass_at_k.png", "training_dynamics.png"
 
@@ -56,7 +56,9 @@ def write_card(folder: str | Path, facts: CardFacts, log: Sequence[Mapping[str, 
         ),
         evaluations={name: runs[AFTER] for name, runs in evaluations.items() if name not in both},
     )
-    build_card(replace(facts, **_draw(folder, evaluations, {facts.model_name: log}))).save(folder / "README.md")
+    title = describe_training(facts.model_name, facts.objective, facts.base_model or facts.local_base)
+    drawn = _draw(folder, evaluations, {facts.model_name: log}, title)
+    build_card(replace(facts, **drawn)).save(folder / "README.md")
 
 
 def rebuild_card(
@@ -154,7 +156,11 @@ def describe_run(
             "loss": f"{args.loss_type}, epsilon {trainer.epsilon_low:g}, {trainer.epsilon_high:g}, KL {args.beta:g}",
             "sampling temperature": trainer.temperature,
             "completion tokens at most": trainer.max_completion_length,
-            "outcome reward": trainer.outcome_reward_name,
+            "outcome reward": trainer.weighing.outcome_reward,
+            "correct also requires": ", ".join(args.outcome_requires or ()) or None,
+            "weight of the other rewards": args.auxiliary_weight or None,
+            "stopped by the alarm": trainer.stopped_by_alarm,
+            "what moved": trainer.weighing.controller.describe(),
             "correct above": threshold_of(args),
             "undecided trained as": "incorrect" if args.undecided_as_incorrect else None,
             "seed": args.seed,
@@ -226,6 +232,7 @@ def _draw(
     folder: Path,
     evaluations: Mapping[str, Mapping[str, Evaluation]],
     logs: Mapping[str, Sequence[Mapping[str, Any]]],
+    title: str,
 ) -> dict[str, Any]:
     """Draws what there is to draw, where matplotlib is at hand; returns the figures' names."""
     try:
@@ -237,6 +244,6 @@ def _draw(
         plot_panels(evaluations, folder / FIGURE)
         drawn["figure"] = FIGURE
     if any(map(has_dynamics, logs.values())):
-        plot_dynamics(logs, folder / DYNAMICS)
+        plot_dynamics(logs, folder / DYNAMICS, title)
         drawn["dynamics"] = DYNAMICS
     return drawn

@@ -204,7 +204,7 @@ def test_flags_that_only_train_and_doctor_pass_on_are_refused_elsewhere(capsys):
     [
         (["--config", "quickstrat"], "Did you mean 'quickstart'"),
         (["--config", "quickstart", "--learning_rat", "1"], "did you mean 'learning_rate'"),
-        (["--config", "quickstart", "--objective", "nrs"], "invalid choice: 'nrs'"),
+        (["--config", "quickstart", "--objective", "nrs"], "Did you mean 'nsr'"),
         (["--config", "quickstart", "--num_processes", "3"], "3 processes x per_device_train_batch_size=64 are 192"),
         (["--config", "quickstart", "--accelerate_config", "fsdp2", "--num_processes", "2"], "FSDP needs GPUs"),
         ([], "A run needs a model"),

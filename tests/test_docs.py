@@ -6,11 +6,13 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import torch
 
 from nsr_trl.config import SIGNED_FIELDS
 from nsr_trl.evaluation.presets import PRESETS, Preset
+from nsr_trl.family import by_counts, grpo
 from nsr_trl.metrics import METRICS
-from nsr_trl.objective import OBJECTIVE_NAMES
+from nsr_trl.objective import OBJECTIVE_NAMES, build_objective
 from nsr_trl.resources import shipped_names
 from nsr_trl.rewards import UNDECIDED_METRICS
 from nsr_trl.run.script import ScriptArguments
@@ -29,6 +31,7 @@ def first_column(path: Path) -> dict[str, str]:
 
 def test_every_metric_is_documented_and_none_is_made_up():
     documented = {k: v for k, v in first_column(DOCS / "trainer.md").items() if k.startswith(("signed/", "cost/"))}
+    assert documented.pop("signed/alarm/NAME")
     assert documented == METRICS
 
 
@@ -39,6 +42,16 @@ def test_every_reason_to_be_undecided_is_documented_as_a_metric():
 
 def test_every_objective_is_documented():
     assert set(first_column(DOCS / "objectives.md")) == set(OBJECTIVE_NAMES)
+
+
+def test_the_share_of_completions_that_run_is_what_the_objectives_give():
+    """Over groups of 8 with 0 to 8 right, one of each: 72 completions."""
+    outcomes = torch.tensor([[1] * c + [-1] * (8 - c) for c in range(9)])
+    rows = re.findall(r"^\| `(\w+)`.*\| (\d+)% \|", (DOCS / "objectives.md").read_text(), re.MULTILINE)
+    assert len(rows) == len(OBJECTIVE_NAMES)
+    for name, percent in rows:
+        weigh = by_counts(grpo) if name == "grpo" else build_objective(name).weigh
+        assert round(100 * (weigh(outcomes) != 0).float().mean().item()) == int(percent), name
 
 
 def test_every_signed_field_is_mentioned():

@@ -34,7 +34,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "trl_surface",
     ),
     # 2: torch only, not each other
-    ("objective", "metrics", "compaction", "outcome_reward", "rollout"),
+    ("family", "alarms", "auxiliary", "metrics", "compaction", "outcome_reward", "rollout"),
+    # and the names of the formulas, and which of them is in force
+    ("objective",),
+    ("controllers",),
     # 3: adapters, one foreign library each
     (
         "config",
@@ -59,7 +62,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # and the samplers that stand on the protocol of another one
     ("evaluation.vllm_sampler", "evaluation.endpoint_sampler"),
     # built on the adapters
-    ("dynamics", "reasoning_gym", "reward_functions"),
+    ("dynamics", "reasoning_gym", "reward_functions", "weighing"),
     ("run_card", "task"),
     ("run.script",),
     # assemblies
@@ -72,6 +75,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("training_log",),
     ("quickstart.run", "train"),
     # the command, which imports inside the chosen command
+    ("commands.tasks",),
     ("commands.*",),
     ("cli",),
     ("__main__",),
@@ -81,6 +85,8 @@ FOREIGN: dict[int, set[str]] = {
     0: set(),
     1: {"numpy", "tqdm", "sympy", "latex2sympy2", "latex2sympy2_extended", "transformers"},
     2: {"torch"},
+    3: {"torch"},
+    4: {"torch"},
 }
 
 

@@ -270,7 +270,7 @@ def test_a_reward_is_named_by_module_path_or_file(tmp_path, monkeypatch):
         ("my_rewards:scores", "has no attribute 'scores'"),
         ("none_such:score", "No module named 'none_such'"),
         ("accuracy_rewards", "Did you mean 'accuracy_reward'"),
-        ("os:sep", "must be a function; 'os:sep' is of type str"),
+        ("os:sep", "a function; 'os:sep' is of type str"),
         ("broken:score", "ZeroDivisionError"),
     ],
 )

@@ -28,7 +28,7 @@ def add_parsers(commands: Any) -> None:
         "plot",
         help="draw Pass@k curves, or what training runs logged",
         description="Draws the Pass@k curves of evaluations with 95% intervals as bands, one panel per dataset; or, "
-        "with --dynamics, what training runs logged by step: entropy, correct and solved share, lengths by sign.",
+        "with --dynamics, what training runs logged by step, by sign, with alarms as marks.",
     )
     plot.add_argument("runs", nargs="+", metavar="RUN", help="output folders of evaluations, or of training runs")
     plot.add_argument("--dynamics", action="store_true", help="the folders are of training runs")
@@ -116,7 +116,7 @@ def run_compare(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
 
 def run_plot(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Writes one figure."""
-    from ..dynamics import read_log
+    from ..dynamics import describe_folders, read_log
     from ..evaluation.runs import name_runs, read_evaluations
 
     try:
@@ -124,7 +124,8 @@ def run_plot(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
 
         runs = name_runs(args.runs, args.names)
         if args.dynamics:
-            plot_dynamics({name: read_log(folder) for name, folder in runs.items()}, args.output)
+            logs = {name: read_log(folder) for name, folder in runs.items()}
+            plot_dynamics(logs, args.output, describe_folders(runs))
         else:
             plot_panels(read_evaluations(runs), args.output)
     except (ImportError, OSError, ValueError) as error:

@@ -17,7 +17,7 @@ import torch
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from ..config import SignedRewardConfig, compaction_obstacle, threshold_of
+from ..config import SignedRewardConfig, compaction_obstacle, sampling_bias, threshold_of
 from ..evaluation.judges import RewardJudge
 from ..problem import ANSWER_WRITINGS, Problem
 from ..reward_functions import MATH_REWARD
@@ -56,6 +56,8 @@ def examine(arguments: Sequence[str]) -> list[Finding]:
     except ValueError as error:
         return [*findings, Finding("fail", "batches", str(error))]
     findings.append(check_batches(args, run.num_processes))
+    if bias := sampling_bias(args):
+        findings.append(Finding("warn", "sampling", bias))
     findings += check_prompt(run, script, args)
     findings += check_eos(str(run.values["model_name_or_path"]))
     findings += check_task(script, args)
