@@ -3,19 +3,29 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from . import __version__
 from .commands import card, evaluate, results, train
 from .commands.evaluate import GRADERS
+from .evaluation.visible import spell_out
 
 
 OBJECTIVES = ("psr", "nsr", "w_reinforce", "reinforce", "grpo")  # a copy: the table itself stands behind torch
 FALLBACKS = ("answer is", "last number")  # a copy as well, for a quick --help
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors, which may quote the files and servers of others, reach a terminal spelled out."""
+
+    def error(self, message: str) -> NoReturn:
+        """Prints the usage and the message, and ends with status 2."""
+        super().error(spell_out(message))
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of all commands; each sets `run` to the function that it calls with the parsed arguments."""
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = Parser(
         prog="nsr-trl", description="Train reasoning models on the sign of a verified answer (arXiv 2506.01347)."
     )
     parser.add_argument("--version", action="version", version=f"nsr-trl {__version__}")

@@ -150,6 +150,36 @@ def test_a_merge_names_the_shard_that_is_missing_or_unlike_the_others(evaluate, 
     assert "must be a folder with a problems.jsonl" in merge(tmp_path / "gone")
 
 
+def test_a_merge_names_the_shard_that_lost_lines_and_leaves_nothing_when_it_fails(
+    evaluate, tmp_path, capsys, monkeypatch
+):
+    first, second = (evaluate(output=name, shard=f"{i}/2") for i, name in ((1, "first"), (2, "second")))
+    kept = lines(second)
+
+    def refused():
+        with pytest.raises(SystemExit):
+            main(["merge", str(tmp_path / "merged"), str(first), str(second)])
+        return capsys.readouterr().err
+
+    (second / "samples.jsonl").write_text("".join(f"{line}\n" for line in kept[3:]))
+    assert f"Shards must hold every sample; {second} lacks 3. Run its command again" in refused()
+    (second / "samples.jsonl").write_text("".join(f"{line}\n" for line in kept))
+    summary = (second / "summary.json").read_text()
+    (second / "summary.json").write_text("")
+    assert f"{second / 'summary.json'} must hold a JSON object; it is empty" in refused()
+    (second / "summary.json").write_text(summary)
+
+    def fails(*args):
+        raise OSError("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "write_summary", fails)
+        assert "no room" in refused()
+    assert not (tmp_path / "merged").exists()
+    main(["merge", str(tmp_path / "merged"), str(first), str(second)])
+    assert len(lines(tmp_path / "merged")) == 32
+
+
 # --- bad input -------------------------------------------------------------------------------------------------------
 
 

@@ -21,6 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "evaluation.results",
         "evaluation.comparison",
         "evaluation.runs",
+        "evaluation.visible",
         "dynamics",
         "quickstart.problems",
         "memory",

@@ -125,3 +125,17 @@ def test_several_estimates_share_their_resamples():
 def test_equal_values_that_floats_cannot_add_exactly_have_an_interval_of_no_width():
     estimate = estimate_mean([0.1] * 7)
     assert estimate.high - estimate.low < 1e-15
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    # scipy 1.17's bootstrap((values,), np.mean, method="BCa", n_resamples=100_000); with the sign of the bias
+    # correction flipped the first would be (0.0083, 0.3583)
+    [
+        ([0.0] * 9 + [0.1, 0.2, 1.0], (0.0166667, 0.4333333)),
+        ([1.0] * 27 + [0.9, 0.5, 0.0], (0.8133333, 0.9966667)),
+        ([0.05 * i for i in range(20)] + [3.0], (0.4214286, 1.0238095)),
+    ],
+)
+def test_the_interval_is_scipys_bca(values, expected):
+    assert bootstrap_interval(values) == pytest.approx(expected, abs=0.0075)  # 10,000 resamples

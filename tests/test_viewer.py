@@ -11,7 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from nsr_trl.evaluation.viewer import SampleFilter, collect, page, sample_texts, spell_out
+from nsr_trl.evaluation.viewer import SampleFilter, collect, page, sample_texts
+from nsr_trl.evaluation.visible import one_line, spell_out
 
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
@@ -94,8 +95,9 @@ def test_filters_choose_samples(folders, chosen, num_samples):
 def test_no_control_character_of_a_model_reaches_the_terminal(tmp_path):
     texts = "".join(HOSTILE[:-1])
     problem = {"id": "p", "question": texts, "answer": texts, "level": texts, "subject": texts}
-    folder = write_run(tmp_path / "run", [problem], [sample("p", 0, "correct", texts, texts)])
+    folder = write_run(tmp_path / "run", [problem], [sample("p", 0, "correct", texts, texts, reason="reason\x1b[2J")])
     shown = "".join(sample_texts({"\x1b[2J": folder}, SampleFilter()))
+    assert "reason\\x1b[2J" in shown
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]", shown)
     assert "\\x1b[2J" in shown
     assert "\\u202egnitide\\u202c" in shown
@@ -103,6 +105,45 @@ def test_no_control_character_of_a_model_reaches_the_terminal(tmp_path):
 
 def test_letters_of_any_script_newlines_and_tabs_are_left_as_they_are():
     assert spell_out("café\tשלום\n年 \\frac12 👍") == "café\tשלום\n年 \\frac12 👍"
+
+
+@pytest.mark.parametrize(
+    "code",
+    # soft hyphen, joiner, fillers of Hangul, vowel separator, blanks, selectors, tags, private use, surrogate
+    [
+        0xAD,
+        0x34F,
+        0x115F,
+        0x180E,
+        0x2800,
+        0x3164,
+        0xFE0F,
+        0xFEFF,
+        0xFFA0,
+        0xE0041,
+        0xE0100,
+        0xE01EF,
+        0xE000,
+        0xD800,
+        0x061C,
+        0x200B,
+        0x202E,
+        0x2028,
+        0x2029,
+        0x2066,
+        0x9B,
+        0x7F,
+    ],  # marks of direction, separators, controls
+)
+def test_a_character_without_ink_is_spelled_out(code):
+    shown = spell_out(f"a{chr(code)}b")
+    assert shown == f"a{chr(code).encode('unicode_escape').decode()}b"
+    assert shown.isascii()
+
+
+def test_a_text_within_a_sentence_is_one_line_of_bounded_length():
+    assert one_line("a\n\tb\r") == r"a\n\tb\r"
+    assert one_line("x" * 1_000, 10) == "x" * 10 + "..."
 
 
 # --- the page --------------------------------------------------------------------------------------------------------

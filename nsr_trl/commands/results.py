@@ -6,8 +6,8 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-
-OUTCOMES = ("correct", "incorrect", "undecided")  # a copy, for a quick --help
+from ..evaluation.records import OUTCOMES
+from ..evaluation.visible import one_line
 
 
 def add_parsers(commands: Any) -> None:
@@ -93,7 +93,7 @@ def run_compare(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
         if not shared:
             held = "; ".join(f"{name}: {', '.join(d for d in evaluations if name in evaluations[d])}" for name in runs)
             parser.error(f"the runs must share a dataset; they have {held}. Evaluate them on one dataset.")
-        if left_out := [dataset for dataset in evaluations if dataset not in shared]:
+        if left_out := [one_line(dataset) for dataset in evaluations if dataset not in shared]:
             print(f"Not in all runs, so left out: {', '.join(left_out)}", file=sys.stderr)
         base_name, *names = runs
         comparisons = [
@@ -109,7 +109,7 @@ def run_compare(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
     texts = []
     for dataset, of_dataset in groupby(comparisons, key=attrgetter("dataset")):
         if dataset:
-            texts.append(f"## {dataset}" if args.markdown else f"{dataset}:")
+            texts.append(f"## {one_line(dataset)}" if args.markdown else f"{one_line(dataset)}:")
         texts += [comparison.markdown() if args.markdown else comparison.table() for comparison in of_dataset]
     print("\n\n".join(texts))
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .pass_at_k import Estimate, estimate_means, pass_at_k
+from .visible import one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,10 @@ class Evaluation:
 
 
 def _read_estimates(estimates: Mapping[str, Mapping[str, float]]) -> dict[int, Estimate]:
-    return {int(k): Estimate(**estimate) for k, estimate in estimates.items()}
+    return {
+        int(k): Estimate(**{name: float(number) for name, number in estimate.items()})
+        for k, estimate in estimates.items()
+    }
 
 
 def estimate_pass_at_k(num_samples: int, num_correct: Mapping[str, int], ks: Iterable[int]) -> dict[int, Estimate]:
@@ -152,6 +156,7 @@ def percent(estimate: Estimate, sign: str = "") -> str:
 
 def align(rows: list[list[str]]) -> str:
     """Rows of cells as text: the first column to the left, the others to the right."""
+    rows = [[one_line(cell) for cell in row] for row in rows]  # labels of a dataset may hold anything
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = (
         "  ".join(

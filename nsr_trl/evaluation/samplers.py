@@ -4,6 +4,7 @@ B requests per batch, T prompt tokens, N new tokens, V tokens in the vocabulary.
 """
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -112,15 +113,40 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[int]:
     return cast(BatchEncoding, encoding).input_ids
 
 
+def check_sampling(temperature: float, top_p: float, top_k: int, max_new_tokens: int) -> None:
+    """Raises a ValueError that names the first sampling parameter outside its range."""
+    for name, value, holds, expected in (
+        ("temperature", temperature, 0 <= temperature < math.inf, "0 (greedy) or more"),
+        ("top_p", top_p, 0 < top_p <= 1, "above 0 and at most 1"),
+        ("top_k", top_k, top_k >= 0, "0 (all tokens) or more"),
+        ("max_new_tokens", max_new_tokens, max_new_tokens >= 1, "at least 1"),
+    ):
+        if not holds:
+            raise ValueError(f"`{name}` must be {expected}; got {value}. Correct it, or leave it out.")
+
+
 def paced(batches: Iterable[list[Completion]], seconds: float = 0.5) -> Iterator[list[Completion]]:
-    """Joins lists that come in quick succession: soon enough to be verified meanwhile, long enough to be written."""
+    """
+    Joins lists that come in quick succession: soon enough to be verified meanwhile, long enough to be written.
+
+    Empty lists are waited through, not handed on: a source that sends them while nothing comes has what came before
+    handed on in time. What came before an error is handed on before the error.
+    """
     gathered: list[Completion] = []
     handed_on = time.monotonic()
-    for batch in batches:
-        gathered += batch
-        if gathered and time.monotonic() - handed_on >= seconds:
+    try:
+        for batch in batches:
+            gathered += batch
+            if gathered and time.monotonic() - handed_on >= seconds:
+                ready, gathered = gathered, []
+                yield ready
+                handed_on = time.monotonic()
+    except GeneratorExit:
+        raise
+    except BaseException:
+        if gathered:
             yield gathered
-            gathered, handed_on = [], time.monotonic()
+        raise
     if gathered:
         yield gathered
 
@@ -160,6 +186,7 @@ class TransformersSampler:
         top_k: int = 0,
         batch_size: int = 256,
     ) -> None:
+        check_sampling(temperature, top_p, top_k, max_new_tokens)
         self.model = model
         self.tokenizer = tokenizer
         self.max_new_tokens = max_new_tokens
@@ -204,7 +231,8 @@ class TransformersSampler:
         """The model and the sampling parameters; not the batch size, which changes the last bits at most."""
         return {
             "model": self.model.config.name_or_path,
-            "weights": _fingerprint(self.model),
+            "weights": weights_digest(self.model),
+            "stop_token_ids": self._stop_token_ids(),
             "max_new_tokens": self.max_new_tokens,
             "temperature": self.temperature,
             "top_p": self.top_p,
@@ -293,11 +321,15 @@ class TransformersSampler:
             processors.append(OwnDraws(keys, self.max_new_tokens, width, self.model.device))
         return processors
 
-    def _generation_config(self) -> GenerationConfig:
-        eos_token_id = self.model.generation_config.eos_token_id
+    def _stop_token_ids(self) -> list[int]:
+        generation_config = self.model.generation_config
+        eos_token_id = None if generation_config is None else generation_config.eos_token_id
         if eos_token_id is None:
             eos_token_id = self.tokenizer.eos_token_id
-        eos_token_ids = eos_token_id if isinstance(eos_token_id, list) else [eos_token_id]
+        return eos_token_id if isinstance(eos_token_id, list) else [eos_token_id]
+
+    def _generation_config(self) -> GenerationConfig:
+        eos_token_ids = self._stop_token_ids()
         pad_token_id = self.tokenizer.pad_token_id
         return GenerationConfig(
             max_new_tokens=self.max_new_tokens,
@@ -354,9 +386,10 @@ class OwnDraws(LogitsProcessor):
         return cast(torch.FloatTensor, torch.full_like(scores, -torch.inf).scatter_(1, token, 0.0))
 
 
-def _fingerprint(model: PreTrainedModel) -> str:
-    """Tells a model from itself after training, at little cost: a hash of the first values of every parameter."""
+def weights_digest(model: PreTrainedModel) -> str:
+    """Tells a model from any other, itself after training included: a hash of every bit of its parameters."""
     digest = hashlib.sha256()
-    for parameter in model.parameters():
-        digest.update(parameter.detach().flatten()[:64].float().cpu().numpy().tobytes())
+    for name, parameter in model.named_parameters():
+        digest.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}".encode())
+        digest.update(parameter.detach().contiguous().flatten().view(torch.uint8).cpu().numpy())
     return digest.hexdigest()[:16]

@@ -15,13 +15,8 @@ from typing import Any
 
 from ..resources import resource
 from .records import Sample, read_problems, read_samples
+from .visible import spell_out
 
-
-# C0 and C1 controls but for newline and tab, marks that reorder or hide text, line separators, lone surrogates, tags
-_INVISIBLE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
-    "\U000e0000-\U000e007f]"
-)
 
 _COLORS = {"correct": "32", "incorrect": "31", "undecided": "35"}
 
@@ -55,11 +50,6 @@ class SampleFilter:
         )
 
 
-def spell_out(text: str) -> str:
-    r"""Writes characters that a terminal would obey or a reader could not see as escapes, such as `\x1b`."""
-    return _INVISIBLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
-
-
 def sample_texts(
     folders: Mapping[str, Path], chosen: SampleFilter, *, brief: bool = False, color: bool = False
 ) -> Iterator[str]:
@@ -83,7 +73,7 @@ def sample_texts(
     for dataset, folder in folders.items():
         problems = {problem["id"]: problem for problem in read_problems(folder)}
         for sample in filter(chosen.keeps, read_samples(folder, with_completions=not brief)):
-            problem = problems.get(sample.problem_id, {})
+            problem = problems[sample.problem_id]
             text = ""
             if previous != (previous := (dataset, sample.problem_id)):
                 level = str(problem.get("level") or "")
@@ -100,7 +90,7 @@ def _sample_text(sample: Sample, gold: str | None, brief: bool, color: bool) -> 
     answer = "no answer" if sample.answer is None else f"answer {spell_out(sample.answer)}"
     reference = "" if gold is None else f", reference {spell_out(gold)}"
     length = f"{sample.num_tokens} tokens{', truncated' if sample.truncated else ''}"
-    head = f"── sample {sample.sample_index}: {outcome} ({sample.reason}), {answer}{reference}, {length}\n"
+    head = f"── sample {sample.sample_index}: {outcome} ({spell_out(sample.reason)}), {answer}{reference}, {length}\n"
     return head if brief else f"{head}{spell_out(sample.completion)}\n\n"
 
 
@@ -144,7 +134,7 @@ def collect(
     for dataset, folder in folders.items():
         rows = {problem["id"]: _problem_row(dataset, problem) for problem in read_problems(folder)}
         for sample in read_samples(folder):
-            row = rows.setdefault(sample.problem_id, _problem_row(dataset, {"id": sample.problem_id}))
+            row = rows[sample.problem_id]
             row["total"] += 1
             row[sample.outcome] += 1
             if not chosen.keeps(sample):
@@ -181,7 +171,7 @@ def _sample_row(sample: Sample, max_characters: int) -> dict[str, Any]:
     return {
         "index": sample.sample_index,
         "outcome": sample.outcome,
-        "reason": sample.reason,
+        "reason": spell_out(sample.reason),
         "answer": None if sample.answer is None else spell_out(sample.answer[:max_characters]),
         "tokens": sample.num_tokens,
         "truncated": sample.truncated,

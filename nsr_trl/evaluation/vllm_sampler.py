@@ -3,14 +3,15 @@
 import hashlib
 import importlib.util
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
 
-from .samplers import Completion, Request, paced, request_seed, tokenize
+from .samplers import Completion, Request, check_sampling, paced, request_seed, tokenize
 
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class VLLMSampler:
         dtype: str = "auto",
         max_model_len: int | None = None,
     ) -> None:
+        check_sampling(temperature, top_p, top_k, max_new_tokens)
         if importlib.util.find_spec("vllm") is None:
             raise ImportError(
                 "VLLMSampler needs vLLM, which is not installed. Install it with `pip install nsr-trl[vllm]`, or "
@@ -103,7 +105,8 @@ class VLLMSampler:
         return {
             "engine": "vllm",
             "model": self.model,
-            "weights": self.revision or fingerprint(Path(self.model)),
+            "weights": self.revision or files_digest(Path(self.model)),
+            "stop_token_ids": self.stop_token_ids,
             "dtype": self.dtype,
             "max_model_len": self.max_model_len,
             "max_new_tokens": self.max_new_tokens,
@@ -111,6 +114,16 @@ class VLLMSampler:
             "top_p": self.top_p,
             "top_k": self.top_k,
         }
+
+    @property
+    def stop_token_ids(self) -> list[int]:
+        """Where vLLM ends a completion: the tokenizer's end-of-sequence token and those of the generation config."""
+        try:
+            of_config = GenerationConfig.from_pretrained(self.model).eos_token_id
+        except OSError:  # a model without one
+            of_config = None
+        ids = {self.tokenizer.eos_token_id, *(of_config if isinstance(of_config, list) else [of_config])}
+        return sorted(id for id in ids if id is not None)
 
     @cached_property
     def llm(self) -> "LLM":
@@ -205,14 +218,14 @@ class VLLMSampler:
         return Completion(request, text, len(output.token_ids), truncated=output.finish_reason == "length")
 
 
-def fingerprint(folder: Path) -> str:
-    """Tells the weights in a folder from others of the same shape at little cost: a hash of 64 places of each file."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.iterdir() if path.suffix in {".safetensors", ".bin", ".gguf"}):
-        size = path.stat().st_size
-        digest.update(f"{path.name} {size}".encode())
+def files_digest(folder: Path) -> str:
+    """Tells the weights in a folder from any others: a hash of the bytes of its files, which are read side by side."""
+
+    def digest(path: Path) -> str:
         with path.open("rb") as file:
-            for place in range(64):
-                file.seek(size * place // 64)
-                digest.update(file.read(1024))
-    return digest.hexdigest()[:16]
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    paths = sorted(path for path in folder.iterdir() if path.suffix in {".safetensors", ".bin", ".gguf"})
+    with ThreadPoolExecutor() as pool:
+        lines = [f"{path.name} {each}" for path, each in zip(paths, pool.map(digest, paths), strict=True)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
