@@ -205,6 +205,53 @@ def test_bad_input_ends_with_a_sentence_and_status_2(refusal, flags, sentence):
     assert "Traceback" not in error
 
 
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        ({"temperature": -1}, "`temperature` must be 0 (greedy) or more; got -1.0"),
+        ({"top_p": 0}, "`top_p` must be above 0 and at most 1; got 0.0"),
+        ({"top_k": -5}, "`top_k` must be 0 (all tokens) or more; got -5"),
+        ({"dtype": "float17"}, "`dtype` must be auto, float32, float16 or bfloat16; got 'float17'"),
+        ({"device": "cuda:99"}, "`device` must be one of this machine's, cpu"),
+        ({"device": "gpu"}, "`device` must be one of this machine's, cpu"),
+        ({"template": "qwen4"}, "`template` must be one of qwen,"),
+        ({"output": "sums.jsonl"}, "sums.jsonl is not a folder. Name another with --output-dir"),
+        ({"output": "sums.jsonl/below"}, "sums.jsonl is not a folder"),
+        ({"seed": 1}, "this run changes seed: 0 -> 1"),
+        ({"temperature": 0.5}, "this run changes sampler.temperature: 1.0 -> 0.5"),
+        ({"num_problems": 7}, "this run changes problems: "),
+    ],
+)
+def test_what_can_be_checked_is_checked_before_a_model_is_loaded(refusal, evaluate, monkeypatch, flags, sentence):
+    evaluate(num_samples=1, max_new_tokens=4)
+
+    def loads(*args, **kwargs):
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr("nsr_trl.evaluation.samplers.AutoModelForCausalLM.from_pretrained", loads)
+    assert sentence in refusal(**{"num_samples": 1, "max_new_tokens": 4} | flags)
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", "question,answer\n"])
+def test_a_dataset_without_problems_is_named(refusal, tmp_path, content):
+    path = tmp_path / f"none.{'csv' if ',' in content else 'jsonl'}"
+    path.write_text(content)
+    assert f"A dataset must have problems; '{path}' has none" in refusal(dataset=path)
+
+
+@pytest.mark.parametrize("name", ["...jsonl", "..jsonl"])
+def test_a_dataset_cannot_be_named_so_that_its_run_lies_elsewhere(refusal, sums, tmp_path, name):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / name).write_text(sums.read_text())
+    assert "Rename the file" in refusal(dataset=tmp_path / "data" / name)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_shipped_model_is_known_by_its_name(evaluate):
+    folder = evaluate(model="quickstart", num_samples=1, max_new_tokens=4)
+    assert json.loads((folder / "config.json").read_text())["sampler"]["model"] == str(model_path())
+
+
 def test_a_file_that_is_not_rows_is_named(refusal, tmp_path):
     (tmp_path / "broken.parquet").write_text("not parquet")
     assert "broken.parquet' cannot be read" in refusal(dataset=tmp_path / "broken.parquet")

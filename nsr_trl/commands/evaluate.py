@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ..evaluation.samplers import Sampler
 
 
+QUICKSTART = "quickstart"  # the shipped model, as in `nsr-trl train`
 GRADERS = ("default", "paper", "paper-competition")  # a copy, for a quick --help
 
 SAMPLING = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "max_new_tokens": 3_072, "num_samples": 256}
@@ -41,7 +42,11 @@ def add_parsers(commands: Any) -> None:
         "Writes a folder per dataset with the samples and the result. Run again after a crash, the same command "
         "resumes where it stopped; with a larger --num-samples it draws only what is missing.",
     )
-    evaluate.add_argument("--model", required=True, help="Hub id or folder; with --base-url, its name on the server")
+    evaluate.add_argument(
+        "--model",
+        required=True,
+        help="Hub id, folder, or quickstart for the shipped one; with --base-url, its name on the server",
+    )
     evaluate.add_argument(
         "--dataset",
         required=True,
@@ -115,12 +120,23 @@ def run_evaluate(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
     _fill_in(args)
     try:
         from ..data import format_prompt
-        from ..evaluation.runner import evaluate, resolve_ks
+        from ..evaluation.records import check_folder
+        from ..evaluation.runner import check_template, describe, evaluate, resolve_ks
+        from ..evaluation.samplers import check_placement, check_sampling, load_tokenizer
 
         ks = resolve_ks(args.k, args.num_samples)
+        check_sampling(args.temperature, args.top_p, args.top_k, args.max_new_tokens)
+        check_placement(args.device, args.dtype or "auto")
+        check_folder(args.output_dir, {})
         if args.template is not None:
             format_prompt("", args.template)
         datasets = _load_datasets(args)
+        sampling = {name: getattr(args, name) for name in SAMPLING if name != "num_samples"}
+        for name, problems in datasets.items():
+            known = describe(problems, args.template, args.seed, args.grader, args.shard) | {"sampler": sampling}
+            check_folder(Path(args.output_dir) / name, known)
+        if not args.base_url:
+            check_template(args.template, load_tokenizer(args.model))
         sampler = _build_sampler(args)
         for name, problems in datasets.items():
             evaluation = evaluate(
@@ -157,6 +173,10 @@ def run_merge(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None
 def _fill_in(args: argparse.Namespace) -> None:
     """Sets what no flag said to the preset's value, or to the default."""
     values: dict[str, Any] = dict(SAMPLING)
+    if args.model == QUICKSTART and not args.base_url:
+        from ..quickstart.model import model_path
+
+        args.model = str(model_path())
     if args.preset:
         preset = PRESETS[args.preset]
         values |= {name: getattr(preset, name) for name in (*SAMPLING, "template")}
@@ -171,13 +191,28 @@ def _load_datasets(args: argparse.Namespace) -> "dict[str, list[Problem]]":
 
     datasets = {}
     for source in args.dataset:
-        name = Path(source).stem if Path(source).is_file() else Path(source).name
+        path = Path(source)
+        name = path.name.removesuffix(path.suffix) if path.is_file() else path.name
         if name in datasets:
             raise ValueError(
                 f"Datasets evaluated together need different names; two are named {name!r}. "
                 "Evaluate them one by one, each with its own --output-dir."
             )
-        datasets[name] = load_problems(source, args.split, args.num_problems, args.question_column, args.answer_column)
+        if name in ("", ".", ".."):
+            raise ValueError(
+                f"The name of a dataset is that of its folder; {source!r} would be {name!r}. Rename the file."
+            )
+        try:
+            problems = load_problems(source, args.split, args.num_problems, args.question_column, args.answer_column)
+        except (StopIteration, ValueError) as error:  # what `datasets` makes of a file without rows
+            if not (isinstance(error, StopIteration) or "corresponds to no data" in str(error)):
+                raise
+            problems = []
+        if not problems:
+            raise ValueError(
+                f"A dataset must have problems; {source!r} has none. Name another file, split or dataset."
+            )
+        datasets[name] = problems
     return datasets
 
 

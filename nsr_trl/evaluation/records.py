@@ -153,12 +153,7 @@ class RunFolder:
         if not (self.path / CONFIG).exists():
             self._write_json(CONFIG, config)
             return
-        changes = differences(read_json(self.path / CONFIG), config)
-        if changes:
-            raise ValueError(
-                f"The samples in {self.path} must all come from one config; this run changes {'; '.join(changes)}. "
-                "Choose another output folder, or restore the recorded config to resume."
-            )
+        _check_same(self.path, differences(read_json(self.path / CONFIG), config))
 
     def _cut_torn_line(self) -> None:
         """Drops a last line that a crash left unfinished, so that the next one starts on its own."""
@@ -186,6 +181,39 @@ class RunFolder:
             except OSError:
                 temporary.unlink(missing_ok=True)
                 raise
+
+
+def check_folder(path: str | Path, known: Mapping[str, Any]) -> None:
+    """
+    Refuses a run folder as [`RunFolder`] would, as far as a part of the config tells: before a model is loaded.
+
+    Args:
+        path (`str` or `Path`):
+            The folder, which need not exist.
+        known (`Mapping[str, Any]`):
+            Entries of the config that are known so far.
+
+    Raises:
+        ValueError: If it cannot be a folder, or holds samples of another config.
+    """
+    path = Path(path).absolute()
+    nearest = next(place for place in (path, *path.parents) if os.path.lexists(place))
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise ValueError(
+            f"A run folder must be one that can be written; {nearest} "
+            f"{'cannot be written' if nearest.is_dir() else 'is not a folder'}. Name another with --output-dir."
+        )
+    if (path / CONFIG).exists():
+        recorded = read_json(path / CONFIG)
+        _check_same(path, [change for change in differences(recorded, known) if not change.endswith("-> None")])
+
+
+def _check_same(path: Path, changes: Sequence[str]) -> None:
+    if changes:
+        raise ValueError(
+            f"The samples in {path} must all come from one config; this run changes {'; '.join(changes)}. "
+            "Choose another output folder, or restore the recorded config to resume."
+        )
 
 
 def find_runs(path: str | Path) -> dict[str, Path]:

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
@@ -82,23 +83,14 @@ def evaluate(
             f"An evaluation needs problems that are all different; got {len(problems)}, of which {len(by_id)} differ. "
             "Drop the duplicates."
         )
-    if template is None and sampler.tokenizer is not None and not sampler.tokenizer.chat_template:
-        raise ValueError(
-            "A model without a chat template needs a `template`; got none. "
-            f"Choose the one that it was trained with from {', '.join(PROMPT_TEMPLATES)}."
-        )
+    check_template(template, sampler.tokenizer)
     prompts = {id: format_prompt(problem.question, template, sampler.tokenizer) for id, problem in by_id.items()}
     config = {
         "sampler": sampler.settings,
-        "problems": _fingerprint(by_id),
         "prompts": _prompts_digest(prompts, sampler.tokenizer),
-        "template": template,
-        "seed": seed,
+        **describe(problems, template, seed, grader, shard),
     }
-    if grader != "default":
-        config["grader"] = grader
     if shard is not None:
-        config["shard"] = "{}/{}".format(*shard)
         by_id = {problem_id: by_id[problem_id] for problem_id in select_shard(by_id, *shard)}
     tally = Tally(list(by_id), num_samples)
     with ExitStack() as stack:
@@ -115,6 +107,29 @@ def evaluate(
         if folder:
             folder.write_summary(evaluation.to_dict())
     return evaluation
+
+
+def check_template(template: str | None, tokenizer: PreTrainedTokenizerBase | None) -> None:
+    """Raises a ValueError if prompts are to be conversations and the model has no chat template."""
+    if template is None and tokenizer is not None and not tokenizer.chat_template:
+        raise ValueError(
+            "A model without a chat template needs a `template`; got none. "
+            f"Choose the one that it was trained with from {', '.join(PROMPT_TEMPLATES)}."
+        )
+
+
+def describe(
+    problems: Iterable[Problem], template: str | None, seed: int, grader: str, shard: tuple[int, int] | None
+) -> dict[str, Any]:
+    """The part of a run's config that is known before a model is loaded."""
+    ids = "".join(sorted(problem.id for problem in problems))
+    return {
+        "problems": hashlib.sha256(ids.encode()).hexdigest()[:16],
+        "template": template,
+        "seed": seed,
+        **({} if grader == "default" else {"grader": grader}),
+        **({} if shard is None else {"shard": "{}/{}".format(*shard)}),
+    }
 
 
 def resolve_ks(k: Sequence[int] | None, num_samples: int) -> list[int]:
@@ -187,10 +202,6 @@ def _draw(
 
 def _is_missing(tally: Tally, request: Request) -> bool:
     return not tally.has(request.problem_id, request.sample_index)
-
-
-def _fingerprint(problem_ids: Iterable[str]) -> str:
-    return hashlib.sha256("".join(sorted(problem_ids)).encode()).hexdigest()[:16]
 
 
 def _prompts_digest(prompts: Mapping[str, Prompt], tokenizer: PreTrainedTokenizerBase | None) -> str:

@@ -125,6 +125,48 @@ def check_sampling(temperature: float, top_p: float, top_k: int, max_new_tokens:
             raise ValueError(f"`{name}` must be {expected}; got {value}. Correct it, or leave it out.")
 
 
+def check_placement(device: str | None, dtype: str) -> None:
+    """Raises a ValueError if there is no such device here, or no such precision."""
+    if dtype not in ("auto", "float32", "float16", "bfloat16"):
+        raise ValueError(
+            f"`dtype` must be auto, float32, float16 or bfloat16; got {dtype!r}. "
+            "Leave it out to take that of the weights."
+        )
+    if device is None:
+        return
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    count = torch.accelerator.device_count() if accelerator else 0
+    try:
+        asked = torch.device(device)
+        is_here = asked.type == "cpu" or (
+            accelerator is not None and asked.type == accelerator.type and (asked.index or 0) < count
+        )
+    except RuntimeError:  # not the name of a device
+        is_here = False
+    if not is_here:
+        here = ["cpu", *(f"{accelerator.type}:{i}" for i in range(count) if accelerator)]
+        raise ValueError(
+            f"`device` must be one of this machine's, {', '.join(here)}; got {device!r}. "
+            "Leave it out to take the accelerator, or the CPU."
+        )
+
+
+def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model; a ValueError tells that there is no such model."""
+    try:
+        return cast(PreTrainedTokenizerBase, AutoTokenizer.from_pretrained(model))
+    except (OSError, ValueError) as error:
+        raise _no_model(model, error) from error
+
+
+def _no_model(model: str, error: Exception) -> ValueError:
+    return ValueError(
+        "A model must be the id of one on the Hub, or a folder that `save_pretrained` wrote; "
+        f"{model!r} cannot be loaded ({(str(error).splitlines() or [type(error).__name__])[0]}). Correct the name, or "
+        "connect to the Hub."
+    )
+
+
 def paced(batches: Iterable[list[Completion]], seconds: float = 0.5) -> Iterator[list[Completion]]:
     """
     Joins lists that come in quick succession: soon enough to be verified meanwhile, long enough to be written.
@@ -213,16 +255,14 @@ class TransformersSampler:
                 The other arguments of the class.
 
         Raises:
-            ValueError: If there is no such model.
+            ValueError: If there is no such model, device or precision.
         """
+        check_placement(device, dtype)
+        tokenizer = load_tokenizer(model)
         try:
-            tokenizer = AutoTokenizer.from_pretrained(model)
             loaded = AutoModelForCausalLM.from_pretrained(model, dtype=dtype)
-        except OSError as error:
-            raise ValueError(
-                "A model must be the id of one on the Hub, or a folder that `save_pretrained` wrote; "
-                f"{model!r} cannot be loaded ({str(error).splitlines()[0]}). Correct the name, or connect to the Hub."
-            ) from error
+        except (OSError, ValueError) as error:
+            raise _no_model(model, error) from error
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
         return cls(loaded.to(device or accelerator), tokenizer, **sampling)
 

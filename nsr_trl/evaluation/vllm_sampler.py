@@ -9,9 +9,18 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, GenerationConfig
 
-from .samplers import Completion, Request, check_sampling, paced, request_seed, tokenize
+from .samplers import (
+    Completion,
+    Request,
+    check_placement,
+    check_sampling,
+    load_tokenizer,
+    paced,
+    request_seed,
+    tokenize,
+)
 
 
 if TYPE_CHECKING:
@@ -77,6 +86,12 @@ class VLLMSampler:
         max_model_len: int | None = None,
     ) -> None:
         check_sampling(temperature, top_p, top_k, max_new_tokens)
+        check_placement(None, dtype)
+        if not 0 < gpu_memory_utilization <= 1:
+            raise ValueError(
+                f"`gpu_memory_utilization` must be above 0 and at most 1; got {gpu_memory_utilization}. "
+                "It is the share of the GPU's memory to take."
+            )
         if importlib.util.find_spec("vllm") is None:
             raise ImportError(
                 "VLLMSampler needs vLLM, which is not installed. Install it with `pip install nsr-trl[vllm]`, or "
@@ -96,7 +111,7 @@ class VLLMSampler:
         self.gpu_memory_utilization = gpu_memory_utilization
         self.dtype = dtype
         self.max_model_len = max_model_len
-        self.tokenizer = cast(PreTrainedTokenizerBase, AutoTokenizer.from_pretrained(self.model))
+        self.tokenizer = load_tokenizer(self.model)
         self.revision: str | None = AutoConfig.from_pretrained(self.model)._commit_hash
 
     @property
@@ -105,7 +120,7 @@ class VLLMSampler:
         return {
             "engine": "vllm",
             "model": self.model,
-            "weights": self.revision or files_digest(Path(self.model)),
+            "weights": self.revision or fingerprint(Path(self.model)),
             "stop_token_ids": self.stop_token_ids,
             "dtype": self.dtype,
             "max_model_len": self.max_model_len,
@@ -218,7 +233,7 @@ class VLLMSampler:
         return Completion(request, text, len(output.token_ids), truncated=output.finish_reason == "length")
 
 
-def files_digest(folder: Path) -> str:
+def fingerprint(folder: Path) -> str:
     """Tells the weights in a folder from any others: a hash of the bytes of its files, which are read side by side."""
 
     def digest(path: Path) -> str:
