@@ -129,6 +129,17 @@ def test_merged_shards_are_the_run_that_was_not_split(evaluate, tmp_path, capsys
     assert sorted(lines(tmp_path / "alone")) == sorted(lines(whole))
 
 
+def test_tasks_of_slurm_evaluate_a_shard_each_in_a_folder_of_its_own(evaluate, refusal, tmp_path, monkeypatch):
+    assert "needs SLURM_PROCID and SLURM_NTASKS; got '' and ''. Start it with srun" in refusal(shard="slurm")
+    whole = evaluate(output="whole")
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    for task in ("0", "1"):
+        monkeypatch.setenv("SLURM_PROCID", task)
+        evaluate(output="tasks", shard="slurm")
+    main(["merge", str(tmp_path / "merged"), *map(str, sorted((tmp_path / "tasks").glob("shard-*-of-2")))])
+    assert sorted(lines(tmp_path / "merged" / "sums")) == sorted(lines(whole))
+
+
 def test_a_merge_names_the_shard_that_is_missing_or_unlike_the_others(evaluate, tmp_path, capsys):
     def merge(*folders, output="merged"):
         with pytest.raises(SystemExit) as ended:

@@ -51,7 +51,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "quickstart.model",
     ),
     # and the samplers that stand on the protocol of another one
-    ("evaluation.vllm_sampler", "evaluation.endpoint_sampler"),
+    ("evaluation.vllm_sampler", "evaluation.endpoint_sampler", "evaluation.workers"),
+    ("evaluation.engines",),
     # 3: built on the adapters
     ("run_card", "reasoning_gym"),
     # 4: assemblies

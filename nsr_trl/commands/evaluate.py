@@ -1,36 +1,25 @@
 """`nsr-trl evaluate` and `nsr-trl merge`: Pass@k of a model on datasets, on one machine or several."""
 
 import argparse
-from importlib import import_module
-from operator import attrgetter
+import os
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..evaluation.engines import ENGINES, PLACEMENT, build_on_devices, choose_engine
 from ..evaluation.presets import PRESETS
 
 
 if TYPE_CHECKING:
     from ..data import Problem
-    from ..evaluation.samplers import Sampler
 
 
+SLURM = "slurm"
 QUICKSTART = "quickstart"  # the shipped model, as in `nsr-trl train`
 GRADERS = ("default", "paper", "paper-competition")  # a copy, for a quick --help
 
 SAMPLING = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "max_new_tokens": 3_072, "num_samples": 256}
 """What holds where neither a flag nor a preset says otherwise: the model's own distribution."""
-
-
-SAMPLERS: dict[str, tuple[str, str, tuple[str, ...]]] = {
-    "transformers": ("samplers", "TransformersSampler.from_pretrained", ("batch_size", "dtype", "device")),
-    "vllm": (
-        "vllm_sampler",
-        "VLLMSampler",
-        ("tensor_parallel_size", "data_parallel_size", "gpu_memory_utilization", "dtype"),
-    ),
-    "endpoint": ("endpoint_sampler", "EndpointSampler", ("base_url", "max_concurrency")),
-}
-"""What builds a sampler, by its name: module, callable and the options that it takes besides model and sampling."""
 
 
 def add_parsers(commands: Any) -> None:
@@ -64,7 +53,11 @@ def add_parsers(commands: Any) -> None:
         "--num-problems", type=_positive, metavar="N", help="only the first N of each, to try things out"
     )
     data.add_argument(
-        "--shard", type=_shard, metavar="i/n", help="only the i-th of n parts; `nsr-trl merge` joins them"
+        "--shard",
+        type=_shard,
+        metavar="i/n",
+        help="only the i-th of n parts; `nsr-trl merge` joins them. `slurm` takes the part and a folder of its own below "
+        "--output-dir from the task that srun started",
     )
 
     sampling = evaluate.add_argument_group("prompt and sampling")
@@ -99,7 +92,13 @@ def add_parsers(commands: Any) -> None:
     where.add_argument("--device", help="transformers: where to put the model (default: the accelerator, or the CPU)")
     where.add_argument("--batch-size", type=_positive, help="transformers: completions at once (default: 256)")
     where.add_argument("--tensor-parallel-size", type=_positive, help="vllm: devices per copy of the model")
-    where.add_argument("--data-parallel-size", type=_positive, help="vllm: copies of the model")
+    where.add_argument("--num-gpus", type=_positive, metavar="N", help="GPUs to use (default: all that can be seen)")
+    where.add_argument(
+        "--data-parallel-size",
+        type=_positive,
+        metavar="N",
+        help="copies of the model, each in a process of its own (default: one per GPU, or per tensor-parallel group)",
+    )
     where.add_argument("--gpu-memory-utilization", type=float, help="vllm: share of the memory to take")
     where.add_argument("--max-concurrency", type=_positive, help="endpoint: requests at once")
     evaluate.set_defaults(run=run_evaluate)
@@ -117,8 +116,8 @@ def add_parsers(commands: Any) -> None:
 
 def run_evaluate(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Checks and loads everything cheap, then the model, then evaluates dataset after dataset."""
-    _fill_in(args)
     try:
+        _fill_in(args)
         from ..data import format_prompt
         from ..evaluation.records import check_folder
         from ..evaluation.runner import check_template, describe, evaluate, resolve_ks
@@ -137,20 +136,24 @@ def run_evaluate(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
             check_folder(Path(args.output_dir) / name, known)
         if not args.base_url:
             check_template(args.template, load_tokenizer(args.model))
-        sampler = _build_sampler(args)
-        for name, problems in datasets.items():
-            evaluation = evaluate(
-                sampler,
-                problems,
-                num_samples=args.num_samples,
-                k=ks,
-                template=args.template,
-                output_dir=Path(args.output_dir) / name,
-                seed=args.seed,
-                grader=args.grader,
-                shard=args.shard,
-            )
-            _print(name, evaluation)
+        engine, options = _engine_options(args)
+        with ExitStack() as stack:
+            sampler = build_on_devices(engine, args.model, options, args.num_gpus, args.data_parallel_size)
+            if isinstance(sampler, AbstractContextManager):
+                stack.enter_context(sampler)
+            for name, problems in datasets.items():
+                evaluation = evaluate(
+                    sampler,
+                    problems,
+                    num_samples=args.num_samples,
+                    k=ks,
+                    template=args.template,
+                    output_dir=Path(args.output_dir) / name,
+                    seed=args.seed,
+                    grader=args.grader,
+                    shard=args.shard,
+                )
+                _print(name, evaluation)
     except (ValueError, OSError, ImportError, MemoryError) as error:
         parser.error(str(error))
     except KeyboardInterrupt:
@@ -172,6 +175,9 @@ def run_merge(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None
 
 def _fill_in(args: argparse.Namespace) -> None:
     """Sets what no flag said to the preset's value, or to the default."""
+    if args.shard == SLURM:
+        args.shard = _shard_of_task()
+        args.output_dir = os.path.join(args.output_dir, "shard-{}-of-{}".format(*args.shard))
     values: dict[str, Any] = dict(SAMPLING)
     if args.model == QUICKSTART and not args.base_url:
         from ..quickstart.model import model_path
@@ -216,30 +222,19 @@ def _load_datasets(args: argparse.Namespace) -> "dict[str, list[Problem]]":
     return datasets
 
 
-def _build_sampler(args: argparse.Namespace) -> "Sampler":
-    """Builds the sampler asked for, with the options that are its own."""
-    kind = "endpoint" if args.base_url else args.sampler
-    if kind == "auto":
-        kind = "vllm" if _has_vllm() else "transformers"
-    module, builder, names = SAMPLERS[kind]
-    for name in sorted({name for _, _, others in SAMPLERS.values() for name in others} - set(names)):
+def _engine_options(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    """The engine asked for, and the options that are its own."""
+    engine = "endpoint" if args.base_url else choose_engine() if args.sampler == "auto" else args.sampler
+    names = ENGINES[engine][2]
+    others = {name for _, _, options in ENGINES.values() for name in options} | set(PLACEMENT)
+    for name in sorted(others - set(names) - (set() if engine == "endpoint" else set(PLACEMENT))):
         if getattr(args, name) is not None:
             raise ValueError(
-                f"--{name.replace('_', '-')} must go with its own sampler; this run samples with {kind}. "
+                f"--{name.replace('_', '-')} must go with its own sampler; this run samples with {engine}. "
                 "Leave it out, or choose with --sampler or --base-url."
             )
-    options = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     sampling = {name: getattr(args, name) for name in SAMPLING if name != "num_samples"}
-    build = attrgetter(builder)(import_module(f"..evaluation.{module}", __package__))
-    return build(args.model, **sampling, **options)
-
-
-def _has_vllm() -> bool:
-    from importlib.util import find_spec
-
-    import torch
-
-    return find_spec("vllm") is not None and torch.cuda.is_available()
+    return engine, sampling | {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
 
 def _print(name: str, evaluation: Any) -> None:
@@ -259,8 +254,21 @@ def _positive(text: str) -> int:
     return number
 
 
-def _shard(text: str) -> tuple[int, int]:
+def _shard(text: str) -> tuple[int, int] | str:
     index, _, count = text.partition("/")
+    if text == SLURM:
+        return text
     if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
-        raise argparse.ArgumentTypeError(f"must be i/n with 1 <= i <= n, such as 1/4; got {text!r}")
+        raise argparse.ArgumentTypeError(f"must be i/n with 1 <= i <= n, such as 1/4, or {SLURM}; got {text!r}")
     return int(index), int(count)
+
+
+def _shard_of_task() -> tuple[int, int]:
+    """The part of this task among those that srun started."""
+    task, count = os.environ.get("SLURM_PROCID", ""), os.environ.get("SLURM_NTASKS", "")
+    if not (task.isdecimal() and count.isdecimal()):
+        raise ValueError(
+            f"`--shard {SLURM}` needs SLURM_PROCID and SLURM_NTASKS; got {task!r} and {count!r}. Start it with srun, or "
+            "name the part as in 1/4."
+        )
+    return int(task) + 1, int(count)

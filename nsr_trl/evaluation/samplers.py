@@ -31,6 +31,8 @@ from transformers import (
 Prompt = str | list[dict[str, str]]
 """A plain text or a conversation."""
 
+DEFAULT_BATCH_SIZE = 256
+
 WAVE = 64
 """Samples that each problem gets before any problem gets more."""
 
@@ -111,6 +113,29 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[int]:
         return tokenizer(prompt).input_ids
     encoding = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=True, return_dict=True)
     return cast(BatchEncoding, encoding).input_ids
+
+
+def tokenize_all(tokenizer: PreTrainedTokenizerBase, requests: Iterable[Request]) -> dict[str, list[int]]:
+    """Token ids of each problem's prompt."""
+    prompts = {request.problem_id: request.prompt for request in requests}
+    return {problem_id: tokenize(tokenizer, prompt) for problem_id, prompt in prompts.items()}
+
+
+def in_batches(
+    tokenizer: PreTrainedTokenizerBase, requests: Sequence[Request], batch_size: int
+) -> Iterator[list[Request]]:
+    """Cuts requests as [`TransformersSampler.batches`] says."""
+    lengths = {id: len(ids) for id, ids in tokenize_all(tokenizer, requests).items()}
+
+    def place(request: Request) -> tuple[int, int, str, int]:
+        # longest first: little padding, and memory runs out in the first batch or never
+        id = request.problem_id
+        return request.sample_index // WAVE, -lengths[id], id, request.sample_index
+
+    for _, group in groupby(sorted(requests, key=place), key=lambda request: request.sample_index // WAVE):
+        wave = list(group)
+        for start in range(0, len(wave), batch_size):
+            yield wave[start : start + batch_size]
 
 
 def check_sampling(temperature: float, top_p: float, top_k: int, max_new_tokens: int) -> None:
@@ -226,7 +251,7 @@ class TransformersSampler:
         temperature: float = 1.0,
         top_p: float = 1.0,
         top_k: int = 0,
-        batch_size: int = 256,
+        batch_size: int = DEFAULT_BATCH_SIZE,
     ) -> None:
         check_sampling(temperature, top_p, top_k, max_new_tokens)
         self.model = model
@@ -286,17 +311,7 @@ class TransformersSampler:
         The first `WAVE` samples of every problem come before the others, so that a greater number of samples leaves
         the batches of complete waves as they are. The order of the requests does not matter.
         """
-        lengths = {id: len(ids) for id, ids in self._prompt_ids(requests).items()}
-
-        def place(request: Request) -> tuple[int, int, str, int]:
-            # longest first: little padding, and memory runs out in the first batch or never
-            id = request.problem_id
-            return request.sample_index // WAVE, -lengths[id], id, request.sample_index
-
-        for _, group in groupby(sorted(requests, key=place), key=lambda request: request.sample_index // WAVE):
-            wave = list(group)
-            for start in range(0, len(wave), self.batch_size):
-                yield wave[start : start + self.batch_size]
+        return in_batches(self.tokenizer, requests, self.batch_size)
 
     def sample(self, requests: Sequence[Request], seed: int) -> Iterator[list[Completion]]:
         """
@@ -311,13 +326,9 @@ class TransformersSampler:
         Yields:
             `list[Completion]`: the completions of a batch.
         """
-        prompt_ids = self._prompt_ids(requests)
+        prompt_ids = tokenize_all(self.tokenizer, requests)
         for batch in self.batches(requests):
             yield self._sample_batch(batch, [prompt_ids[request.problem_id] for request in batch], seed)
-
-    def _prompt_ids(self, requests: Sequence[Request]) -> dict[str, list[int]]:
-        prompts = {request.problem_id: request.prompt for request in requests}
-        return {problem_id: tokenize(self.tokenizer, prompt) for problem_id, prompt in prompts.items()}
 
     def _sample_batch(self, batch: list[Request], prompt_ids: list[list[int]], seed: int) -> list[Completion]:
         config = self._generation_config()

@@ -19,7 +19,7 @@ from .samplers import (
     load_tokenizer,
     paced,
     request_seed,
-    tokenize,
+    tokenize_all,
 )
 
 
@@ -40,8 +40,7 @@ class VLLMSampler:
     on at once, so that verification overlaps generation and memory does not grow with the number of requests. It is
     started by the first request: an evaluation that finds nothing left to sample does not load the model.
 
-    For more GPUs than one engine uses, split the evaluation into shards, or start `vllm serve` with
-    `--data-parallel-size` and use [`~evaluation.endpoint_sampler.EndpointSampler`].
+    For more GPUs than one engine uses see [`~evaluation.engines.build_on_devices`].
 
     Args:
         model (`str`):
@@ -56,8 +55,6 @@ class VLLMSampler:
             Number of tokens to draw from; 0 is all.
         tensor_parallel_size (`int`, *optional*, defaults to `1`):
             GPUs that share one copy of the model.
-        data_parallel_size (`int`, *optional*, defaults to `1`):
-            Copies of the model. Only 1: see above for more.
         gpu_memory_utilization (`float`, *optional*, defaults to `0.9`):
             Share of the GPU's memory to use.
         dtype (`str`, *optional*, defaults to `"auto"`):
@@ -67,8 +64,8 @@ class VLLMSampler:
 
     Raises:
         ImportError: If vLLM is not installed.
-        ValueError: If `data_parallel_size` is not 1; and, before anything is sampled, if a prompt leaves no room for a
-            completion.
+        ValueError: If a parameter is out of range, there is no such model or, before anything is sampled, a prompt
+            leaves no room for a completion.
     """
 
     def __init__(
@@ -80,7 +77,6 @@ class VLLMSampler:
         top_p: float = 1.0,
         top_k: int = 0,
         tensor_parallel_size: int = 1,
-        data_parallel_size: int = 1,
         gpu_memory_utilization: float = 0.9,
         dtype: str = "auto",
         max_model_len: int | None = None,
@@ -96,11 +92,6 @@ class VLLMSampler:
             raise ImportError(
                 "VLLMSampler needs vLLM, which is not installed. Install it with `pip install nsr-trl[vllm]`, or "
                 "sample with transformers or from an endpoint."
-            )
-        if data_parallel_size != 1:
-            raise ValueError(
-                f"One process samples with one copy of the model; got data_parallel_size={data_parallel_size}. "
-                "Evaluate one shard per copy, or start `vllm serve` with --data-parallel-size and sample from it."
             )
         self.model = str(model)
         self.max_new_tokens = max_new_tokens
@@ -201,8 +192,7 @@ class VLLMSampler:
 
     def _tokenize(self, requests: Sequence[Request]) -> dict[str, list[int]]:
         """Token ids of each problem's prompt."""
-        prompts = {request.problem_id: request.prompt for request in requests}
-        prompt_ids = {problem_id: tokenize(self.tokenizer, prompt) for problem_id, prompt in prompts.items()}
+        prompt_ids = tokenize_all(self.tokenizer, requests)
         limit = self.llm.llm_engine.model_config.max_model_len
         for problem_id, ids in prompt_ids.items():
             if len(ids) >= limit:
