@@ -54,7 +54,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("evaluation.vllm_sampler", "evaluation.endpoint_sampler", "evaluation.workers"),
     ("evaluation.engines",),
     # 3: built on the adapters
-    ("run_card", "reasoning_gym"),
+    ("run_card", "reasoning_gym", "evaluation.series"),
     # 4: assemblies
     ("trainer", "evaluation.runner", "evaluation.merge", "grading", "arguments"),
     # 5 and 6: a run before it starts

@@ -2,6 +2,8 @@
 
 import argparse
 import os
+import time
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,8 @@ from ..evaluation.presets import PRESETS
 
 if TYPE_CHECKING:
     from ..data import Problem
+    from ..evaluation.results import Evaluation
+    from ..evaluation.series import Metric
 
 
 SLURM = "slurm"
@@ -31,11 +35,12 @@ def add_parsers(commands: Any) -> None:
         "Writes a folder per dataset with the samples and the result. Run again after a crash, the same command "
         "resumes where it stopped; with a larger --num-samples it draws only what is missing.",
     )
-    evaluate.add_argument(
+    model = evaluate.add_mutually_exclusive_group(required=True)
+    model.add_argument(
         "--model",
-        required=True,
         help="Hub id, folder, or quickstart for the shipped one; with --base-url, its name on the server",
     )
+    model.add_argument("--checkpoints", metavar="RUN", help="evaluate the checkpoints of a training run instead")
     evaluate.add_argument(
         "--dataset",
         required=True,
@@ -56,8 +61,8 @@ def add_parsers(commands: Any) -> None:
         "--shard",
         type=_shard,
         metavar="i/n",
-        help="only the i-th of n parts; `nsr-trl merge` joins them. `slurm` takes the part and a folder of its own below "
-        "--output-dir from the task that srun started",
+        help="only the i-th of n parts, which `nsr-trl merge` joins; or slurm, for the part of a task that srun "
+        "started, in a folder of its own",
     )
 
     sampling = evaluate.add_argument_group("prompt and sampling")
@@ -79,6 +84,21 @@ def add_parsers(commands: Any) -> None:
     )
     sampling.add_argument("--seed", type=int, default=0, help="of each (problem, sample) (default: %(default)s)")
     sampling.add_argument("--grader", choices=GRADERS, default="default", help="the rules (default: %(default)s)")
+
+    steps = evaluate.add_argument_group("checkpoints of a run")
+    steps.add_argument("--every", type=_positive, metavar="N", help="only checkpoints whose step is a multiple of N")
+    steps.add_argument(
+        "--watch",
+        type=_positive,
+        nargs="?",
+        const=30,
+        metavar="SECONDS",
+        help="look for new ones so often, until the run has written its model (default: %(const)s)",
+    )
+    steps.add_argument("--keep-best", metavar="pass@k", help="keep the model that is best by it in RUN/best")
+    steps.add_argument(
+        "--report-to", nargs="+", choices=("tensorboard", "wandb"), default=[], help="hand the scalars on by step"
+    )
 
     where = evaluate.add_argument_group("where to sample")
     where.add_argument(
@@ -115,50 +135,146 @@ def add_parsers(commands: Any) -> None:
 
 
 def run_evaluate(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Checks and loads everything cheap, then the model, then evaluates dataset after dataset."""
+    """Checks and loads everything cheap, then the model or one checkpoint after the other, then evaluates."""
     try:
         _fill_in(args)
-        from ..data import format_prompt
-        from ..evaluation.records import check_folder
-        from ..evaluation.runner import check_template, describe, evaluate, resolve_ks
-        from ..evaluation.samplers import check_placement, check_sampling, load_tokenizer
-
-        ks = resolve_ks(args.k, args.num_samples)
-        check_sampling(args.temperature, args.top_p, args.top_k, args.max_new_tokens)
-        check_placement(args.device, args.dtype or "auto")
-        check_folder(args.output_dir, {})
-        if args.template is not None:
-            format_prompt("", args.template)
+        _check(args)
         datasets = _load_datasets(args)
-        sampling = {name: getattr(args, name) for name in SAMPLING if name != "num_samples"}
-        for name, problems in datasets.items():
-            known = describe(problems, args.template, args.seed, args.grader, args.shard) | {"sampler": sampling}
-            check_folder(Path(args.output_dir) / name, known)
-        if not args.base_url:
-            check_template(args.template, load_tokenizer(args.model))
-        engine, options = _engine_options(args)
-        with ExitStack() as stack:
-            sampler = build_on_devices(engine, args.model, options, args.num_gpus, args.data_parallel_size)
-            if isinstance(sampler, AbstractContextManager):
-                stack.enter_context(sampler)
-            for name, problems in datasets.items():
-                evaluation = evaluate(
-                    sampler,
-                    problems,
-                    num_samples=args.num_samples,
-                    k=ks,
-                    template=args.template,
-                    output_dir=Path(args.output_dir) / name,
-                    seed=args.seed,
-                    grader=args.grader,
-                    shard=args.shard,
-                )
-                _print(name, evaluation)
+        if args.checkpoints:
+            _evaluate_checkpoints(args, datasets)
+        else:
+            _evaluate_model(args, datasets, args.model, Path(args.output_dir))
     except (ValueError, OSError, ImportError, MemoryError) as error:
         parser.error(str(error))
     except KeyboardInterrupt:
         parser.exit(130, "\nStopped; the same command resumes where it was.\n")
     print(f"\nThe samples and summaries are in {args.output_dir}/")
+
+
+def _check(args: argparse.Namespace) -> None:
+    """What can be wrong before anything is loaded."""
+    from ..data import format_prompt
+    from ..evaluation.records import check_folder
+    from ..evaluation.runner import resolve_ks
+    from ..evaluation.samplers import check_placement, check_sampling
+
+    args.k = resolve_ks(args.k, args.num_samples)
+    check_sampling(args.temperature, args.top_p, args.top_k, args.max_new_tokens)
+    check_placement(args.device, args.dtype or "auto")
+    check_folder(args.output_dir, {})
+    if args.template is not None:
+        format_prompt("", args.template)
+    if args.checkpoints and args.base_url:
+        raise ValueError("--checkpoints must be sampled from on this machine; got --base-url. Leave one of them out.")
+    if not args.checkpoints and (args.every or args.watch or args.keep_best or args.report_to):
+        raise ValueError(
+            "--every, --watch, --keep-best and --report-to must go with --checkpoints; got --model. Leave them out, "
+            "or name the training run."
+        )
+
+
+def _evaluate_model(
+    args: argparse.Namespace, datasets: "Mapping[str, list[Problem]]", model: str, output_dir: Path
+) -> "dict[str, Evaluation]":
+    """Evaluates one model on all datasets, printing each result."""
+    from ..evaluation.records import check_folder
+    from ..evaluation.runner import check_template, describe, evaluate
+    from ..evaluation.samplers import load_tokenizer
+
+    sampling = {name: getattr(args, name) for name in SAMPLING if name != "num_samples"}
+    for name, problems in datasets.items():
+        known = describe(problems, args.template, args.seed, args.grader, args.shard) | {"sampler": sampling}
+        check_folder(output_dir / name, known)
+    if not args.base_url:
+        check_template(args.template, load_tokenizer(model))
+    engine, options = _engine_options(args)
+    evaluations = {}
+    with ExitStack() as stack:
+        sampler = build_on_devices(
+            engine,
+            model,
+            options,
+            args.num_gpus,
+            args.data_parallel_size,
+            in_this_process=not args.checkpoints
+            or engine != "vllm",  # whose memory only a process that ends gives back
+        )
+        if isinstance(sampler, AbstractContextManager):
+            stack.enter_context(sampler)
+        for name, problems in datasets.items():
+            evaluations[name] = evaluate(
+                sampler,
+                problems,
+                num_samples=args.num_samples,
+                k=args.k,
+                template=args.template,
+                output_dir=output_dir / name,
+                seed=args.seed,
+                grader=args.grader,
+                shard=args.shard,
+            )
+            _print(name, evaluations[name])
+    return evaluations
+
+
+def _evaluate_checkpoints(args: argparse.Namespace, datasets: "Mapping[str, list[Problem]]") -> None:
+    """Evaluates the checkpoints of a run that are not evaluated yet and, with --watch, those that come."""
+    from ..evaluation.series import Metric, has_ended, whole_checkpoints
+
+    metric = Metric.parse(args.keep_best) if args.keep_best else None
+    if metric is not None and metric.k not in args.k:
+        raise ValueError(f"--keep-best must be by a k that is evaluated; got {args.keep_best} and --k {args.k}.")
+    while True:
+        is_last_look = has_ended(args.checkpoints)  # asked first: what is written meanwhile is seen by the next look
+        found = whole_checkpoints(args.checkpoints, args.every or 1)
+        num_evaluated = sum(_evaluate_checkpoint(args, datasets, checkpoint, metric) for checkpoint in found)
+        if not args.watch or (is_last_look and not num_evaluated):
+            break
+        if not num_evaluated:
+            time.sleep(args.watch)
+    if not found:
+        raise ValueError(
+            f"--checkpoints must name a training run with checkpoints; {args.checkpoints!r} holds none that is whole"
+            f"{f' and of a step that is a multiple of {args.every}' if args.every else ''}. Wait for one with --watch."
+        )
+
+
+def _evaluate_checkpoint(
+    args: argparse.Namespace, datasets: "Mapping[str, list[Problem]]", checkpoint: Path, metric: "Metric | None"
+) -> bool:
+    """Evaluates a checkpoint and keeps its model if it is the best; returns whether there was something to do."""
+    from ..decoration import decorating
+    from ..evaluation.runs import read_summary
+    from ..evaluation.series import best_value, is_evaluated, keep_if_best, report, step_of
+
+    output_dir, first = Path(args.output_dir) / checkpoint.name, next(iter(datasets))
+    evaluations: dict[str, Evaluation] = {}
+
+    def evaluate() -> "Evaluation":
+        print(f"\n## {checkpoint.name}")
+        evaluations.update(_evaluate_model(args, datasets, str(checkpoint), output_dir))
+        return evaluations[first]
+
+    try:
+        if all(is_evaluated(checkpoint, output_dir / name, args.num_samples, args.k) for name in datasets):
+            known = read_summary(output_dir / first)
+            if metric is None or metric.of(known) <= best_value(args.output_dir):
+                return False
+            is_best = keep_if_best(args.output_dir, checkpoint, lambda: known, metric, first)
+        elif metric is None:
+            is_best = evaluate() is None
+        else:
+            is_best = keep_if_best(args.output_dir, checkpoint, evaluate, metric, first)
+    except (ValueError, OSError):
+        if checkpoint.exists():
+            raise
+        print(f"{checkpoint} was deleted by its run before it was evaluated; it is passed over.")
+        return True
+    if is_best:
+        print(f"\nThe best so far by {args.keep_best} on {first} is {checkpoint.name}: {args.output_dir}/best/")
+    with decorating("The scalars", args.output_dir, args.checkpoints):
+        report(args.report_to, args.output_dir, args.checkpoints, step_of(checkpoint), evaluations)
+    return True
 
 
 def run_merge(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
@@ -268,7 +384,7 @@ def _shard_of_task() -> tuple[int, int]:
     task, count = os.environ.get("SLURM_PROCID", ""), os.environ.get("SLURM_NTASKS", "")
     if not (task.isdecimal() and count.isdecimal()):
         raise ValueError(
-            f"`--shard {SLURM}` needs SLURM_PROCID and SLURM_NTASKS; got {task!r} and {count!r}. Start it with srun, or "
-            "name the part as in 1/4."
+            f"`--shard {SLURM}` needs SLURM_PROCID and SLURM_NTASKS; got {task!r} and {count!r}. Start it with srun, "
+            "or name the part as in 1/4."
         )
     return int(task) + 1, int(count)

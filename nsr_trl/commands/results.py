@@ -32,7 +32,12 @@ def add_parsers(commands: Any) -> None:
         "with --dynamics, what training runs logged by step: entropy, correct and solved share, lengths by sign.",
     )
     plot.add_argument("runs", nargs="+", metavar="RUN", help="output folders of evaluations, or of training runs")
-    plot.add_argument("--dynamics", action="store_true", help="the folders are of training runs")
+    kind = plot.add_mutually_exclusive_group()
+    kind.add_argument("--dynamics", action="store_true", help="the folders are of training runs")
+    kind.add_argument(
+        "--over-steps", action="store_true", help="the folders are of `evaluate --checkpoints`: Pass@k by step"
+    )
+    plot.add_argument("--k", type=_positive, nargs="+", help="with --over-steps: the k (default: least and greatest)")
     plot.add_argument("--output", required=True, metavar="FILE", help="figure to write: .png, .svg or .pdf")
     plot.add_argument("--names", nargs="+", metavar="NAME", help="names to show, one per folder")
     plot.set_defaults(run=run_plot)
@@ -120,11 +125,20 @@ def run_plot(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     from ..evaluation.runs import name_runs, read_evaluations
 
     try:
-        from ..evaluation.plots import plot_dynamics, plot_panels
+        from ..evaluation.plots import plot_dynamics, plot_over_steps, plot_panels
+        from ..evaluation.series import read_series
 
         runs = name_runs(args.runs, args.names)
         if args.dynamics:
             plot_dynamics({name: read_log(folder) for name, folder in runs.items()}, args.output)
+        elif args.over_steps:
+            of_runs = {name: read_series(folder) for name, folder in runs.items()}
+            datasets = dict.fromkeys(dataset for of_run in of_runs.values() for dataset in of_run)
+            by_dataset = {
+                dataset: {name: of_run[dataset] for name, of_run in of_runs.items() if dataset in of_run}
+                for dataset in datasets
+            }
+            plot_over_steps(by_dataset, args.output, args.k)
         else:
             plot_panels(read_evaluations(runs), args.output)
     except (ImportError, OSError, ValueError) as error:
