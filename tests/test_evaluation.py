@@ -213,6 +213,9 @@ def test_an_evaluation_counts_votes_answers_and_groups():
     assert evaluation.majority_at_k[2].value == pytest.approx((1 / 2 + 1 / 4 + 0) / 3)
     assert evaluation.majority_at_k[1].value == pytest.approx(evaluation.pass_at_k[1].value)
     assert evaluation.distinct_answers == pytest.approx((3 + 3 + 3) / 3)
+    # c = 2, 1 and 0 of 4: the first is solved in half of its samples, none in all
+    assert {share: estimate.value for share, estimate in evaluation.cover_at_share.items()} == {0.5: 1 / 3, 1.0: 0}
+    assert "maj@2" in evaluation.table()
     assert {name: group.num_problems for name, group in evaluation.groups["level"].items()} == {
         "1": 1,
         "2": 1,

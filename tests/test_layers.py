@@ -57,6 +57,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("run_card", "reasoning_gym", "evaluation.series"),
     # 4: assemblies
     ("trainer", "evaluation.runner", "evaluation.merge", "grading", "arguments"),
+    ("evaluation.exchange",),
     # 5 and 6: a run before it starts
     ("plan",),
     ("launch",),

@@ -1,4 +1,4 @@
-"""`nsr-trl evaluate` and `nsr-trl merge`: Pass@k of a model on datasets, on one machine or several."""
+"""`nsr-trl evaluate`, `merge`, `import` and `export`: runs made here, on several machines, or by other programs."""
 
 import argparse
 import os
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..evaluation.series import Metric
 
 
+FORMATS = ("lm-eval", "inspect")  # a copy as well
 SLURM = "slurm"
 QUICKSTART = "quickstart"  # the shipped model, as in `nsr-trl train`
 GRADERS = ("default", "paper", "paper-competition")  # a copy, for a quick --help
@@ -27,7 +28,7 @@ SAMPLING = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "max_new_tokens": 3_07
 
 
 def add_parsers(commands: Any) -> None:
-    """Adds the two commands."""
+    """Adds the four commands."""
     evaluate = commands.add_parser(
         "evaluate",
         help="sample a model on datasets, verify the answers and estimate Pass@k with intervals",
@@ -132,6 +133,30 @@ def add_parsers(commands: Any) -> None:
     merge.add_argument("output_dir", metavar="OUT", help="folder to write; must be new or empty")
     merge.add_argument("shards", metavar="SHARD", nargs="+", help="output folders of the shards, all of them")
     merge.set_defaults(run=run_merge)
+
+    imports = commands.add_parser(
+        "import",
+        help="make a run of a log of lm-evaluation-harness or inspect_ai",
+        description="Makes a run of another program's log, its completions verified anew, so that `compare`, `plot` "
+        "and `show` work on runs that were made elsewhere.",
+    )
+    imports.add_argument(
+        "log", metavar="LOG", help="samples_*.jsonl of lm_eval --log_samples, or .eval or .json of inspect"
+    )
+    imports.add_argument("--output-dir", required=True, metavar="RUN", help="folder to write")
+    imports.add_argument("--name", help="name of the dataset (default: the log's)")
+    imports.add_argument("--grader", choices=GRADERS, default="default", help="the rules (default: %(default)s)")
+    imports.set_defaults(run=run_import)
+
+    export = commands.add_parser(
+        "export",
+        help="write a run as a log of lm-evaluation-harness or inspect_ai",
+        description="Writes the samples and results of a run in the format of another program.",
+    )
+    export.add_argument("folder", metavar="RUN", help="output folder of an evaluation")
+    export.add_argument("--format", required=True, choices=FORMATS, help="whose format")
+    export.add_argument("--output-dir", required=True, metavar="DIR", help="folder to write into")
+    export.set_defaults(run=run_export)
 
 
 def run_evaluate(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
@@ -287,6 +312,30 @@ def run_merge(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None
         parser.error(str(error))
     for name, evaluation in merged.items():
         _print(name, evaluation)
+
+
+def run_import(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Imports a log and prints the result."""
+    from ..evaluation.exchange import import_log
+
+    stem = Path(args.log).stem
+    name = args.name or (stem.removeprefix("samples_").rpartition("_")[0] if stem.startswith("samples_") else stem)
+    try:
+        evaluation = import_log(args.log, Path(args.output_dir) / name, args.grader)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    _print(name, evaluation)
+
+
+def run_export(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Writes the logs and names them."""
+    from ..evaluation.exchange import export_run
+
+    try:
+        written = export_run(args.folder, args.output_dir, args.format)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    print(*written, sep="\n")
 
 
 def _fill_in(args: argparse.Namespace) -> None:

@@ -2,6 +2,8 @@
 
 import argparse
 import os
+import re
+import shutil
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -111,12 +113,21 @@ def run_compare(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
             Path(args.json).write_text(content + "\n", encoding="utf-8")
     except (OSError, ValueError) as error:
         parser.error(str(error))
+    has_color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     texts = []
     for dataset, of_dataset in groupby(comparisons, key=attrgetter("dataset")):
         if dataset:
             texts.append(f"## {one_line(dataset)}" if args.markdown else f"{one_line(dataset)}:")
-        texts += [comparison.markdown() if args.markdown else comparison.table() for comparison in of_dataset]
-    print("\n\n".join(texts))
+        texts += [comparison.markdown() if args.markdown else comparison.table(width) for comparison in of_dataset]
+    text = "\n\n".join(texts)
+    print(_colored(text) if has_color and not args.markdown else text)
+
+
+def _colored(text: str) -> str:
+    """Tables with their verdicts in colour."""
+    colors = {"above": "32", "below": "31"}
+    return re.sub("(above|below)$", lambda match: f"\x1b[1;{colors[match[1]]}m{match[1]}\x1b[0m", text, flags=re.M)
 
 
 def run_plot(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
@@ -183,7 +194,6 @@ def run_show(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
 def _print_paged(texts: Iterable[str]) -> int:
     """Prints texts, through a pager in a terminal, until whoever reads them has enough; returns how many."""
     import shlex
-    import shutil
     import subprocess
 
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
