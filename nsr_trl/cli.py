@@ -12,7 +12,6 @@ from .evaluation.visible import spell_out
 
 
 OBJECTIVES = ("psr", "nsr", "w_reinforce", "reinforce", "grpo")  # a copy: the table itself stands behind torch
-FALLBACKS = ("answer is", "last number")  # a copy as well, for a quick --help
 
 
 class Parser(argparse.ArgumentParser):
@@ -45,24 +44,28 @@ def build_parser() -> argparse.ArgumentParser:
 
     verify = commands.add_parser(
         "verify",
-        help="grade a file of responses, or check the references of a dataset",
-        description="Grades the responses in a JSONL or parquet file and prints counts by outcome and reason, the "
-        "throughput and the slowest rows. With --gold it takes each reference of a dataset as the answer instead, and "
-        "lists those that are not correct even so: they would leave every response undecided.",
+        help="grade a file of responses, explain a verdict, or check the references of a dataset",
+        description="Grades the responses in a JSONL or parquet file and prints counts by outcome, reason and rule, "
+        "the throughput and the slowest rows. With --explain it shows what was read of both sides and the rule that "
+        "decided: of each row of the file that is not correct, or of a response and a reference given there. With "
+        "--gold it reads each reference of a dataset instead, and checks that it is understood, correct as an answer "
+        "to itself, and that a near miss of it is called incorrect.",
     )
-    source = verify.add_mutually_exclusive_group(required=True)
+    source = verify.add_mutually_exclusive_group()
     source.add_argument("file", nargs="?", metavar="FILE", help="JSONL or parquet file with one response per row")
     source.add_argument("--gold", metavar="DATASET", help="dataset id on the Hub, or a parquet, JSON or CSV file")
+    verify.add_argument(
+        "--explain", nargs="*", metavar="TEXT", help="show readings and rules, of FILE or of RESPONSE REFERENCE"
+    )
     verify.add_argument("--split", help="split of the dataset, where it has several")
     verify.add_argument("--response-column", help="column of the responses (default: response, completion, ...)")
     verify.add_argument("--gold-column", help="column of the references (default: gold, answer, solution, ...)")
     verify.add_argument("--grader", choices=GRADERS, default="default", help="the rules (default: %(default)s)")
     verify.add_argument(
-        "--fallback",
-        choices=FALLBACKS,
-        action="append",
-        default=[],
-        help="what to read where there is no box; may be repeated",
+        "--answer-format",
+        default="boxed",
+        metavar="FORMAT",
+        help="where the answer is: boxed, gsm8k, xml, last, auto or a regular expression (default: %(default)s)",
     )
     verify.add_argument("--num-workers", type=int, help="worker processes (default: the cores, 8 at most)")
     verify.add_argument("--num-slowest", type=int, default=5, help="slowest rows to show (default: %(default)s)")
@@ -100,30 +103,41 @@ def _quickstart(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
 
 def _verify(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     from .grading import format_grades, grade, read_rows
+    from .verifier.explain import explain
     from .verifier.sandbox import WorkerStartError
 
     if args.gold is not None:
         _check_golds(parser, args)
         return
+    texts = args.explain or []
+    if (args.file is None) != (len(texts) == 2) or len(texts) not in (0, 2):
+        parser.error(
+            f"verify needs a FILE, --gold DATASET, or --explain with a response and a reference; got {len(texts)} "
+            f"texts and {'no file' if args.file is None else 'a file'}. Give one of the three."
+        )
     try:
+        if texts:
+            print(explain(*texts, answer_format=args.answer_format))
+            return
         rows = read_rows(args.file, args.response_column, args.gold_column)
-        grades, seconds = grade(rows, args.grader, args.fallback, args.num_workers)
+        grades, seconds = grade(rows, args.grader, args.answer_format, args.num_workers)
     except (FileNotFoundError, ValueError, WorkerStartError) as error:
         parser.error(str(error))
+    if args.explain is not None:
+        for one in grades:
+            if one.verdict.outcome != "correct":
+                print(f"row {one.row}\n{explain(*rows[one.row], answer_format=args.answer_format)}\n")
     print(format_grades(grades, seconds, args.num_slowest))
 
 
 def _check_golds(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     from .data import load_problems
-    from .grading import unusable_golds
+    from .grading import check_references, format_checks
 
     try:
         problems = load_problems(args.gold, split=args.split, answer_column=args.gold_column)
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
-    unusable = unusable_golds([problem.answer for problem in problems])
-    print(f"{len(problems) - len(unusable):,} of {len(problems):,} references are correct against themselves")
-    for row, verdict in unusable:
-        problem = problems[row]
-        print(f"  row {row}: {verdict.reason}, reference {problem.answer!r:.60}, problem {problem.question!r:.60}")
-    sys.exit(1 if unusable else 0)
+    checks = check_references([problem.answer for problem in problems])
+    print(format_checks(checks, [problem.question for problem in problems]))
+    sys.exit(0 if all(check.is_usable for check in checks) else 1)

@@ -10,7 +10,7 @@ from datasets import Dataset, DatasetDict, load_dataset
 from datasets.exceptions import DatasetGenerationError
 from pyarrow import ArrowInvalid
 
-from .verifier.extract import extract_gold
+from .verifier.reference import read_reference
 
 
 if TYPE_CHECKING:
@@ -274,5 +274,8 @@ def _problem(question: Any, reference: Any, row: Mapping[str, Any]) -> Problem:
         )
     level, subject = row.get("level"), row.get("subject") or row.get("type")
     return Problem(
-        question, extract_gold(reference), None if level is None else str(level), None if subject is None else subject
+        question,
+        read_reference(reference).answer,
+        None if level is None else str(level),
+        None if subject is None else subject,
     )

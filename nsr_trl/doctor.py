@@ -8,7 +8,7 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -20,7 +20,7 @@ from packaging.specifiers import SpecifierSet
 
 from .arguments import RunArguments, ScriptArguments, parse, resolve_model
 from .config import SignedRewardConfig, compaction_obstacle
-from .data import to_dataset
+from .data import Problem, to_dataset
 from .memory import GIB
 from .plan import (
     checkpoint_bytes,
@@ -31,7 +31,8 @@ from .plan import (
     make_schedule,
     sharding_of,
 )
-from .verifier import Outcome, verify
+from .verifier import Outcome, read_reference, verify
+from .verifier.reference import near_miss
 
 
 @dataclass(frozen=True)
@@ -129,17 +130,16 @@ def check_versions() -> list[Finding]:
 
 
 def check_verifier() -> Finding:
-    """Grades an answer that only computer algebra, and so its parser and a worker process, can tell is right."""
-    verdict = verify(r"\boxed{\sin^2 x + \cos^2 x + \sqrt{8}}", r"1 + 2\sqrt{2}")
+    """Grades a sum, which needs a worker process and its parser, against its value and a near miss."""
     antlr = installed_version("antlr4-python3-runtime")
-    if verdict.outcome is Outcome.CORRECT:
-        return Finding("ok", "verifier", f"grades by computer algebra (antlr4 runtime {antlr})")
-    return Finding(
-        "fail",
-        "verifier",
-        f"calls a right answer {verdict.outcome}, {verdict.reason} (antlr4 runtime {antlr}). "
-        "Run: pip install --force-reinstall latex2sympy2_extended",
-    )
+    for gold, wanted in ((r"\frac{n(n+1)}{2}", Outcome.CORRECT), (r"\frac{n(n+1)}{3}", Outcome.INCORRECT)):
+        verdict = verify(r"\boxed{\sum_{k=1}^{n} k}", gold)
+        if verdict.outcome is not wanted:
+            found = (
+                f"says {verdict.outcome} by the rule {verdict.rule} where {wanted} is true (antlr4 runtime {antlr})"
+            )
+            return Finding("fail", "verifier", f"{found}. Run: pip install --force-reinstall latex2sympy2_extended")
+    return Finding("ok", "verifier", f"grades by computer algebra (antlr4 runtime {antlr})")
 
 
 def check_gpus(run: RunArguments | None = None) -> list[Finding]:
@@ -258,27 +258,62 @@ def check_tokenizer(model_name: str, template: str | None) -> list[Finding]:
 
 
 def check_rewards(script: ScriptArguments, seed: int, num_rows: int = 5) -> list[Finding]:
-    """The reward function on the references of a few problems, each put into a box: all must be correct."""
+    """
+    The reward function on the references of a few problems.
+
+    Each reference must be understood, must be correct as an answer to itself, and a near miss of it must not be.
+    """
     try:
         problems = script.load_problems(seed)[:num_rows]
         reward = script.load_reward()
     except (ConnectionError, FileNotFoundError, OSError, ValueError) as error:
         return [Finding("fail", "dataset", " ".join(str(error).split())[:300])]
-    dataset = to_dataset(problems)
     found = [Finding("ok", "dataset", f"{script.dataset}, such as {problems[0].question!r:.60}")]
-    completions = [f"\\boxed{{{problem.answer}}}" for problem in problems]
-    rewards = reward(
+    rewards = _rewards_of_answers(reward, problems, [problem.answer for problem in problems])
+    if not all(value is not None and value > 0.5 for value in rewards):
+        advice = f"references, boxed, must be correct; got {_list_rewards(rewards)}. {_CHECK_REFERENCES}"
+        return [*found, Finding("fail", "rewards", advice)]
+    shown = _list_rewards(rewards)
+    found.append(Finding("ok", "rewards", f"{len(problems)} references, boxed, are correct ({shown})"))
+    return [*found, _check_near_misses(reward, problems)]
+
+
+_CHECK_REFERENCES = "Check the answer column with nsr-trl verify --gold"
+
+
+def _check_near_misses(reward: Callable, problems: Sequence[Problem]) -> Finding:
+    """Whether the reward tells wrong answers: one that gives 1 to every answer passes all that has gone before."""
+    misses = [(problem, near_miss(read_reference(problem.answer))) for problem in problems]
+    known = [(problem, miss) for problem, miss in misses if miss is not None]
+    if not known:
+        return Finding(
+            "warn", "near misses", f"no reference is one of which a wrong answer is known. {_CHECK_REFERENCES}"
+        )
+    rewards = _rewards_of_answers(reward, *zip(*known, strict=True))
+    shown = f"{known[0][1]!r:.40} for {known[0][0].answer!r:.40}"
+    if any(value is not None and value > 0.5 for value in rewards):
+        advice = f"wrong answers, such as {shown}, must not be correct; got {_list_rewards(rewards)}"
+        return Finding("fail", "near misses", f"{advice}. Check the reward function")
+    if None in rewards:
+        advice = f"wrong answers, such as {shown}, should be incorrect; got {_list_rewards(rewards)}"
+        return Finding("warn", "near misses", f"{advice}. {_CHECK_REFERENCES}")
+    return Finding("ok", "near misses", f"{len(known)} wrong answers, such as {shown}, are incorrect")
+
+
+def _rewards_of_answers(
+    reward: Callable, problems: Sequence[Problem], answers: Sequence[str]
+) -> Sequence[float | None]:
+    """The rewards of completions that hold nothing but an answer in a box."""
+    dataset = to_dataset(problems)
+    return reward(
         prompts=[problem.question for problem in problems],
-        completions=completions,
+        completions=[f"\\boxed{{{answer}}}" for answer in answers],
         **{name: dataset[name] for name in dataset.column_names if name != "prompt"},
     )
-    shown = ", ".join("undecided" if value is None else f"{value:g}" for value in rewards)
-    if all(value is not None and value > 0.5 for value in rewards):
-        found.append(Finding("ok", "rewards", f"{len(problems)} references, boxed, are correct ({shown})"))
-    else:
-        advice = f"references, boxed, must be correct; got {shown}. Check the answer column with nsr-trl verify --gold"
-        found.append(Finding("fail", "rewards", advice))
-    return found
+
+
+def _list_rewards(rewards: Sequence[float | None]) -> str:
+    return ", ".join("undecided" if value is None else f"{value:g}" for value in rewards)
 
 
 def check_memory(run: RunArguments, args: SignedRewardConfig) -> Finding:

@@ -9,9 +9,8 @@ import pytest
 from datasets import Dataset
 
 import nsr_trl
-from nsr_trl.cli import FALLBACKS, GRADERS, OBJECTIVES, main
+from nsr_trl.cli import GRADERS, OBJECTIVES, main
 from nsr_trl.objective import OBJECTIVE_NAMES
-from nsr_trl.verifier.extract import FALLBACKS as verifier_fallbacks
 from nsr_trl.verifier.verify import GRADERS as verifier_graders
 
 
@@ -46,7 +45,6 @@ def test_the_objectives_offered_are_those_of_the_table():
 
 def test_the_rules_offered_are_those_of_the_verifier():
     assert verifier_graders == GRADERS
-    assert verifier_fallbacks == FALLBACKS
 
 
 @pytest.mark.parametrize("arguments", [[], ["quickstrat"], ["quickstart", "--objective", "nrs"]])
@@ -104,8 +102,8 @@ def test_verify_grades_by_the_rules_it_is_told_to(responses, capsys):
     path = responses("rows.jsonl")
     main(["verify", path, "--grader", "paper"])
     assert "undecided: contested form" not in capsys.readouterr().out
-    main(["verify", path, "--fallback", "answer is", "--fallback", "last number"])
-    assert "no answer" in capsys.readouterr().out
+    main(["verify", path, "--answer-format", "gsm8k"])
+    assert "answer elsewhere" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -135,8 +133,10 @@ def test_verify_finds_the_references_that_are_not_even_correct_against_themselve
         main(["verify", "--gold", str(path)])
     assert ended.value.code == 1
     out = capsys.readouterr().out
-    assert "3 of 4 references are correct" in out
-    assert "row 1: gold unparsable" in out
+    assert "3 of 4 references are understood" in out
+    assert "3 of 4 near misses are called incorrect" in out
+    assert "1 of 4 references cannot be used" in out
+    assert "row 1: its box is empty or does not close" in out
 
 
 # --- recipes and train -----------------------------------------------------------------------------------------------

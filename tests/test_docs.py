@@ -15,7 +15,7 @@ from nsr_trl.metrics import METRICS
 from nsr_trl.objective import OBJECTIVE_NAMES
 from nsr_trl.resources import shipped_names
 from nsr_trl.rewards import UNDECIDED_METRICS
-from nsr_trl.verifier import Reason
+from nsr_trl.verifier import Reason, Rule
 
 
 ROOT = Path(__file__).parent.parent
@@ -61,6 +61,12 @@ def test_every_preset_is_documented_with_its_values():
         numbers = float(temperature), float(top_p), int(top_k or 0), int(tokens), int(samples)
         documented[name] = Preset(template, *numbers)
     assert documented == PRESETS
+
+
+def test_every_rule_is_documented_with_its_outcome_and_meaning():
+    text = (DOCS / "verifier.md").read_text()
+    rows = re.findall(r"^\| `([a-z_.]+)` \| (\w+) \| ([a-z -]+) \| (.+) \|$", text, re.MULTILINE)
+    assert rows == [(str(rule), str(rule.outcome), str(rule.reason), rule.meaning) for rule in Rule]
 
 
 def test_every_reason_is_documented():

@@ -7,6 +7,7 @@ import pytest
 
 from nsr_trl import doctor
 from nsr_trl.arguments import parse
+from nsr_trl.rewards import math_reward
 
 
 def by_subject(findings):
@@ -18,6 +19,7 @@ def test_the_quickstart_runs_on_any_machine_that_runs_the_tests():
     assert {subject for subject, finding in findings.items() if finding.level == "fail"} == set()
     assert findings["verifier"].level == "ok"
     assert "5 references, boxed, are correct" in findings["rewards"].found
+    assert findings["near misses"].found.startswith("5 wrong answers, such as ")
     assert "64 prompts x 8 in 2 optimizer steps on 2 processes" in findings["batches"].found
     assert findings["prompt"].level == findings["eos"].level == "ok"
 
@@ -57,6 +59,29 @@ def test_references_that_the_verifier_cannot_read_are_a_failure(tmp_path):
     findings = by_subject(doctor.check_rewards(run.preview(1)[0], seed=0))
     assert findings["rewards"].level == "fail"
     assert "got 1, undecided" in findings["rewards"].found
+
+
+def find_rewards(tmp_path, monkeypatch, answers, reward):
+    path = tmp_path / "problems.jsonl"
+    path.write_text(
+        "".join(json.dumps({"problem": f"p{n}", "answer": answer}) + "\n" for n, answer in enumerate(answers))
+    )
+    script = parse(["--dataset", str(path), "--output_dir", "out"], "test").preview(1)[0]
+    monkeypatch.setattr(type(script), "load_reward", lambda self: reward)
+    return by_subject(doctor.check_rewards(script, seed=0))
+
+
+def test_a_reward_that_calls_every_answer_correct_is_a_failure(tmp_path, monkeypatch):
+    findings = find_rewards(tmp_path, monkeypatch, ["4", "5"], lambda completions, **kwargs: [1.0] * len(completions))
+    assert findings["rewards"].level == "ok"
+    assert findings["near misses"].level == "fail"
+    assert "'5' for '4', must not be correct; got 1, 1" in findings["near misses"].found
+
+
+def test_references_of_which_wrong_answers_are_not_told_are_a_warning(tmp_path, monkeypatch):
+    findings = find_rewards(tmp_path, monkeypatch, ["sherbet", "tapioca"], math_reward)
+    assert findings["rewards"].level == "ok"
+    assert findings["near misses"].level == "warn"
 
 
 @pytest.mark.parametrize(("free", "level"), [(35e9, "fail"), (45e9, "ok")])

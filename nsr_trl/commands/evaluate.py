@@ -85,6 +85,12 @@ def add_parsers(commands: Any) -> None:
     )
     sampling.add_argument("--seed", type=int, default=0, help="of each (problem, sample) (default: %(default)s)")
     sampling.add_argument("--grader", choices=GRADERS, default="default", help="the rules (default: %(default)s)")
+    sampling.add_argument(
+        "--answer-format",
+        default="boxed",
+        metavar="FORMAT",
+        help="where the answer is: boxed, gsm8k, xml, last, auto or a regular expression (default: %(default)s)",
+    )
 
     steps = evaluate.add_argument_group("checkpoints of a run")
     steps.add_argument("--every", type=_positive, metavar="N", help="only checkpoints whose step is a multiple of N")
@@ -182,8 +188,10 @@ def _check(args: argparse.Namespace) -> None:
     from ..evaluation.records import check_folder
     from ..evaluation.runner import resolve_ks
     from ..evaluation.samplers import check_placement, check_sampling
+    from ..verifier.extract import reader_of
 
     args.k = resolve_ks(args.k, args.num_samples)
+    reader_of(args.answer_format)
     check_sampling(args.temperature, args.top_p, args.top_k, args.max_new_tokens)
     check_placement(args.device, args.dtype or "auto")
     check_folder(args.output_dir, {})
@@ -208,8 +216,8 @@ def _evaluate_model(
 
     sampling = {name: getattr(args, name) for name in SAMPLING if name != "num_samples"}
     for name, problems in datasets.items():
-        known = describe(problems, args.template, args.seed, args.grader, args.shard) | {"sampler": sampling}
-        check_folder(output_dir / name, known)
+        known = describe(problems, args.template, args.seed, args.grader, args.answer_format, args.shard)
+        check_folder(output_dir / name, known | {"sampler": sampling})
     if not args.base_url:
         check_template(args.template, load_tokenizer(model))
     engine, options = _engine_options(args)
@@ -236,6 +244,7 @@ def _evaluate_model(
                 output_dir=output_dir / name,
                 seed=args.seed,
                 grader=args.grader,
+                answer_format=args.answer_format,
                 shard=args.shard,
             )
             _print(name, evaluations[name])

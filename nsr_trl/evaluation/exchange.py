@@ -13,7 +13,7 @@ from typing import Any
 
 from ..data import ANSWER_COLUMNS, QUESTION_COLUMNS, Problem
 from ..verifier import verify_batch
-from ..verifier.extract import extract_gold
+from ..verifier.reference import read_reference
 from .records import CONFIG, RunFolder, Sample, find_runs, read_json, read_problems, read_samples
 from .results import Evaluation
 from .runner import resolve_ks
@@ -127,6 +127,7 @@ def _verified(numbered: Iterable[tuple[int, Foreign]], grader: str) -> list[Samp
             reason=verdict.reason,
             num_tokens=each.num_tokens,
             truncated=each.truncated,
+            rule=verdict.rule,
         )
         for (index, each), verdict in zip(numbered, verify_batch(texts, golds, grader=grader), strict=True)
     ]
@@ -179,12 +180,11 @@ def _problem(doc: Mapping[str, Any], target: Any) -> Problem:
     question = next((doc[name] for name in QUESTION_COLUMNS if isinstance(doc.get(name), str)), None)
     if question is None:
         raise ValueError(f"no question among {', '.join(doc)}")
-    answer = next((doc[name] for name in ANSWER_COLUMNS if isinstance(doc.get(name), str)), target)
-    answer = str(answer).rpartition("####")[2].strip()  # as in GSM8K
+    reference = next((doc[name] for name in ANSWER_COLUMNS if doc.get(name) is not None), target)
     level, subject = doc.get("level"), doc.get("subject") or doc.get("type")
     return Problem(
         question,
-        extract_gold(answer),
+        read_reference(reference).answer,
         None if level is None else str(level),
         None if subject is None else str(subject),
     )
@@ -363,7 +363,7 @@ def _inspect_sample(problem: Mapping[str, Any], sample: Sample, model: str) -> d
             "nsr_trl": {
                 "value": {"correct": "C", "incorrect": "I"}.get(sample.outcome, "N"),
                 "answer": sample.answer,
-                "explanation": f"{sample.outcome}: {sample.reason}",
+                "explanation": ", ".join(filter(None, [sample.outcome, sample.reason, sample.rule])),
             }
         },
         "metadata": metadata,

@@ -30,7 +30,8 @@ _NEWLINE = ord("\n")
 _TEXT = rb'"(?:[^"\\]|\\.)*"'
 _HEAD = re.compile(
     rb'\{"problem_id": (%b), "sample_index": (\d+), "outcome": (%b), "answer": (null|%b), "reason": (%b), '
-    rb'"num_tokens": (\d+), "truncated": (true|false), "completion": "' % (_TEXT, _TEXT, _TEXT, _TEXT)
+    rb'"num_tokens": (\d+), "truncated": (true|false), (?:"rule": (%b), )?"completion": "'
+    % (_TEXT, _TEXT, _TEXT, _TEXT, _TEXT)
 )
 """A line up to its completion: reading it so takes half the time of a JSON parser on the same part."""
 
@@ -57,6 +58,8 @@ class Sample:
             Length in tokens, the end-of-sequence token included.
         truncated (`bool`):
             Whether the completion ran into its length limit.
+        rule (`str`, *optional*, defaults to `""`):
+            Rule of the verifier that decided; empty in the records of older versions.
     """
 
     problem_id: str
@@ -67,6 +70,7 @@ class Sample:
     reason: str
     num_tokens: int
     truncated: bool
+    rule: str = ""
 
 
 class RunFolder:
@@ -357,6 +361,7 @@ def _fault(sample: Sample) -> str | None:
         ("reason", isinstance(sample.reason, str)),
         ("num_tokens", type(sample.num_tokens) is int and sample.num_tokens >= 0),
         ("truncated", type(sample.truncated) is bool),
+        ("rule", isinstance(sample.rule, str)),
         ("completion", type(sample.completion) is str),
     )
     wrong = next((name for name, holds in is_valid if not holds), None)
@@ -384,10 +389,10 @@ def _read_head(line: bytes, values: _Values) -> Sample:
     head = _HEAD.match(line)
     if head is None:  # written by another program
         return replace(_read(line), completion="")
-    id, index, outcome, answer, reason, num_tokens, truncated = map(values.__getitem__, head.groups())
+    id, index, outcome, answer, reason, num_tokens, truncated, rule = map(values.__getitem__, head.groups(b'""'))
     if outcome not in OUTCOMES:
         raise _FieldError(f"one with outcome = {one_line(repr(outcome), 80)}")
-    return Sample(id, index, "", outcome, answer, reason, num_tokens, truncated)
+    return Sample(id, index, "", outcome, answer, reason, num_tokens, truncated, rule)
 
 
 def _line(sample: Sample) -> str:

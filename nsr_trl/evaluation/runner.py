@@ -38,6 +38,7 @@ def evaluate(
     output_dir: str | Path | None = None,
     seed: int = 0,
     grader: str = "default",
+    answer_format: str = "boxed",
     shard: tuple[int, int] | None = None,
     show_progress: bool = True,
 ) -> Evaluation:
@@ -62,6 +63,8 @@ def evaluate(
             Seed of the sampling.
         grader (`str`, *optional*, defaults to `"default"`):
             As in [`~verifier.verify`]; `"paper"` for parity with the paper's numbers.
+        answer_format (`str`, *optional*, defaults to `"boxed"`):
+            As in [`~verifier.verify`]: where the answer is in a completion.
         shard (`tuple[int, int]`, *optional*):
             `(i, n)` evaluates the i-th of n parts of the problems, counted from 1; `merge_runs` joins the folders.
         show_progress (`bool`, *optional*, defaults to `True`):
@@ -71,12 +74,13 @@ def evaluate(
         [`~evaluation.results.Evaluation`]
 
     Raises:
-        ValueError: If problems repeat, a k exceeds `num_samples`, the model has no chat template and none is given, or
-            the run folder has another configuration.
+        ValueError: If problems repeat, a k exceeds `num_samples`, the model has no chat template and none is given,
+            the grader or the answer format is unknown, or the run folder has another configuration.
         BlockingIOError: If another process writes into the run folder.
         OSError: If the disk is full; run again to resume.
     """
     ks = resolve_ks(k, num_samples)
+    verify_batch([], [], grader=grader, answer_format=answer_format)  # an error before anything is sampled
     by_id = {problem.id: problem for problem in problems}
     if len(by_id) < len(problems) or not problems:
         raise ValueError(
@@ -88,7 +92,7 @@ def evaluate(
     config = {
         "sampler": sampler.settings,
         "prompts": _prompts_digest(prompts, sampler.tokenizer),
-        **describe(problems, template, seed, grader, shard),
+        **describe(problems, template, seed, grader, answer_format, shard),
     }
     if shard is not None:
         by_id = {problem_id: by_id[problem_id] for problem_id in select_shard(by_id, *shard)}
@@ -101,7 +105,7 @@ def evaluate(
             for sample in read_samples(output_dir, with_completions=False):
                 tally.add(sample)
         if tally.num_missing:
-            _draw(sampler, by_id, prompts, tally, folder, seed, grader, show_progress)
+            _draw(sampler, by_id, prompts, tally, folder, seed, grader, answer_format, show_progress)
         groups = {name: [getattr(problem, name) for problem in by_id.values()] for name in GROUPINGS}
         evaluation = tally.evaluation(ks, groups)
         if folder:
@@ -119,7 +123,12 @@ def check_template(template: str | None, tokenizer: PreTrainedTokenizerBase | No
 
 
 def describe(
-    problems: Iterable[Problem], template: str | None, seed: int, grader: str, shard: tuple[int, int] | None
+    problems: Iterable[Problem],
+    template: str | None,
+    seed: int,
+    grader: str,
+    answer_format: str,
+    shard: tuple[int, int] | None,
 ) -> dict[str, Any]:
     """The part of a run's config that is known before a model is loaded."""
     ids = "".join(sorted(problem.id for problem in problems))
@@ -128,6 +137,7 @@ def describe(
         "template": template,
         "seed": seed,
         **({} if grader == "default" else {"grader": grader}),
+        **({} if answer_format == "boxed" else {"answer_format": answer_format}),
         **({} if shard is None else {"shard": "{}/{}".format(*shard)}),
     }
 
@@ -162,6 +172,7 @@ def _draw(
     folder: RunFolder | None,
     seed: int,
     grader: str,
+    answer_format: str,
     show_progress: bool,
 ) -> None:
     """Samples, verifies and records what is missing from the tally."""
@@ -182,7 +193,7 @@ def _draw(
         def record(completions: Sequence[Completion]) -> None:
             # those drawn again only to complete their batch are recorded already
             new = [completion for completion in completions if _is_missing(tally, completion.request)]
-            samples = _verify(new, problems, grader)
+            samples = _verify(new, problems, grader, answer_format)
             if folder:
                 folder.append(samples)
             for sample in samples:
@@ -213,9 +224,12 @@ def _prompts_digest(prompts: Mapping[str, Prompt], tokenizer: PreTrainedTokenize
     return digest.hexdigest()[:16]
 
 
-def _verify(completions: Sequence[Completion], problems: Mapping[str, Problem], grader: str) -> list[Sample]:
+def _verify(
+    completions: Sequence[Completion], problems: Mapping[str, Problem], grader: str, answer_format: str
+) -> list[Sample]:
     golds = [problems[completion.request.problem_id].answer for completion in completions]
-    verdicts = verify_batch([completion.text for completion in completions], golds, grader=grader)
+    texts = [completion.text for completion in completions]
+    verdicts = verify_batch(texts, golds, grader=grader, answer_format=answer_format)
     return [
         Sample(
             problem_id=completion.request.problem_id,
@@ -226,6 +240,7 @@ def _verify(completions: Sequence[Completion], problems: Mapping[str, Problem], 
             reason=verdict.reason,
             num_tokens=completion.num_tokens,
             truncated=completion.truncated,
+            rule=verdict.rule,
         )
         for completion, verdict in zip(completions, verdicts, strict=True)
     ]
