@@ -47,11 +47,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "evaluation.samplers",
         "evaluation.tally",
         "evaluation.plots",
-        "evaluation.viewer",
+        "evaluation.completions",
         "quickstart.model",
     ),
     # and the samplers that stand on the protocol of another one
-    ("evaluation.vllm_sampler", "evaluation.endpoint_sampler", "evaluation.workers"),
+    ("evaluation.vllm_sampler", "evaluation.endpoint_sampler", "evaluation.workers", "evaluation.viewer"),
     ("evaluation.engines",),
     # 3: built on the adapters
     ("run_card", "reasoning_gym", "evaluation.series"),

@@ -223,8 +223,9 @@ def test_show_pages_in_a_terminal_and_writes_what_an_ascii_one_can_show(runs, tm
 
 def test_show_writes_a_page(runs, tmp_path, capsys):
     main(["show", runs[0], "--html", str(tmp_path / "page.html"), "--max-per-problem", "1"])
-    # aime2025: an outcome for each of 10 problems; amc23: two
-    assert "30 of 80 samples of 20 problems, the first 1 of each outcome" in capsys.readouterr().out
+    # of each outcome of each problem the first and those that equal it: all but the 20 that are truncated, of which
+    # aime2025's 10 and amc23's 10 are the fourth
+    assert "60 of 80 samples of 20 problems, the first 1 of each outcome" in capsys.readouterr().out
     assert (tmp_path / "page.html").read_text(encoding="utf-8").startswith("<!doctype html>")
 
 

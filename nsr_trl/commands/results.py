@@ -50,11 +50,14 @@ def add_parsers(commands: Any) -> None:
         description="Shows the samples of an evaluation: question, extracted and reference answer, outcome, reason, "
         "rule, length and text. With --html it writes one page that needs no network and runs nothing a model wrote.",
     )
-    show.add_argument("folder", metavar="RUN", help="output folder of an evaluation")
+    show.add_argument(
+        "folder", metavar="RUN", help="output folder of an evaluation, or of a training run's completions"
+    )
+    show.add_argument("other", nargs="?", metavar="OTHER", help="another evaluation, to stand beside it on the page")
     show.add_argument("--outcome", choices=OUTCOMES, help="only samples of this outcome")
     show.add_argument("--reason", metavar="REASON", help="only samples of this reason, such as 'no answer'")
     show.add_argument("--rule", metavar="RULE", help="only samples of this rule, such as number.differs")
-    show.add_argument("--dataset", metavar="NAME", help="only this dataset")
+    show.add_argument("--dataset", metavar="NAME", help="only this dataset, or step")
     show.add_argument("--problem", metavar="ID", help="only problems whose id begins so")
     show.add_argument("--truncated", action="store_true", help="only samples that ran into the length limit")
     show.add_argument("--limit", type=_positive, metavar="N", help="stop after N samples (terminal)")
@@ -162,12 +165,17 @@ def run_show(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Prints samples, or writes the page of them; with none to show it ends with status 1."""
     from itertools import islice
 
+    from ..evaluation.completions import find_completions
     from ..evaluation.records import find_runs
+    from ..evaluation.runs import name_runs
     from ..evaluation.viewer import SampleFilter, collect, page, sample_texts
     from ..verifier.verdict import RULES, Reason
 
     try:
-        folders = find_runs(args.folder)
+        folders = find_completions(args.folder) or find_runs(args.folder)
+        other = find_runs(args.other) if args.other else None
+        if other and args.html is None:
+            parser.error("two runs side by side need a page; got none. Name it with --html.")
         if args.dataset is not None:
             if args.dataset not in folders:
                 parser.error(f"--dataset must be one of {', '.join(folders)}; got {args.dataset!r}. Name one of them.")
@@ -178,11 +186,12 @@ def run_show(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
             parser.error(f"--rule must be one of {', '.join(RULES)}; got {args.rule!r}. Name one of them.")
         chosen = SampleFilter(args.outcome, args.reason, args.rule, args.problem, args.truncated)
         if args.html is not None:
-            content = collect(folders, chosen, args.max_per_problem, args.max_characters)
+            names = list(name_runs([args.folder, args.other] if args.other else [args.folder]))
+            content = collect(folders, chosen, args.max_per_problem, args.max_characters, other, tuple(names))
             num_shown = len(content.problems)
             if num_shown:
                 with open(args.html, "w", encoding="utf-8") as file:
-                    file.write(page(os.path.basename(os.path.abspath(args.folder)), content))
+                    file.write(page(" and ".join(names), content))
                 print(f"{args.html}, {os.path.getsize(args.html) / 1e6:.1f} MB: {content.note}")
         else:
             color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
