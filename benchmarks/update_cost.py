@@ -22,7 +22,7 @@ from transformers.utils import logging
 from nsr_trl.quickstart.model import model_path
 
 
-OBJECTIVES = ("nsr", "psr", "w_reinforce", "grpo")
+OBJECTIVES = ("nsr", "psr", "w_reinforce", "grpo", "qae")
 ACCUMULATION = 4
 
 

@@ -10,6 +10,7 @@ there: one of `GRPOTrainer`'s, say.
 import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -35,8 +36,14 @@ _CHECKPOINT = re.compile(r"checkpoint-(\d+)$")
 
 def checkpoints(output_dir: str | Path) -> list[Path]:
     """The checkpoint folders of a run, the first one first, whole or not."""
-    found = [(int(match[1]), path) for path in Path(output_dir).glob("*") if (match := _CHECKPOINT.match(path.name))]
-    return [path for _, path in sorted(found)]
+    return sorted((path for path in Path(output_dir).glob("*") if _CHECKPOINT.match(path.name)), key=number)
+
+
+def number(checkpoint: str | Path) -> int:
+    """The optimizer steps after which a checkpoint was saved, as its name says."""
+    match = _CHECKPOINT.match(Path(checkpoint).name)
+    assert match, checkpoint
+    return int(match[1])
 
 
 def damage(checkpoint: str | Path) -> list[str]:
@@ -68,7 +75,9 @@ def is_complete(checkpoint: str | Path) -> bool:
     return Path(checkpoint).is_dir() and not damage(checkpoint)
 
 
-def last_complete_checkpoint(output_dir: str | Path, say: Callable[[str], object] = lambda line: None) -> str | None:
+def last_complete_checkpoint(
+    output_dir: str | Path, say: Callable[[str], object] = lambda line: None, before: float = math.inf
+) -> str | None:
     """
     The checkpoint to resume from.
 
@@ -77,12 +86,14 @@ def last_complete_checkpoint(output_dir: str | Path, say: Callable[[str], object
             A training run's output folder.
         say (`Callable`, *optional*):
             Called with a sentence for every later checkpoint that is passed over.
+        before (`float`, *optional*):
+            Only those of fewer optimizer steps.
 
     Returns:
         `str` or `None`:
             The `checkpoint-N` of the highest N that is complete; `None` if there is none.
     """
-    for path in reversed(checkpoints(output_dir)):
+    for path in reversed([path for path in checkpoints(output_dir) if number(path) < before]):
         faults = damage(path)
         if not faults:
             return str(path)

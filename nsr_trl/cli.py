@@ -3,32 +3,29 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from . import __version__
-from .commands import card, evaluate, results, train
-from .commands.evaluate import GRADERS
+from .choices import GRADERS, OBJECTIVES
+from .commands import card, evaluate, results, tasks, train
 from .evaluation.visible import spell_out
 
 
-OBJECTIVES = ("psr", "nsr", "w_reinforce", "reinforce", "grpo")  # a copy: the table itself stands behind torch
-
-
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors, which may quote the files and servers of others, reach a terminal spelled out."""
+    """A parser whose errors are one sentence, without the usage; what they quote of others is spelled out."""
 
     def error(self, message: str) -> NoReturn:
-        """Prints the usage and the message, and ends with status 2."""
-        super().error(spell_out(message))
+        """Ends with the sentence on stderr and status 2."""
+        self.exit(2, f"{self.prog}: error: {spell_out(message)}\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of all commands; each sets `run` to the function that it calls with the parsed arguments."""
-    parser: argparse.ArgumentParser = Parser(
+    parser = Parser(
         prog="nsr-trl", description="Train reasoning models on the sign of a verified answer (arXiv 2506.01347)."
     )
     parser.add_argument("--version", action="version", version=f"nsr-trl {__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    commands: Any = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     quickstart = commands.add_parser(
         "quickstart",
@@ -53,19 +50,22 @@ def build_parser() -> argparse.ArgumentParser:
     )
     source = verify.add_mutually_exclusive_group()
     source.add_argument("file", nargs="?", metavar="FILE", help="JSONL or parquet file with one response per row")
-    source.add_argument("--gold", metavar="DATASET", help="dataset id on the Hub, or a parquet, JSON or CSV file")
+    source.add_argument(
+        "--gold", metavar="TASK", help="a task (`nsr-trl tasks` lists them), a Hub id, or a parquet, JSON or CSV file"
+    )
     verify.add_argument(
         "--explain", nargs="*", metavar="TEXT", help="show readings and rules, of FILE or of RESPONSE REFERENCE"
     )
+    verify.add_argument("--task", help="task whose grader and answer format hold, and whose references --gold checks")
     verify.add_argument("--split", help="split of the dataset, where it has several")
+    verify.add_argument("--dataset-config", metavar="NAME", help="config of the dataset, where it has several")
     verify.add_argument("--response-column", help="column of the responses (default: response, completion, ...)")
     verify.add_argument("--gold-column", help="column of the references (default: gold, answer, solution, ...)")
-    verify.add_argument("--grader", choices=GRADERS, default="default", help="the rules (default: %(default)s)")
+    verify.add_argument("--grader", choices=GRADERS, help="the rules (default: the task's, or default)")
     verify.add_argument(
         "--answer-format",
-        default="boxed",
         metavar="FORMAT",
-        help="where the answer is: boxed, gsm8k, xml, last, auto or a regular expression (default: %(default)s)",
+        help="where the answer is: boxed, gsm8k, xml, last, auto or a regular expression (default: the task's)",
     )
     verify.add_argument("--num-workers", type=int, help="worker processes (default: the cores, 8 at most)")
     verify.add_argument("--num-slowest", type=int, default=5, help="slowest rows to show (default: %(default)s)")
@@ -75,6 +75,9 @@ def build_parser() -> argparse.ArgumentParser:
     results.add_parsers(commands)
     card.add_parsers(commands)
     train.add_parsers(commands)
+    tasks.add_parsers(commands)
+    for command in commands.choices.values():
+        command.set_defaults(command=command)
     return parser
 
 
@@ -85,7 +88,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if rest and not getattr(args, "passes_on", False):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     args.rest = rest
-    args.run(parser, args)
+    try:
+        args.run(args.command, args)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        args.command.error(f"{str(error.filename)!r}: {error.strerror}. Correct the path, or what it holds.")
 
 
 def _quickstart(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
@@ -106,38 +114,53 @@ def _verify(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     from .verifier.explain import explain
     from .verifier.sandbox import WorkerStartError
 
-    if args.gold is not None:
+    texts = args.explain or []
+    if args.gold is not None or (args.task is not None and args.file is None and not texts):
         _check_golds(parser, args)
         return
-    texts = args.explain or []
     if (args.file is None) != (len(texts) == 2) or len(texts) not in (0, 2):
         parser.error(
-            f"verify needs a FILE, --gold DATASET, or --explain with a response and a reference; got {len(texts)} "
+            f"verify needs a FILE, --gold TASK, or --explain with a response and a reference; got {len(texts)} "
             f"texts and {'no file' if args.file is None else 'a file'}. Give one of the three."
         )
     try:
+        grader, answer_format = args.grader or "default", args.answer_format or "boxed"
+        if args.task is not None:
+            from .task import find_task
+
+            task = find_task(args.task).override(grader=args.grader, answer_format=args.answer_format)
+            grader, answer_format = task.grader, task.answer_format
         if texts:
-            print(explain(*texts, answer_format=args.answer_format))
+            print(explain(*texts, answer_format=answer_format))
             return
         rows = read_rows(args.file, args.response_column, args.gold_column)
-        grades, seconds = grade(rows, args.grader, args.answer_format, args.num_workers)
+        grades, seconds = grade(rows, grader, answer_format, args.num_workers)
     except (FileNotFoundError, ValueError, WorkerStartError) as error:
         parser.error(str(error))
     if args.explain is not None:
         for one in grades:
             if one.verdict.outcome != "correct":
-                print(f"row {one.row}\n{explain(*rows[one.row], answer_format=args.answer_format)}\n")
+                print(f"row {one.row}\n{explain(*rows[one.row], answer_format=answer_format)}\n")
     print(format_grades(grades, seconds, args.num_slowest))
 
 
 def _check_golds(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    from .data import load_problems
     from .grading import check_references, format_checks
+    from .task import Part, find_task
 
+    are_usable = True
     try:
-        problems = load_problems(args.gold, split=args.split, answer_column=args.gold_column)
+        task = find_task(args.gold or args.task).override(
+            split=args.split, config=args.dataset_config, answer_column=args.gold_column
+        )
+        parts: list[Part] = ["train", "test"]
+        parts = [part for part in parts if getattr(task, part)][: 1 if task.train == task.test else 2]
+        for part in parts:
+            problems = task.problems(part)
+            checks = check_references([problem.answer for problem in problems])
+            heading = f"{part}: " if len(parts) > 1 else ""
+            print(heading + format_checks(checks, [problem.question for problem in problems]))
+            are_usable &= all(check.is_usable for check in checks)
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
-    checks = check_references([problem.answer for problem in problems])
-    print(format_checks(checks, [problem.question for problem in problems]))
-    sys.exit(0 if all(check.is_usable for check in checks) else 1)
+    sys.exit(0 if are_usable else 1)

@@ -6,14 +6,16 @@ be given them ([`adopt`]) and stays what it is.
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, ClassVar
 
 from trl import GRPOConfig
 
-from .objective import OBJECTIVE_NAMES, Objective, build_objective
+from .alarms import check_thresholds
+from .controllers import Controller, build_controller
+from .objective import Objective, build_objective
 from .secrets import without_secrets
 
 
@@ -32,13 +34,29 @@ class SignedRewardConfig(GRPOConfig):
     ----------
         objective (`str`, *optional*, defaults to `"w_reinforce"`):
             What the sign of an answer is worth. `"psr"` trains on correct completions only, `"nsr"` on incorrect ones
-            only, `"reinforce"` on both alike, `"w_reinforce"` on both with `positive_weight` and `negative_weight`;
-            `"grpo"` keeps TRL's advantages. See arXiv 2506.01347, Eq. 1 to 4 and 9.
+            only, `"reinforce"` on both alike, `"w_reinforce"` on both with `positive_weight` and `negative_weight`
+            (arXiv 2506.01347, Eq. 1 to 4 and 9); `"grpo"` keeps TRL's advantages; `"maxrl"`, `"qae"`, `"pkpo"`,
+            `"passk"`, `"ngrpo"`, `"a_grae"`, `"maclaurin"`, `"asymre"`, `"lead"`, `"dr_grpo"` and `"rloo"` read the
+            group. Or `module:function` of your own, or a name given with [`register_objective`].
+        objective_args (`dict[str, Any]`, *optional*):
+            Parameters of the objective, such as `{"k": 8}` for `"pkpo"`.
+        focal_gamma (`float`, *optional*, defaults to `0.0`):
+            Every weight is multiplied by (1 - p) to this power, with p the share of the prompt's completions that are
+            correct, so that solved prompts weigh less (F-GRPO, arXiv 2602.06717). Under `"grpo"` the advantages are
+            then computed from outcomes.
         positive_weight (`float`, *optional*):
             Weight of correct completions, the paper's lambda: a magnitude, 0.1 when not set. Only with
             `objective="w_reinforce"`.
         negative_weight (`float`, *optional*):
             Weight of incorrect completions: a magnitude, 1.0 when not set. Only with `objective="w_reinforce"`.
+        positive_weight_schedule (`dict[str, Any]`, *optional*):
+            Moves `positive_weight` by the optimizer step: `kind` is `"constant"`, `"linear"`, `"cosine"` or `"step"`,
+            `from` and `to` are its ends (`from` is `positive_weight` when not set), `over` is how long it takes: a
+            share of the run, all of it when not set, or optimizer steps above 1. Only with `objective="w_reinforce"`.
+        lambda_controller (`str` or `dict[str, Any]`, *optional*):
+            Moves the weights by what the run does: `"balance"`, `"entropy"` (both move `positive_weight` under
+            `objective="w_reinforce"`) or `"handover"` (from `objective` to another one), or a mapping with that `kind`
+            and its settings.
         correct_threshold (`float`, *optional*):
             A completion is correct when its outcome reward is above this value, 0.5 when not set, which serves rewards
             in {0, 1} and in {-1, 1}; a graded reward needs the grade from which an answer counts as right. Rewards
@@ -49,7 +67,13 @@ class SignedRewardConfig(GRPOConfig):
             its numbers only.
         outcome_reward (`str`, *optional*):
             Name of the reward function that decides the sign. Needed only with several reward functions; the others
-            are logged and do not train.
+            are logged, and train only by `outcome_requires` and `auxiliary_weight`.
+        outcome_requires (`list[str]`, *optional*):
+            Names of reward functions that must be above 0 for a completion to be correct: right *and* well formed. One
+            that is right and is not is incorrect; where a requirement is `None`, a right answer is undecided.
+        auxiliary_weight (`float`, *optional*, defaults to `0.0`):
+            Weight of the reward functions besides the outcome reward. Their sum by `reward_weights`, less the mean of
+            its group and divided as `scale_rewards` says, is added to the signed weight, on undecided completions too.
         compact (`str`, *optional*, defaults to `"auto"`):
             Whether an update runs only the rows that carry a weight, sorted by length and trimmed of padding. `"auto"`
             does so where the result is the same and says where it is not; `"on"` (or `True`) raises there; `"off"` (or
@@ -67,19 +91,40 @@ class SignedRewardConfig(GRPOConfig):
         check_after_rollouts (`int`, *optional*, defaults to `20`):
             Rollouts after which a warning says what to look at if none of the completions was correct, all were, or
             most had no answer. 0 for never.
+        on_alarm (`str`, *optional*, defaults to `"warn"`):
+            What a grave alarm does. Every alarm is a line of the log; `"stop"` ends the training as well and goes back
+            to the last good checkpoint, `"handover"` changes to the objective that `lambda_controller` names
+            (W-REINFORCE when it is not set).
+        alarm_thresholds (`dict[str, float]`, *optional*):
+            Thresholds of alarms other than the defaults, such as `{"correct_falling": 0.6}`; `None` switches one off.
         overwrite_output_dir (`bool`, *optional*, defaults to `False`):
             Whether a run that starts anew may delete the checkpoints of another run in its output folder. It is
             refused otherwise.
     """
+
+    _VALID_DICT_FIELDS: ClassVar = [
+        *GRPOConfig._VALID_DICT_FIELDS,
+        "objective_args",
+        "positive_weight_schedule",
+        "lambda_controller",
+        "alarm_thresholds",
+    ]
 
     objective: str = field(
         default="w_reinforce",
         metadata={
             "help": "What the sign of an answer is worth: 'psr' trains on correct completions only, 'nsr' on "
             "incorrect ones only, 'reinforce' on both alike, 'w_reinforce' on both with `positive_weight` and "
-            "`negative_weight`, 'grpo' keeps TRL's advantages.",
-            "choices": list(OBJECTIVE_NAMES),
+            "`negative_weight`, 'grpo' keeps TRL's advantages; 'maxrl', 'qae', 'pkpo', 'passk', 'ngrpo', 'a_grae', "
+            "'maclaurin', 'asymre', 'lead', 'dr_grpo' and 'rloo' read the group; or module:function of your own."
         },
+    )
+    objective_args: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Parameters of the objective, such as '{\"k\": 8}' for 'pkpo'."}
+    )
+    focal_gamma: float = field(
+        default=0.0,
+        metadata={"help": "Multiply every weight by (1 - p)^focal_gamma, p the pass rate of its prompt."},
     )
     positive_weight: float | None = field(
         default=None,
@@ -88,6 +133,20 @@ class SignedRewardConfig(GRPOConfig):
     negative_weight: float | None = field(
         default=None,
         metadata={"help": "Weight of incorrect completions under 'w_reinforce', a magnitude; 1.0 if not set."},
+    )
+    positive_weight_schedule: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={
+            "help": 'Move `positive_weight` by the step, such as \'{"kind": "linear", "from": 0.05, "to": 0.2}\'; '
+            "kinds are constant, linear, cosine and step, `over` is how long."
+        },
+    )
+    lambda_controller: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={
+            "help": "Move the weights by what the run does: 'balance', 'entropy' or 'handover', or "
+            '\'{"kind": "handover", "to": "grpo"}\'.'
+        },
     )
     correct_threshold: float | None = field(
         default=None,
@@ -103,6 +162,14 @@ class SignedRewardConfig(GRPOConfig):
     outcome_reward: str | None = field(
         default=None,
         metadata={"help": "Name of the reward function that decides the sign, where there are several."},
+    )
+    outcome_requires: list[str] | None = field(
+        default=None,
+        metadata={"help": "Names of reward functions that must be above 0 for a completion to be correct."},
+    )
+    auxiliary_weight: float = field(
+        default=0.0,
+        metadata={"help": "Weight of the other reward functions, group-normalised, beside the signed weight."},
     )
 
     compact: str = field(
@@ -136,6 +203,18 @@ class SignedRewardConfig(GRPOConfig):
             "most had no answer; 0 for never."
         },
     )
+    on_alarm: str = field(
+        default="warn",
+        metadata={
+            "help": "What a grave alarm does besides its line of the log: 'warn' nothing, 'stop' ends the training at "
+            "the last good checkpoint, 'handover' changes the objective.",
+            "choices": ["warn", "stop", "handover"],
+        },
+    )
+    alarm_thresholds: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={"help": "Thresholds of alarms, such as '{\"correct_falling\": 0.6}'; null switches one off."},
+    )
     overwrite_output_dir: bool = field(
         default=False,
         metadata={"help": "Delete the checkpoints of another run in the output folder rather than refuse to start."},
@@ -167,17 +246,27 @@ def _is_whole(value: Any) -> bool:
 
 
 _MUST_BE: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "objective_args": (
+        lambda value: value is None or isinstance(value, Mapping),
+        'a mapping such as {"k": 8}, or None',
+    ),
     "correct_threshold": (lambda value: value is None or _is_number(value), "a finite number, or None for 0.5"),
     "undecided_as_incorrect": (lambda value: isinstance(value, bool), "True or False"),
     "outcome_reward": (
         lambda value: value is None or isinstance(value, str),
         "the name of a reward function, or None",
     ),
+    "outcome_requires": (
+        lambda value: value is None or (isinstance(value, list | tuple) and all(isinstance(v, str) for v in value)),
+        "a list of names of reward functions, or None",
+    ),
+    "auxiliary_weight": (lambda value: _is_number(value) and value >= 0, "a finite number >= 0"),
     "max_tokens_per_microbatch": (
         lambda value: value is None or (_is_whole(value) and value >= 1),
         "a whole number of tokens, 1 or more, or None for what per_device_train_batch_size rows take",
     ),
     "check_after_rollouts": (lambda value: _is_whole(value) and value >= 0, "a whole number of rollouts, 0 for never"),
+    "alarm_thresholds": (lambda value: value is None or isinstance(value, Mapping), "a mapping by alarm, or None"),
     "overwrite_output_dir": (lambda value: isinstance(value, bool), "True or False"),
 }
 
@@ -191,7 +280,7 @@ def check_signed_fields(args: Any) -> None:
     """
     if isinstance(args.compact, bool | str):
         args.compact = {True: "on", False: "off", "true": "on", "false": "off"}.get(args.compact, args.compact)
-    for name in ("compact", "dropped_rows"):
+    for name in ("compact", "dropped_rows", "on_alarm"):
         choices = SignedRewardConfig.__dataclass_fields__[name].metadata["choices"]
         if getattr(args, name) not in choices:
             raise ValueError(
@@ -202,9 +291,24 @@ def check_signed_fields(args: Any) -> None:
         if not holds(getattr(args, name)):
             default = SignedRewardConfig.__dataclass_fields__[name].default
             raise ValueError(f"`{name}` must be {must_be}; got {getattr(args, name)!r}. Leave it out for {default!r}.")
-    if objective_of(args).weigh is None:
+    check_thresholds(args.alarm_thresholds)
+    objective = controller_of(args).objective
+    if args.num_generations < objective.least_group:
+        raise ValueError(
+            f"objective={args.objective!r} needs {objective.least_group} completions of a prompt or more "
+            f"({objective.formula}); got num_generations={args.num_generations}. Raise it, or change `objective_args`."
+        )
+    if objective.weigh is None:
+        for name in ("outcome_requires", "auxiliary_weight"):
+            if getattr(args, name):
+                raise ValueError(
+                    f"`{name}` goes with a signed objective; got {getattr(args, name)!r} under objective='grpo', "
+                    "where TRL sums all rewards. Leave it out, or choose another objective."
+                )
         return
-    for name in ("scale_rewards", "multi_objective_aggregation", "reward_weights"):
+    unused = ["multi_objective_aggregation"]
+    unused += [] if args.auxiliary_weight else ["scale_rewards", "reward_weights"]
+    for name in unused:
         value = getattr(args, name)
         if value != GRPOConfig.__dataclass_fields__[name].default:
             logger.warning(
@@ -243,12 +347,53 @@ def adopt(args: GRPOConfig) -> GRPOConfig:
 
 def objective_of(args: Any) -> Objective:
     """The [`Objective`] that the fields describe."""
-    return build_objective(args.objective, args.positive_weight, args.negative_weight)
+    return build_objective(
+        args.objective, args.positive_weight, args.negative_weight, args.objective_args, args.focal_gamma
+    )
+
+
+def controller_of(args: Any) -> Controller:
+    """What holds the objective in force, as the fields describe it."""
+    return build_controller(
+        objective_of(args),
+        args.positive_weight,
+        args.negative_weight,
+        args.focal_gamma,
+        args.positive_weight_schedule,
+        args.lambda_controller,
+        hands_over=args.on_alarm == "handover",
+    )
 
 
 def threshold_of(args: Any) -> float:
     """The reward above which a completion is correct."""
     return DEFAULT_CORRECT_THRESHOLD if args.correct_threshold is None else args.correct_threshold
+
+
+def sampling_bias(args: Any) -> str | None:
+    """
+    What is wrong with vLLM's importance-sampling correction under these settings, or `None`.
+
+    vLLM gives the log-probs of what is left after top-p, top-k and min-p, the trainer those over the whole vocabulary:
+    the ratio between them carries the probability mass that was left, whatever the policy (huggingface/trl#6789).
+    """
+    if not (args.use_vllm and args.vllm_importance_sampling_correction):
+        return None
+    extra = args.generation_kwargs or {}
+    values = {name: extra.get(name, getattr(args, name)) for name in ("top_p", "top_k", "min_p")}
+    cuts = {
+        "top_p": values["top_p"] is not None and values["top_p"] < 1,
+        "top_k": values["top_k"] is not None and values["top_k"] > 0,
+        "min_p": values["min_p"] is not None and values["min_p"] > 0,
+    }
+    found = ", ".join(f"{name}={values[name]:g}" for name, is_cut in cuts.items() if is_cut)
+    if not found:
+        return None
+    return (
+        f"vLLM's importance-sampling correction is biased under {found}: its ratio is the probability mass that "
+        "sampling kept, not a change of the policy (huggingface/trl#6789), and it masks or shrinks rows that train. "
+        "Sample with top_p=1, top_k=0 and min_p=None, or set vllm_importance_sampling_correction=False"
+    )
 
 
 def compaction_obstacle(args: Any) -> str | None:

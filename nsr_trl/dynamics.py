@@ -1,8 +1,11 @@
 """What a training run logged: a training folder comes in, the log by step comes out. Any trainer of transformers."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from .checkpoints import STATE, checkpoints
 
 
 def read_log(folder: str | Path) -> list[dict[str, Any]]:
@@ -20,9 +23,7 @@ def read_log(folder: str | Path) -> list[dict[str, Any]]:
         ValueError: If the folder holds no log.
     """
     folder = Path(folder)
-    checkpoints = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
-    checkpoints.sort(key=lambda path: int(path.name.removeprefix("checkpoint-")))
-    states = [path / "trainer_state.json" for path in (folder, *reversed(checkpoints))]
+    states = [path / STATE for path in (folder, *reversed(checkpoints(folder)))]
     state = next((path for path in states if path.exists()), None)
     if state is None:
         raise ValueError(
@@ -38,3 +39,36 @@ def read_log(folder: str | Path) -> list[dict[str, Any]]:
             "Name another training folder or checkpoint."
         ) from error
     return [entry for entry in log if "step" in entry]
+
+
+RUN_FACTS = "nsr_trl_run.json"
+"""What a run knows of itself, in its training folder."""
+
+
+def describe_folders(folders: Mapping[str, str | Path]) -> str | None:
+    """
+    A title for a figure of training runs: which run, by which objective, from which model.
+
+    Args:
+        folders (`Mapping[str, str | Path]`):
+            Training folders by the name to show.
+
+    Returns:
+        `str` or `None`: `None` where the folders do not say, and where several runs have no model in common
+    """
+    found = {}
+    for name, folder in folders.items():
+        try:
+            facts = json.loads(Path(folder, RUN_FACTS).read_text(encoding="utf-8"))
+            found[name] = describe_training(name, facts["objective"], facts["base_model"] or facts["local_base"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+    if len(found) == 1:
+        return next(iter(found.values()))
+    bases = {title.rpartition(" from ")[2] for title in found.values()}
+    return f"trained from {bases.pop()}" if len(bases) == 1 else None
+
+
+def describe_training(name: str, objective: str, base: str | None) -> str:
+    """One run in a few words."""
+    return f"{name}: {objective}" + (f", trained from {base}" if base else "")

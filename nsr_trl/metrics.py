@@ -25,7 +25,7 @@ SIGNS = {"correct": 1, "incorrect": -1}
 METRICS: dict[str, str] = {
     "signed/correct_ratio": "share of sampled completions that are correct",
     "signed/incorrect_ratio": "share of sampled completions that are incorrect",
-    "signed/undecided_ratio": "share of sampled completions that could not be decided; they train nothing",
+    "signed/undecided_ratio": "share of sampled completions that could not be decided; they have no signed weight",
     "signed/groups_solved": "share of prompts whose completions are all correct",
     "signed/groups_solved_once": "share of prompts with at least one correct completion",
     "signed/groups_unsolved": "share of prompts with no correct completion",
@@ -39,6 +39,10 @@ METRICS: dict[str, str] = {
     "signed/clip_ratio/incorrect": "share of the tokens of incorrect completions that the clip stops (clipped losses)",
     "signed/loss_share/correct": "share of the absolute loss that correct completions carry (clipped losses)",
     "signed/loss_share/incorrect": "share of the absolute loss that incorrect completions carry (clipped losses)",
+    "signed/repetition": "share of four-token sequences that stood before in the last 256 tokens of their completion",
+    "signed/positive_weight": "lambda, the weight of correct completions in force (objectives that have one)",
+    "signed/unmet_ratio": "share of right answers that miss a requirement (`outcome_requires`)",
+    "signed/auxiliary_share": "share of the absolute weights that auxiliary rewards carry (`auxiliary_weight`)",
     "signed/vllm_clip_ratio/correct": "share of the trained tokens of correct completions that vLLM's "
     "importance-sampling correction masks or truncates (vLLM)",
     "signed/vllm_clip_ratio/incorrect": "share of the trained tokens of incorrect completions that vLLM's "
@@ -252,6 +256,38 @@ def outcome_metrics(outcomes: Tensor, lengths: Tensor) -> dict[str, SumCount]:
     }
 
 
+def repetition(completion_ids: Sequence[Sequence[int]], num_last: int = 256, length: int = 4) -> SumCount:
+    """
+    How much of the ends of completions is said again.
+
+    Args:
+        completion_ids (`Sequence[Sequence[int]]`):
+            Token ids of each completion.
+        num_last (`int`, *optional*, defaults to `256`):
+            Tokens that are looked at, the last ones: what loops does so to the end.
+        length (`int`, *optional*, defaults to `4`):
+            Tokens of a sequence.
+
+    Returns:
+        `tuple[Tensor, Tensor]`: sequences that stood before in their completion, and sequences
+    """
+    ends = [torch.tensor(ids[-num_last:], dtype=torch.long) for ids in completion_ids]
+    if not ends:
+        return torch.tensor(0), torch.tensor(0)
+    rows = torch.nn.utils.rnn.pad_sequence(ends, batch_first=True, padding_value=-1)
+    if rows.size(1) < length:
+        return torch.tensor(0), torch.tensor(0)
+    pieces = rows.unfold(1, length, 1)  # (rows, sequences, length)
+    keys = torch.zeros_like(pieces[..., 0])
+    for column in pieces.unbind(-1):
+        keys = keys * 1_000_003 + column  # wraps around: two that differ are alike once in 2^64
+    is_whole = pieces[..., -1] >= 0
+    keys, order = keys.sort(dim=1, stable=True)
+    is_whole = is_whole.gather(1, order)
+    again = (keys[:, 1:] == keys[:, :-1]) & is_whole[:, 1:] & is_whole[:, :-1]
+    return again.sum(), is_whole.sum()
+
+
 def token_metrics(
     outcomes: Tensor,
     weights: Tensor,
@@ -373,6 +409,18 @@ def sampling_metrics(
         ),
     }
     return sums, torch.stack(largest)
+
+
+def sampling_values(sums: Mapping[str, Sequence[float]], largest: Tensor) -> dict[str, float]:
+    """Values by TRL's names of what [`sampling_metrics`] gave, over all ranks; NaN where there is none."""
+    least_ratio, most_ratio, most_difference = largest.tolist()
+    found = {name: total / count if count else math.nan for name, (total, count) in sums.items()}
+    found |= {
+        "sampling/importance_sampling_ratio/min": -least_ratio,
+        "sampling/importance_sampling_ratio/max": most_ratio,
+        "sampling/sampling_logp_difference/max": most_difference,
+    }
+    return {name: value if math.isfinite(value) else math.nan for name, value in found.items()}
 
 
 def cost_metrics(

@@ -4,6 +4,8 @@ A reward is cut at a threshold, and much can go wrong there unseen: a scale that
 correct and should not, a column that no answer can match. B rows of a rollout, over all ranks.
 """
 
+import contextlib
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -104,6 +106,7 @@ class OutcomeWatch:
     num_rows: int = 0
     num_unanswered: float = 0.0
     has_cut: bool = False
+    has_missed: bool = False
     has_warned: bool = False
 
     def look(self, rewards: Tensor, unanswered: float = 0.0) -> Iterator[str]:
@@ -131,12 +134,13 @@ class OutcomeWatch:
         self.num_unanswered += unanswered * len(rewards)
         if not self.num_correct and not self.is_chosen:
             check_outcome_rewards(rewards, self.threshold)
-        if not len(decided):
+        if not len(decided) and not self.has_missed:
+            self.has_missed = True
             yield (
                 f"The outcome reward {self.name} decided none of {len(rewards)} completions. "
                 "If this goes on, check that the dataset's column of references is the one it reads."
             )
-        elif not self.has_cut:
+        elif len(decided) and not self.has_cut:
             self.has_cut = True
             values = decided.unique()
             low, high = values[values <= self.threshold], values[values > self.threshold]
@@ -187,6 +191,21 @@ class OutcomeWatch:
         for name, value in state.items():
             if name != "num_rollouts":
                 setattr(self, name, value)
+
+
+@contextlib.contextmanager
+def none_is_expected() -> Iterator[None]:
+    """Holds back TRL's advice on rows without any reward: undecided is an outcome here, counted in the metrics."""
+    trl_logger = logging.getLogger("trl.trainer.grpo_trainer")
+
+    def keep(record: logging.LogRecord) -> bool:
+        return "All reward functions returned None" not in record.getMessage()
+
+    trl_logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        trl_logger.removeFilter(keep)
 
 
 def _several(values: Tensor) -> str:

@@ -16,7 +16,8 @@ from typing import Any
 
 from .card import CardFacts, build_card
 from .config import threshold_of
-from .dynamics import read_log
+from .dynamics import RUN_FACTS as FACTS
+from .dynamics import describe_training, read_log
 from .evaluation.comparison import compare
 from .evaluation.records import CONFIG, PROBLEMS, SUMMARY, find_runs
 from .evaluation.results import Evaluation
@@ -25,7 +26,6 @@ from .metrics import PHASES
 from .secrets import HIDDEN, without_secrets, words_without_secrets
 
 
-FACTS = "nsr_trl_run.json"
 BEFORE, AFTER = "before", "after"
 FIGURE, DYNAMICS = "pass_at_k.png", "training_dynamics.png"
 
@@ -56,11 +56,16 @@ def write_card(folder: str | Path, facts: CardFacts, log: Sequence[Mapping[str, 
         ),
         evaluations={name: runs[AFTER] for name, runs in evaluations.items() if name not in both},
     )
-    build_card(replace(facts, **_draw(folder, evaluations, {facts.model_name: log}))).save(folder / "README.md")
+    title = describe_training(facts.model_name, facts.objective, facts.base_model or facts.local_base)
+    drawn = _draw(folder, evaluations, {facts.model_name: log}, title)
+    build_card(replace(facts, **drawn)).save(folder / "README.md")
 
 
 def rebuild_card(
-    folder: str | Path, evaluation: str | Path | None = None, base_evaluation: str | Path | None = None
+    folder: str | Path,
+    evaluation: str | Path | None = None,
+    base_evaluation: str | Path | None = None,
+    task: Any = None,
 ) -> Path:
     """
     Writes the card of a training run anew.
@@ -73,6 +78,8 @@ def rebuild_card(
             so that the evidence goes where the model goes.
         base_evaluation (`str` or `Path`, *optional*):
             Evaluation of the model that was trained.
+        task ([`~task.Task`], *optional*):
+            What it was trained on, where the run does not know: one of a notebook, say.
 
     Returns:
         `Path`: the card
@@ -88,6 +95,8 @@ def rebuild_card(
             f"A card is made of what a training run recorded in {FACTS}; {str(folder)!r} has no readable one "
             f"({error}). Name the output_dir of a run of SignedRewardTrainer that saved a checkpoint or made a card."
         ) from error
+    if task is not None:
+        facts = replace(facts, settings={**facts.settings, **task.card_rows()}, dataset_name=task.dataset_name)
     given = {name: path for name, path in ((BEFORE, base_evaluation), (AFTER, evaluation)) if path is not None}
     read_evaluations(
         {name: Path(path) for name, path in given.items()}
@@ -132,6 +141,7 @@ def describe_run(
     args, objective = trainer.args, trainer.signed_objective
     is_local = not base or Path(base).exists()
     num_prompts = args.generation_batch_size // trainer.num_generations
+    task = {} if trainer.task is None else trainer.task.card_rows()
     return CardFacts(
         model_name=model_name or Path(args.output_dir).resolve().name,
         objective=objective.name,
@@ -146,14 +156,19 @@ def describe_run(
             "loss": f"{args.loss_type}, epsilon {trainer.epsilon_low:g}, {trainer.epsilon_high:g}, KL {args.beta:g}",
             "sampling temperature": trainer.temperature,
             "completion tokens at most": trainer.max_completion_length,
-            "outcome reward": trainer.outcome_reward_name,
+            "outcome reward": trainer.weighing.outcome_reward,
+            "correct also requires": ", ".join(args.outcome_requires or ()) or None,
+            "weight of the other rewards": args.auxiliary_weight or None,
+            "stopped by the alarm": trainer.stopped_by_alarm,
+            "what moved": trainer.weighing.controller.describe(),
             "correct above": threshold_of(args),
             "undecided trained as": "incorrect" if args.undecided_as_incorrect else None,
             "seed": args.seed,
+            **task,
         },
         base_model=None if is_local else base,
         local_base=Path(base).resolve().name if base and is_local else None,
-        dataset_name=dataset_name,
+        dataset_name=dataset_name or (trainer.task and trainer.task.dataset_name),
         hub_model_id=trainer.hub_model_id,
         command=command_line(sys.argv),
         trained=_trained({name: entry for name, entry in totals.items() if entry[1]}),
@@ -217,6 +232,7 @@ def _draw(
     folder: Path,
     evaluations: Mapping[str, Mapping[str, Evaluation]],
     logs: Mapping[str, Sequence[Mapping[str, Any]]],
+    title: str,
 ) -> dict[str, Any]:
     """Draws what there is to draw, where matplotlib is at hand; returns the figures' names."""
     try:
@@ -228,6 +244,6 @@ def _draw(
         plot_panels(evaluations, folder / FIGURE)
         drawn["figure"] = FIGURE
     if any(map(has_dynamics, logs.values())):
-        plot_dynamics(logs, folder / DYNAMICS)
+        plot_dynamics(logs, folder / DYNAMICS, title)
         drawn["dynamics"] = DYNAMICS
     return drawn

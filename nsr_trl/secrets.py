@@ -4,11 +4,12 @@ A secret is what stands under a name such as `hub_token`, `api_key` or `password
 and what has the shape of a known kind of token, wherever it stands.
 """
 
+import contextlib
 import json
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 
@@ -144,3 +145,14 @@ def pickled_without_secrets(settings: Any) -> Any:
     twin: Any = object.__new__(type(cls.__name__, (cls,), {"__reduce_ex__": reduce}))
     twin.__dict__.update(vars(settings))
     return twin
+
+
+@contextlib.contextmanager
+def stored_without_secrets(trainer: Any) -> Iterator[None]:
+    """While transformers stores a trainer's arguments beside a model, which may be published, they are stored so."""
+    args = trainer.args
+    trainer.args = pickled_without_secrets(args)
+    try:
+        yield
+    finally:
+        trainer.args = args

@@ -30,8 +30,9 @@ import os
 import signal
 import textwrap
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -43,8 +44,9 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import get_config_model_id
 
 from . import checkpoints
+from .alarms import METRIC, AlarmWatch, describe_stop
 from .compaction import logps_of_rows, packs_apart, run_aligned, run_at_safe_width, run_unpadded
-from .config import SignedRewardConfig, adopt, compaction_obstacle, objective_of, threshold_of
+from .config import SignedRewardConfig, adopt, compaction_obstacle, sampling_bias
 from .dealing import deal
 from .decoration import decorating
 from .evaluation.pass_at_k import pass_at_k
@@ -58,18 +60,21 @@ from .metrics import (
     correct_means,
     correction_metrics,
     outcome_metrics,
+    repetition,
     sampling_metrics,
+    sampling_values,
     token_metrics,
 )
-from .objective import CORRECT, UNDECIDED, outcomes_from_rewards
-from .outcome_reward import OutcomeWatch, find_outcome_reward
+from .objective import CORRECT, Objective
+from .outcome_reward import none_is_expected
 from .prompts import check_prompts, describe_dataset
-from .rewards import NO_ANSWER_METRIC
+from .rewards import NO_ANSWER_METRIC, completion_text
 from .rollout import Rollout
 from .run_card import CardFacts, describe_run, write_card
-from .secrets import pickled_without_secrets
+from .secrets import stored_without_secrets
 from .served_model import check_served_model
 from .trl_surface import check_attributes, check_methods, check_rollout, overridden_method
+from .weighing import Weighing
 
 
 logger = logging.getLogger(__name__)
@@ -80,9 +85,7 @@ TOKEN_SUM_LOSSES = ("dapo", "cispo", "vespo")
 CLIPPED_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo")
 """TRL's loss types that are the clipped surrogate; the others stop no gradient."""
 
-OUTCOME_NAMES = {sign: side for side, sign in SIGNS.items()} | {UNDECIDED: "undecided"}
-OUTCOME_COLUMN, WEIGHT_COLUMN = "signed/outcome", "signed/weight"
-"""Columns of the completions table."""
+ENTROPIES = tuple(f"signed/entropy/{side}" for side in SIGNS)
 
 
 class SignedRewardTrainer(GRPOTrainer):
@@ -134,6 +137,7 @@ class SignedRewardTrainer(GRPOTrainer):
     }
 
     args: Any  # a SignedRewardConfig, or a GRPOConfig with its fields
+    task: Any = None  # the `Task` of a run that has one, for its card
     entropy_coef: float  # TRL's, and with `use_adaptive_entropy` its controller's
     _last_world_entropy: float
 
@@ -154,14 +158,14 @@ class SignedRewardTrainer(GRPOTrainer):
         args = adopt(args)
         if args.should_save and args.save_strategy != "no":
             checkpoints.check_folder(args.output_dir)
-        self.signed_objective = objective_of(args)
-        self._tag_names = [*self._tag_names, self.signed_objective.name]
+        self._tag_names = [*self._tag_names, args.objective.rpartition(":")[2]]
         self._ledger = Ledger()
         self._rollout: Rollout | None = None  # the one under way
         self._forward: tuple[Tensor, Tensor] | None = None  # (log-probs, entropies) of a loss under way, (rows, T)
         self._buffered_inputs: list[dict[str, Any] | None] | None = None
         self._buffered_step: int | None = None  # the micro-step at which the buffered rows were generated
         self._num_epochs_done = 0  # by the run that is being resumed
+        self.stopped_by_alarm: str | None = None
 
         super().__init__(model, reward_funcs, args, *rest, **kwargs)
         check_attributes(self)
@@ -169,19 +173,9 @@ class SignedRewardTrainer(GRPOTrainer):
         if self.use_vllm and self.vllm_mode == "server" and self.accelerator.is_main_process:
             check_served_model(self.vllm_generation.vllm_client, self.model.config)
         self._check_prompts()
-        self._outcome_index = find_outcome_reward(
-            self.reward_func_names,
-            args.outcome_reward,
-            self.signed_objective.name,
-            self.signed_objective.weigh is not None,
-        )
-        self.outcome_reward_name = None if self._outcome_index is None else self.reward_func_names[self._outcome_index]
-        self._watch = OutcomeWatch(
-            self.outcome_reward_name or "",
-            threshold_of(args),
-            is_chosen=args.correct_threshold is not None or self.signed_objective.weigh is None,
-            num_rollouts=args.check_after_rollouts,
-        )
+        self.weighing = Weighing(args, self.reward_func_names)
+        self._alarms = AlarmWatch(args.alarm_thresholds, args.generation_batch_size // self.num_generations)
+        self._say(filter(None, [sampling_bias(args)]))
         self._compacts = self._decide_compaction()
         # flash-attention takes rows of any length in one sequence; whether the model keeps them apart is tried once
         self._packs: bool | None = None if is_flash_attention_requested(self.model.config) else False
@@ -192,6 +186,11 @@ class SignedRewardTrainer(GRPOTrainer):
         )
         for callback in (self._gradients, self._stop):
             self.add_callback(callback)
+
+    @property
+    def signed_objective(self) -> Objective:
+        """The objective in force."""
+        return self.weighing.controller.objective
 
     # --- before a run -------------------------------------------------------------------------------------------
 
@@ -274,6 +273,8 @@ class SignedRewardTrainer(GRPOTrainer):
         finally:
             self._num_epochs_done = 0
         self._gradients.check(checkpoints.last_complete_checkpoint(args.output_dir))
+        if self.stopped_by_alarm is not None:
+            self._go_back()
         if self.stop_signal is not None and self.accelerator.is_main_process:
             logger.warning(
                 f"Stopped by {self.stop_signal.name} after {self.state.global_step} optimizer steps; "
@@ -290,6 +291,21 @@ class SignedRewardTrainer(GRPOTrainer):
     def stop_signal(self) -> signal.Signals | None:
         """The signal that ended the last training, after a checkpoint, if one did."""
         return self._stop.signal
+
+    def _go_back(self) -> None:
+        """Loads the last good checkpoint, after an alarm has stopped the training."""
+        good, best = self._last_good_checkpoint(), self.state.best_model_checkpoint
+        if good is not None:
+            self.state.best_model_checkpoint = good
+            self._load_best_model()
+            self.state.best_model_checkpoint = best
+        if self.accelerator.is_main_process:
+            logger.warning(describe_stop(self.stopped_by_alarm, good))
+        self.stopped_by_alarm = f"{self.stopped_by_alarm}, weights of {os.path.basename(good or 'the last step')}"
+
+    def _last_good_checkpoint(self) -> str | None:
+        step = self._alarms.good_until(self.state.log_history)
+        return None if step is None else checkpoints.last_complete_checkpoint(self.args.output_dir, before=step)
 
     def check_resuming(self, resume_from_checkpoint: str | bool | None = None) -> str | None:
         """
@@ -319,7 +335,8 @@ class SignedRewardTrainer(GRPOTrainer):
         self._current_train_step_time = 0.0
         self.entropy_coef, self._last_world_entropy = self.args.entropy_coef, math.inf
         self._entropy_window_stats = None
-        self._forward = None
+        self._forward, self.stopped_by_alarm = None, None
+        self.weighing.begin_anew()
         self._forget("train")
 
     def _forget(self, mode: str) -> None:
@@ -336,10 +353,12 @@ class SignedRewardTrainer(GRPOTrainer):
             kept.clear()
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """As [`~transformers.Trainer.evaluate`]."""
+        """As [`~transformers.Trainer.evaluate`], with all that was logged: `eval_pass@8`, say."""
         self._ledger.forget("eval")
         self._metrics["eval"].clear()
-        return super().evaluate(*args, **kwargs)
+        metrics = super().evaluate(*args, **kwargs)
+        # TRL logs what it measured and does not return it: `metric_for_best_model` looks here
+        return {**self.state.log_history[-1], **metrics} if self.state.log_history else metrics
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: Any) -> tuple[list, Any]:
         """As [`~transformers.Trainer.get_batch_samples`]; none once the last step is taken, as resuming there asks."""
@@ -364,7 +383,8 @@ class SignedRewardTrainer(GRPOTrainer):
             super()._save_checkpoint(model, trial)
         if self.args.should_save:
             checkpoints.mark_complete(folder, self._run)
-            kept = folder, self.state.best_model_checkpoint
+            good = self._last_good_checkpoint() if self.args.on_alarm == "stop" else None
+            kept = folder, self.state.best_model_checkpoint, good
             checkpoints.rotate(folder.parent, self.args.save_total_limit, kept)
 
     def _save_rng_state(self, output_dir: str) -> None:
@@ -373,7 +393,7 @@ class SignedRewardTrainer(GRPOTrainer):
             "num_ranks": self.accelerator.num_processes,
             "step": self._step,
             "buffered_inputs": None if self._is_rollout_due else self._buffered_inputs,
-            "watch": self._watch.state(),
+            "weighing": self.weighing.state(),
             "entropy": [self.entropy_coef, self._last_world_entropy],
             "ledger": self._ledger.state(),
             "metrics": dict(self._metrics["train"]),
@@ -385,7 +405,10 @@ class SignedRewardTrainer(GRPOTrainer):
         if checkpoint is None:
             return
         self._step = self.state.global_step * self.args.gradient_accumulation_steps
-        state = checkpoints.load_rank_state(checkpoint, self.accelerator.process_index, self.accelerator.device)
+        rank, device = self.accelerator.process_index, self.accelerator.device
+        state = checkpoints.load_rank_state(checkpoint, rank, device)
+        if (known := state or checkpoints.load_rank_state(checkpoint, 0, device)) is not None:
+            self.weighing.load(known["weighing"])  # the same on all ranks
         if state is None or state["num_ranks"] != self.accelerator.num_processes:
             logger.warning(
                 f"{checkpoint} holds no rollouts for {self.accelerator.num_processes} processes: this run goes on "
@@ -393,28 +416,17 @@ class SignedRewardTrainer(GRPOTrainer):
             )
             return
         self._step, self._buffered_inputs = state["step"], state["buffered_inputs"]
-        self._watch.load(state["watch"])
         self.entropy_coef, self._last_world_entropy = state["entropy"]
         self._ledger.load(state["ledger"])
         self._metrics["train"].update(state["metrics"])
 
     def _save(self, *args: Any, **kwargs: Any) -> None:
-        with self._arguments_without_secrets():
+        with stored_without_secrets(self):
             super()._save(*args, **kwargs)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        with self._arguments_without_secrets():
+        with stored_without_secrets(self):
             super()._push_from_checkpoint(checkpoint_folder)
-
-    @contextlib.contextmanager
-    def _arguments_without_secrets(self) -> Iterator[None]:
-        """While transformers stores the arguments beside a model, which may be published, they are stored so."""
-        args = self.args
-        self.args = pickled_without_secrets(args)
-        try:
-            yield
-        finally:
-            self.args = args
 
     # --- a rollout ----------------------------------------------------------------------------------------------
 
@@ -491,36 +503,31 @@ class SignedRewardTrainer(GRPOTrainer):
         """Rewards `(B, functions)` of a rollout's completions, and with them outcomes, weights and metrics, once."""
         if (known := rollout.rewards_of(completion_ids)) is not None:
             return known
-        expectation = contextlib.nullcontext() if self.signed_objective.weigh is None else _none_is_expected()
+        expectation = contextlib.nullcontext() if self.signed_objective.weigh is None else none_is_expected()
         with expectation, self._ledger.timed(self._mode, "rewards"):
             rewards = calculate(inputs, prompts, completions, completion_ids)
         rollout.keep(rewards, completion_ids)
-        if self._outcome_index is None:
+        is_training = self._mode == "train"
+        group_size = self.num_generations if is_training else self.num_generations_eval
+        progress = (self.state.global_step, self.state.max_steps) if is_training else None
+        unanswered = self._pending_metrics.get(NO_ANSWER_METRIC) or [0.0]
+        weighed = self.weighing.weigh(rewards, group_size, progress, sum(unanswered) / len(unanswered))
+        if weighed is None:
             return rewards
-        outcome_rewards = rewards[:, self._outcome_index]  # (B,)
-        outcomes = outcomes_from_rewards(outcome_rewards, self._watch.threshold, self.args.undecided_as_incorrect)
-        if self._mode == "train":
-            unanswered = self._pending_metrics.get(NO_ANSWER_METRIC) or [0.0]
-            for sentence in self._watch.look(outcome_rewards, sum(unanswered) / len(unanswered)):
-                if self.accelerator.is_main_process:
-                    logger.warning(sentence)
-        group_size = self.num_generations if self._mode == "train" else self.num_generations_eval
-        groups = outcomes.view(-1, group_size)  # (P, G)
-        rollout.outcomes = outcomes
-        if self.signed_objective.weigh is not None:
-            rollout.weights = self.signed_objective.weigh(groups).view(-1)
-        self._count_outcomes(groups, completion_ids)
-        columns = {OUTCOME_COLUMN: [OUTCOME_NAMES[o] for o in self._local(outcomes, len(prompts)).tolist()]}
-        if rollout.weights is not None:
-            columns[WEIGHT_COLUMN] = self._local(rollout.weights, len(prompts)).tolist()
-        for column, values in columns.items():
-            self._log_completion_extra(column, values)
+        self._say(weighed.sentences)
+        rollout.outcomes, rollout.weights = weighed.outcomes, weighed.weights
+        self._add(weighed.sums)
+        self._count_outcomes(weighed.outcomes.view(-1, group_size), completion_ids)
+        for column, values in weighed.columns.items():
+            self._log_completion_extra(column, self._local(values, len(prompts)))
         return rewards
 
     def _count_outcomes(self, groups: Tensor, completion_ids: list) -> None:
         """Counts the outcomes `(P, G)` of a rollout."""
         lengths = torch.tensor([len(ids) for ids in completion_ids], device=groups.device)
         self._add(outcome_metrics(groups, self.accelerator.gather(lengths).view_as(groups)))
+        again = [part.to(groups.device) for part in repetition(completion_ids)]
+        self._add(self._reduce({"signed/repetition": (again[0], again[1])}))
         if self._mode == "eval":
             group_size = groups.size(1)
             num_correct = (groups == CORRECT).sum(dim=1).cpu().numpy()
@@ -542,17 +549,9 @@ class SignedRewardTrainer(GRPOTrainer):
         # TRL has counted the rows without log-probs as well
         mask = loss_mask * rollout.has_logps.unsqueeze(1)
         sums, largest = sampling_metrics(batch["old_per_token_logps"], batch["sampling_per_token_logps"], mask, ratio)
-        least_ratio, most_ratio, most_difference = self.accelerator.gather(largest.unsqueeze(0)).amax(0).tolist()
-        found = {
-            name: float(total / count) if count else math.nan for name, (total, count) in self._reduce(sums).items()
-        }
-        found |= {
-            "sampling/importance_sampling_ratio/min": -least_ratio,
-            "sampling/importance_sampling_ratio/max": most_ratio,
-            "sampling/sampling_logp_difference/max": most_difference,
-        }
-        for name, value in found.items():
-            self._metrics[self._mode][name][-1] = value if math.isfinite(value) else math.nan
+        largest = self.accelerator.gather(largest.unsqueeze(0)).amax(0)
+        for name, value in sampling_values(self._reduce(sums), largest).items():
+            self._metrics[self._mode][name][-1] = value
 
     # --- an update ----------------------------------------------------------------------------------------------
 
@@ -712,7 +711,11 @@ class SignedRewardTrainer(GRPOTrainer):
         if self._mode == "eval" or self.accelerator.sync_gradients:
             totals = self._ledger.take_pending()
             reduced = self.accelerator.reduce(totals, reduction="sum").tolist()
-            self._add(dict(zip(self._token_metrics, reduced, strict=True)))
+            by_name = dict(zip(self._token_metrics, reduced, strict=True))
+            self._add(by_name)
+            total, count = (sum(of_side) for of_side in zip(*(by_name[name] for name in ENTROPIES), strict=True))
+            if count and self._mode == "train":
+                self.weighing.controller.see_entropy(total / count)
 
     def _describe_window(self) -> dict[str, Any]:
         """What the optimizer step under way consists of."""
@@ -732,10 +735,26 @@ class SignedRewardTrainer(GRPOTrainer):
         metrics.update({name: [value] for name, value in self._ledger.drain(self._mode).items()})
         for name in [name for name, values in metrics.items() if all(map(math.isnan, values))]:
             del metrics[name]
+        if self._mode == "train" and "loss" in logs:
+            self._heed_alarms(logs, metrics)
         folder = self.args.output_dir
         # what comes out of transformers' `log` is a tracker's or a callback's
         with decorating("The table of completions", f"{folder}/completions", folder, transformers.Trainer.log):
             super().log(logs, start_time)
+
+    def _heed_alarms(self, logs: Mapping[str, float], metrics: dict[str, list[float]]) -> None:
+        """Says which alarms ring at this log, adds them to it, and does what `on_alarm` says where one is grave."""
+        means = {name: fmean(v for v in values if not math.isnan(v)) for name, values in metrics.items()}
+        rings = self._alarms.look([*self.state.log_history, {"step": self.state.global_step, **logs, **means}])
+        metrics.update({f"{METRIC}{ring.name}": [ring.extent] for ring in rings})
+        sentences = [ring.sentence for ring in rings if ring.is_new]
+        grave = next((ring.name for ring in rings if ring.is_grave), None)
+        if grave and self.args.on_alarm == "handover":
+            sentences += filter(None, [self.weighing.controller.hand_over(f"the alarm {grave}")])
+        self._say(sentences)
+        if self.args.on_alarm == "stop" and self._largest(int(grave is not None)):  # all ranks stop, or none
+            self.stopped_by_alarm = f"{grave} at step {self.state.global_step}"
+            self.control.should_training_stop, self.control.should_save = True, False
 
     def card_facts(self, model_name: str | None = None, dataset_name: str | None = None) -> CardFacts:
         """What this run knows of itself for its model card."""
@@ -767,7 +786,23 @@ class SignedRewardTrainer(GRPOTrainer):
             facts = self.card_facts(model_name, dataset_name)
             write_card(folder, facts.with_tags(tags), self.state.log_history)
 
+    def last_completions(self) -> list[dict[str, Any]]:
+        """The last completions of all ranks: text, rewards by function and the columns that functions logged."""
+        logs = self._logs
+        columns = {"completion": logs["completion"], **logs["rewards"], **logs["extra"]}
+        width = min((len(values) for values in columns.values()), default=0)
+        rows = [
+            dict(zip(columns, row, strict=True))
+            for row in zip(*(list(v)[-width:] for v in columns.values()), strict=True)
+        ]
+        return [row | {"completion": completion_text(row["completion"]) or ""} for row in rows]
+
     # --- over ranks ---------------------------------------------------------------------------------------------
+
+    def _say(self, sentences: Iterable[str]) -> None:
+        """Tells a person, once for all ranks."""
+        for sentence in sentences if self.accelerator.is_main_process else ():
+            logger.warning(sentence)
 
     def _add(self, sums: Mapping[str, Any]) -> None:
         """Adds sums and counts, over all ranks, to what the next `log` reports."""
@@ -782,22 +817,7 @@ class SignedRewardTrainer(GRPOTrainer):
         """The largest of the ranks' numbers."""
         return int(self.accelerator.gather(torch.tensor([number], device=self.accelerator.device)).max())
 
-    def _local(self, rows: Tensor, num_rows: int) -> Tensor:
-        """Returns the slice of a tensor over all ranks that is this rank's."""
+    def _local(self, rows: Any, num_rows: int) -> Any:
+        """Returns the slice of a tensor or list over all ranks that is this rank's."""
         start = self.accelerator.process_index * num_rows
         return rows[start : start + num_rows]
-
-
-@contextlib.contextmanager
-def _none_is_expected() -> Iterator[None]:
-    """Holds back TRL's advice on rows without any reward: undecided is an outcome here, counted in the metrics."""
-    trl_logger = logging.getLogger("trl.trainer.grpo_trainer")
-
-    def keep(record: logging.LogRecord) -> bool:
-        return "All reward functions returned None" not in record.getMessage()
-
-    trl_logger.addFilter(keep)
-    try:
-        yield
-    finally:
-        trl_logger.removeFilter(keep)

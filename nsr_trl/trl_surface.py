@@ -22,6 +22,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "_get_per_token_logps_and_entropies": ("model", "input_ids", "attention_mask", "logits_to_keep"),
     "_get_train_sampler": ("dataset",),
     "_calculate_rewards": ("inputs", "prompts", "completions", "completion_ids_list"),
+    "_load_best_model": (),
     "_load_rng_state": ("checkpoint",),
     "_log_completion_extra": ("column", "values"),
     "_prepare_inputs": ("generation_batch",),

@@ -29,13 +29,25 @@ def thirds(completion_ids, **kwargs):
     return [[1.0, 0.0, None, 0.0][sum(ids) % 4] for ids in completion_ids]
 
 
+def form(completion_ids, **kwargs):
+    """Another reward, alike in the groups that begin with an even prompt."""
+    return [0.5 if ids[0] % 3 else 0.0 for ids in completion_ids]
+
+
 def run(make_trainer, **settings):
     logs = Logs()
     trainer = make_trainer(
         rollout_func=varied,
-        reward_funcs=thirds,
         callbacks=[logs],
-        **({"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4, "max_steps": 3} | settings),
+        **(
+            {
+                "reward_funcs": thirds,
+                "per_device_train_batch_size": 4,
+                "gradient_accumulation_steps": 4,
+                "max_steps": 3,
+            }
+            | settings
+        ),
     )
     forwarded = []
     log_probs = trainer.__class__.__mro__[1]._get_per_token_logps_and_entropies
@@ -57,6 +69,12 @@ OBJECTIVES = ("psr", "nsr", "w_reinforce", "grpo")
 SETTINGS = [
     *({"objective": objective, "loss_type": loss} for objective in OBJECTIVES for loss in ("dapo", "cispo", "grpo")),
     *({"objective": o, "num_iterations": 2} for o in ("psr", "nsr", "w_reinforce")),
+    *({"objective": objective} for objective in ("qae", "maxrl", "ngrpo")),
+    {"objective": "pkpo", "objective_args": {"k": 2}, "num_iterations": 2},
+    {"objective": "grpo", "focal_gamma": 0.5},
+    *({"lambda_controller": name, "max_steps": 4} for name in ("balance", "entropy")),
+    {"objective": "nsr", "outcome_requires": ["form"], "outcome_reward": "thirds", "reward_funcs": [thirds, form]},
+    {"objective": "nsr", "auxiliary_weight": 0.3, "outcome_reward": "thirds", "reward_funcs": [thirds, form]},
     {"objective": "nsr", "loss_type": "dr_grpo"},
     {"objective": "nsr", "loss_type": "luspo", "importance_sampling_level": "sequence"},
     {"objective": "nsr", "loss_type": "sapo"},

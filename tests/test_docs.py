@@ -6,15 +6,17 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import torch
 
-from nsr_trl.arguments import ScriptArguments
 from nsr_trl.config import SIGNED_FIELDS
-from nsr_trl.data import DATASETS
 from nsr_trl.evaluation.presets import PRESETS, Preset
+from nsr_trl.family import by_counts, grpo
 from nsr_trl.metrics import METRICS
-from nsr_trl.objective import OBJECTIVE_NAMES
+from nsr_trl.objective import OBJECTIVE_NAMES, build_objective
 from nsr_trl.resources import shipped_names
 from nsr_trl.rewards import UNDECIDED_METRICS
+from nsr_trl.run.script import ScriptArguments
+from nsr_trl.task import find_task, task_names
 from nsr_trl.verifier import Reason, Rule
 
 
@@ -29,6 +31,7 @@ def first_column(path: Path) -> dict[str, str]:
 
 def test_every_metric_is_documented_and_none_is_made_up():
     documented = {k: v for k, v in first_column(DOCS / "trainer.md").items() if k.startswith(("signed/", "cost/"))}
+    assert documented.pop("signed/alarm/NAME")
     assert documented == METRICS
 
 
@@ -41,14 +44,43 @@ def test_every_objective_is_documented():
     assert set(first_column(DOCS / "objectives.md")) == set(OBJECTIVE_NAMES)
 
 
+def test_the_share_of_completions_that_run_is_what_the_objectives_give():
+    """Over groups of 8 with 0 to 8 right, one of each: 72 completions."""
+    outcomes = torch.tensor([[1] * c + [-1] * (8 - c) for c in range(9)])
+    rows = re.findall(r"^\| `(\w+)`.*\| (\d+)% \|", (DOCS / "objectives.md").read_text(), re.MULTILINE)
+    assert len(rows) == len(OBJECTIVE_NAMES)
+    for name, percent in rows:
+        weigh = by_counts(grpo) if name == "grpo" else build_objective(name).weigh
+        assert round(100 * (weigh(outcomes) != 0).float().mean().item()) == int(percent), name
+
+
 def test_every_signed_field_is_mentioned():
     text = "".join((DOCS / f"{page}.md").read_text() for page in ("trainer", "objectives", "performance"))
     assert all(f"`{name}`" in text or f"{name}=" in text for name in SIGNED_FIELDS)
 
 
-def test_every_dataset_of_a_short_name_is_documented():
-    documented = {name: where for name, where in first_column(DOCS / "evaluation.md").items() if name in DATASETS}
-    assert documented == {name: f"`{dataset.id}`, {dataset.split}" for name, dataset in DATASETS.items()}
+def test_every_task_is_documented_with_where_it_comes_from():
+    def where(sources):
+        return (
+            ", ".join([f"`{sources[0].dataset}`", *filter(None, [sources[0].config, sources[0].split])])
+            if sources
+            else "-"
+        )
+
+    rows = re.findall(r"^\| `([\w-]+)` \| (.+) \| (.+) \|$", (DOCS / "tasks.md").read_text(), re.MULTILINE)
+    tasks = {name: find_task(name) for name in task_names()}
+    assert {name: (train, test) for name, train, test in rows if name in tasks} == {
+        name: (where(task.train), where(task.test)) for name, task in tasks.items()
+    }
+
+
+def test_every_field_of_a_task_is_documented():
+    from nsr_trl.data import Source
+    from nsr_trl.task import _OWN_FIELDS, _PROMPTING_FIELDS
+
+    text = (DOCS / "tasks.md").read_text()
+    names = {*_OWN_FIELDS, *_PROMPTING_FIELDS, *(field.name for field in fields(Source)), "train", "test"}
+    assert all(f"`{name}`" in text or f"{name}: " in text for name in names)
 
 
 def test_every_preset_is_documented_with_its_values():

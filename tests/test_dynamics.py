@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from nsr_trl.dynamics import read_log
+from nsr_trl.dynamics import describe_folders, read_log
 
 
 def write_state(folder, *entries):
@@ -44,3 +44,14 @@ def test_a_folder_without_a_log_is_refused(tmp_path):
     (tmp_path / "trainer_state.json").write_text('{"log_his')
     with pytest.raises(ValueError, match=r"must be one that a trainer saved; '.*' is not"):
         read_log(tmp_path)
+
+
+def test_a_figure_is_titled_by_what_the_runs_know_of_themselves(tmp_path):
+    for name, base in (("a", "Qwen/Qwen2.5-0.5B"), ("b", "Qwen/Qwen2.5-0.5B"), ("c", None)):
+        (tmp_path / name).mkdir()
+        facts = {"objective": "nsr", "base_model": base, "local_base": "mine"}
+        (tmp_path / name / "nsr_trl_run.json").write_text(json.dumps(facts))
+    assert describe_folders({"a": tmp_path / "a"}) == "a: nsr, trained from Qwen/Qwen2.5-0.5B"
+    assert describe_folders({name: tmp_path / name for name in "ab"}) == "trained from Qwen/Qwen2.5-0.5B"
+    assert describe_folders({name: tmp_path / name for name in "ac"}) is None
+    assert describe_folders({"d": tmp_path}) is None

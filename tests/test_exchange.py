@@ -7,10 +7,10 @@ import pytest
 
 from nsr_trl.cli import main
 from nsr_trl.commands.evaluate import FORMATS
-from nsr_trl.data import Problem
 from nsr_trl.evaluation import exchange
 from nsr_trl.evaluation.exchange import export_run, import_log
 from nsr_trl.evaluation.records import read_problems, read_samples
+from nsr_trl.problem import Problem
 
 
 def lm_eval_log(folder, answers, date="2026-01-02T03-04-05.678901"):

@@ -21,7 +21,7 @@ from transformers import AttentionInterface, AutoModelForCausalLM, AutoTokenizer
 from nsr_trl import Problem, SignedRewardConfig, SignedRewardTrainer, math_reward, to_dataset, verify
 from nsr_trl import trainer as trainer_module
 from nsr_trl.checkpoints import last_complete_checkpoint
-from nsr_trl.objective import OBJECTIVE_NAMES
+from nsr_trl.objective import POLARITIES
 from nsr_trl.quickstart.model import model_path
 from nsr_trl.quickstart.problems import generate_problems
 from nsr_trl.quickstart.run import quickstart_config
@@ -237,7 +237,7 @@ def combinations():
     both = ("auto", "off")
     yield from (("nsr", "bfloat16", "auto", back_end) for back_end in BACK_ENDS)
     yield ("nsr", "bfloat16", "off", "default")
-    for objective in OBJECTIVE_NAMES:
+    for objective in (*POLARITIES, "grpo", "qae"):
         yield from ((objective, "bfloat16", compact, "default") for compact in both if objective != "nsr")
         yield from ((objective, "float32", compact, "default") for compact in both)
     yield from (("nsr", "float32", "auto", back_end) for back_end in ("efficient", "math", "eager"))

@@ -142,5 +142,7 @@ def test_the_list_of_metrics_is_what_the_code_reports():
     of_costs = cost_metrics([None], torch.ones(1)).keys()
     of_time = {f"cost/seconds/{phase}" for phase in PHASES}
     of_corrections = correction_metrics(torch.ones(1), torch.ones(1, 1), torch.ones(1, 1), None, None).keys()
-    assert of_outcomes | of_tokens | of_corrections | of_costs | of_time == METRICS.keys()
+    of_weighing = {f"signed/{name}" for name in ("positive_weight", "unmet_ratio", "auxiliary_share")}
+    counted = of_outcomes | of_tokens | of_corrections | of_costs | of_time | of_weighing | {"signed/repetition"}
+    assert counted == METRICS.keys()
     assert of_tokens == {*POLICY_METRICS, *SURROGATE_METRICS}

@@ -5,9 +5,9 @@ import torch
 
 from nsr_trl.objective import (
     OBJECTIVE_NAMES,
-    Objective,
     build_objective,
     outcomes_from_rewards,
+    register_objective,
 )
 
 
@@ -35,16 +35,6 @@ def test_weights_do_not_depend_on_the_group():
     torch.testing.assert_close(weigh(torch.ones(2, 4)), torch.ones(2, 4))  # GRPO would give zeros to a solved group
 
 
-def test_an_objective_may_use_the_statistics_of_its_group():
-    def maxrl(outcomes):  # arXiv 2602.02710: (r - p) / p
-        p = (outcomes > 0).float().mean(dim=1, keepdim=True)
-        return torch.where(outcomes > 0, (1 - p) / p, -1.0) * (p > 0)
-
-    weights = Objective("maxrl", "(r - p) / p", maxrl).weigh(torch.tensor([[1, -1, -1, -1], [-1, -1, -1, -1]]))
-    # p = 1/4: (1 - 1/4) / (1/4) = 3; a group that is all wrong is dropped
-    torch.testing.assert_close(weights, torch.tensor([[3.0, -1, -1, -1], [0, 0, 0, 0]]))
-
-
 def test_grpo_has_no_weights_of_its_own():
     assert build_objective("grpo").weigh is None
 
@@ -65,12 +55,24 @@ def test_the_formula_names_the_weights_in_force(arguments, formula):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("nrs",), "must be one of psr, nsr, w_reinforce, reinforce, grpo; got 'nrs'"),
+        (("nrs",), r"must be one of psr, nsr, .*, or module:function of your own; got 'nrs'\. Did you mean 'nsr'"),
         (("w_reinforce", 0.1, -1.0), r"`negative_weight` must be a finite magnitude >= 0; got -1.0"),
         (("w_reinforce", float("nan")), "finite magnitude"),
         (("w_reinforce", 0.0, 0.0), "trains nothing"),
         (("nsr", 0.1), r"`positive_weight` is fixed at 0.0 under objective='nsr'; got 0.1"),
         (("grpo", 0.1), "not used under objective='grpo'"),
+        (("maxrl", None, 1.0), "`negative_weight` is not used under objective='maxrl'; got 1.0"),
+        (("nsr", None, None, {"k": 4}), "objective='nsr' takes no `objective_args`; got {'k': 4}"),
+        (("pkpo", None, None, {"K": 4}), "under objective='pkpo' must be of k; got 'K'"),
+        (("pkpo", None, None, {"k": 0}), "`k` of objective='pkpo' must be a whole number, 1 or more; got 0"),
+        (("pkpo", None, None, {"k": 2.0}), "a whole number, 1 or more; got 2.0. Leave it out for 4"),
+        (
+            ("qae", None, None, {"quantile": 1}),
+            "`quantile` of objective='qae' must be a number between 0 and 1; got 1",
+        ),
+        (("nsr", None, None, None, -1), "`focal_gamma` must be a number >= 0; got -1"),
+        (("no_such_module:weigh",), "`objective` must be module:function of what can be imported"),
+        (("os:sep",), "`objective` must be a function; 'os:sep' is of type str"),
     ],
 )
 def test_a_wrong_objective_says_what_must_hold_what_came_and_what_to_do(arguments, message):
@@ -80,6 +82,51 @@ def test_a_wrong_objective_says_what_must_hold_what_came_and_what_to_do(argument
 
 def test_repeating_the_weights_that_a_name_stands_for_is_allowed():
     assert build_objective("nsr", 0.0, 1.0).formula == "L_NSR"
+
+
+def only_rare(outcomes, most=0.5):
+    """A rule of one's own, which forgets that undecided is not wrong."""
+    rate = (outcomes > 0).float().mean(dim=1, keepdim=True)
+    return torch.where(outcomes > 0, 1.0, -1.0) * (rate <= most)
+
+
+def test_an_own_objective_is_found_by_its_path_and_by_a_name_given_to_it(monkeypatch):
+    outcomes = torch.tensor([[1, 1, 1, -1], [1, -1, -1, 0]])
+    # 3 of 4 are not rare; 1 of 4 is, and the undecided one weighs nothing whatever the rule says
+    rare = torch.tensor([[0.0, 0, 0, 0], [1, -1, -1, 0]])
+    monkeypatch.setattr("nsr_trl.objective._own", {})
+    register_objective("only_rare", only_rare, "the sign, where it is rare")
+    for name in (f"{__name__}:only_rare", "only_rare"):
+        torch.testing.assert_close(build_objective(name).weigh(outcomes), rare)
+    named = build_objective("only_rare", args={"most": 0.9})
+    assert named.formula == "the sign, where it is rare (most=0.9)"
+    assert named.weigh(outcomes)[0].tolist() == [1, 1, 1, -1]
+
+
+def mean_weight(outcomes):
+    return outcomes.float() / outcomes.float().sum(dim=1, keepdim=True)  # 0 / 0 where signs cancel
+
+
+@pytest.mark.parametrize(
+    ("rule", "sentence"),
+    [
+        (mean_weight, "must return finite weights of the shape of its outcomes.*got NaN or infinity. Mind groups"),
+        (lambda outcomes: outcomes.float().sum(1), r"\(5, 4\); got shape \(5,\)"),
+        (lambda outcomes: outcomes.tolist(), "got a list"),
+        (lambda outcomes, k: outcomes, "must take outcomes .* missing 1 required positional argument"),
+    ],
+)
+def test_an_own_objective_that_does_not_do_is_refused_when_it_is_built(monkeypatch, rule, sentence):
+    monkeypatch.setattr("nsr_trl.objective._own", {})
+    register_objective("mine", rule)
+    with pytest.raises(ValueError, match=sentence):
+        build_objective("mine")
+
+
+@pytest.mark.parametrize("name", ["nsr", "two words"])
+def test_a_name_that_is_taken_or_is_none_cannot_be_registered(name):
+    with pytest.raises(ValueError, match="a word that no shipped objective has"):
+        register_objective(name, only_rare)
 
 
 @pytest.mark.parametrize(

@@ -104,3 +104,11 @@ def test_what_was_told_goes_with_a_checkpoint():
     after.load(before.state())
     (line,) = told(after, [0.0, 0.0])
     assert line.startswith("In the first 3 rollouts none of 6")
+
+
+def test_rollouts_without_a_decision_are_told_once():
+    watch = OutcomeWatch("reward", 0.5, is_chosen=False, num_rollouts=3)
+    undecided = torch.full((4,), float("nan"))
+    told = [sentence for _ in range(3) for sentence in watch.look(undecided)]
+    assert len(told) == 1
+    assert "decided none of 4 completions" in told[0]

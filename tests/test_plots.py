@@ -95,23 +95,56 @@ def test_dynamics_are_drawn_by_step_in_one_panel_per_metric_that_is_there(tmp_pa
     plot_dynamics(logs, tmp_path / "dynamics.svg")
     panels = {axes.get_title(): curves(axes) for axes in figure[0].axes}
     assert panels == {
-        "entropy of what is trained": {"a": ([1, 2], [0.5, 0.4]), "b": ([4], [0.1])},
-        "correct": {"a": ([1, 2], [25, 50])},
-        "fully solved": {"a": ([1, 2], [0, 12.5])},
-        "reward": {"a": ([1, 2], [0.25, 0.5])},
+        "entropy": {"a": ([1, 2], [0.5, 0.4]), "b": ([4], [0.1])},
+        "completions": {"a": ([1, 2], [25, 50])},  # and the reward, which is the same, is not drawn again
+        "prompts": {"a": ([1, 2], [0, 12.5])},
     }
+    (legend,) = figure[0].legends
+    assert [text.get_text() for text in legend.get_texts()] == ["a", "b"]
 
 
-def test_the_lengths_of_both_signs_have_one_scale(tmp_path, figure):
-    log = [{"step": i, "signed/length/correct": 10 + i, "signed/length/incorrect": 90 + i} for i in range(3)]
+def test_another_trainers_log_is_drawn_by_what_it_has(tmp_path, figure):
+    log = [
+        {"step": i, "reward": 0.1 * i, "entropy": 1.0, "completions/mean_length": 9, "grad_norm": 1} for i in (1, 2)
+    ]
+    plot_dynamics({"grpo": log}, tmp_path / "dynamics.png")
+    assert [axes.get_title() for axes in figure[0].axes] == ["entropy", "reward", "length", "gradient norm"]
+
+
+BY_SIGN = [
+    {"step": i, "loss": 0.0, "signed/length/correct": 10 + i, "signed/length/incorrect": 90 + i, "entropy": 0.5}
+    | {"signed/entropy/correct": 0.4, "signed/entropy/incorrect": 0.6, "signed/positive_weight": 0.1}
+    for i in range(4)
+]
+
+
+def test_what_there_is_by_sign_is_drawn_solid_and_dashed_in_one_panel_and_nothing_twice(tmp_path, figure):
+    plot_dynamics({"a": BY_SIGN}, tmp_path / "dynamics.png", "a: nsr, trained from Qwen")
+    entropy, length = figure[0].axes  # a lambda that does not move is not drawn
+    assert (entropy.get_title(), length.get_title()) == ("entropy", "length")
+    drawn = {line.get_linestyle(): list(line.get_ydata()) for line in length.lines}
+    assert drawn == {"-": [10, 11, 12, 13], "--": [90, 91, 92, 93]}
+    assert [text.get_text() for text in length.get_legend().get_texts()] == ["correct", "incorrect"]
+    assert figure[0].get_suptitle() == "a: nsr, trained from Qwen"
+    assert figure[0].legends == []  # the title has the name
+
+
+def test_an_alarm_is_marked_where_it_began(tmp_path, figure):
+    log = [dict(entry) for entry in BY_SIGN]
+    for entry in log[1:3]:
+        entry["signed/alarm/entropy_collapse"] = 1.5
+    log[3]["signed/alarm/length"] = 1.0
     plot_dynamics({"a": log}, tmp_path / "dynamics.png")
-    correct, incorrect = figure[0].axes
-    assert correct.get_ylim() == incorrect.get_ylim()
-    assert correct.get_ylim()[0] < 10 < 92 < correct.get_ylim()[1]
+    marks = [
+        [(collection.get_segments()[0][0][0], text.get_text().strip())]
+        for axes in figure[0].axes
+        for collection, text in zip(axes.collections, axes.texts, strict=True)
+    ]
+    assert marks == [[(1, "entropy_collapse")], [(3, "length")]]
 
 
 def test_a_log_without_any_of_the_metrics_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"needs one of the metrics entropy, .*; a, b logged none\. Train with"):
+    with pytest.raises(ValueError, match=r"needs one of the metrics .*entropy, .*; a, b logged none\. Train with"):
         plot_dynamics({"a": [{"step": 1, "loss": 2.0}], "b": []}, tmp_path / "dynamics.png")
 
 

@@ -24,6 +24,7 @@ def test_the_public_names_are_exactly_these():
         "load_problems",
         "math_reward",
         "pass_at_k",
+        "register_objective",
         "to_dataset",
         "verify",
         "verify_batch",

@@ -265,6 +265,21 @@ def test_rewards_of_any_scale_work_through_the_threshold(make_trainer, rewards):
     assert rollout(trainer)["advantages"].tolist() == [1.0, -1.0] * 4
 
 
+def rule_of_ones_own(outcomes, scale):
+    return scale * outcomes.float()
+
+
+def test_an_own_objective_trains_and_its_name_is_on_the_card(make_trainer):
+    path = f"{__name__}:rule_of_ones_own"
+    trainer = make_trainer(
+        objective=path, objective_args={"scale": 0.5}, reward_funcs=lambda completions, **_: [1, 0] * 4
+    )
+    assert rollout(trainer)["advantages"].tolist() == [0.5, -0.5] * 4
+    facts = trainer.card_facts()
+    assert (facts.objective, facts.formula) == (path, f"{path} (scale=0.5)")
+    assert "rule_of_ones_own" in facts.tags
+
+
 def test_emulating_nsr_with_shifted_rewards_stops_the_run(make_trainer):
     trainer = make_trainer(reward_funcs=lambda completions, **kwargs: [0.0, -1.0] * 4)
     with pytest.raises(ValueError, match=r"values -1, 0 and never exceeded.*objective=\"nsr\""):
@@ -373,6 +388,14 @@ def test_other_arguments_are_refused(make_trainer):
         ("outcome_reward", 3),
         ("objective", "nrs"),
         ("objective", None),
+        ("objective_args", "k=4"),
+        ("focal_gamma", -1),
+        ("positive_weight_schedule", {"kind": "lnear"}),
+        ("lambda_controller", "balanc"),
+        ("outcome_requires", "format_reward"),
+        ("auxiliary_weight", -0.1),
+        ("on_alarm", "halt"),
+        ("alarm_thresholds", {"clip": -1}),
         ("compact", "of"),
         ("compact", None),
         ("compact", []),
@@ -383,8 +406,14 @@ def test_other_arguments_are_refused(make_trainer):
     ],
 )
 def test_a_field_of_the_wrong_kind_or_size_is_refused_at_construction(make_config, name, value):
-    with pytest.raises(ValueError, match=rf"`{name}` .*; got .*\. \w+"):
+    with pytest.raises(ValueError, match=rf"(`{name}`|alarm clip) .*; got .*\. \w+"):
         make_config(**{name: value})
+
+
+def test_an_objective_that_needs_more_completions_of_a_prompt_is_refused(make_config):
+    make_config(objective="pkpo", objective_args={"k": 4})
+    with pytest.raises(ValueError, match=r"objective='pkpo' needs 8 completions .*; got num_generations=4\. Raise it"):
+        make_config(objective="pkpo", objective_args='{"k": 8}')  # as a flag gives it
 
 
 def test_fields_may_be_of_numpys_kinds(make_config):
@@ -416,15 +445,23 @@ def test_a_setting_that_has_no_effect_is_ignored_out_loud(make_config, caplog, s
 def test_every_signed_field_is_documented(make_config):
     assert SIGNED_FIELDS == (
         "objective",
+        "objective_args",
+        "focal_gamma",
         "positive_weight",
         "negative_weight",
+        "positive_weight_schedule",
+        "lambda_controller",
         "correct_threshold",
         "undecided_as_incorrect",
         "outcome_reward",
+        "outcome_requires",
+        "auxiliary_weight",
         "compact",
         "max_tokens_per_microbatch",
         "dropped_rows",
         "check_after_rollouts",
+        "on_alarm",
+        "alarm_thresholds",
         "overwrite_output_dir",
     )
     for name in SIGNED_FIELDS:

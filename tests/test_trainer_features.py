@@ -216,7 +216,10 @@ def test_metrics_are_sums_over_counts_across_micro_batches(make_trainer):
 
 def test_a_run_reports_every_documented_metric_and_no_other(make_trainer):
     logs = Logs()
-    make_trainer(reward_funcs=in_order(1.0, 0.0), callbacks=[logs]).train()
+    several = {"outcome_reward": "answer", "outcome_requires": ["form"], "auxiliary_weight": 0.1}
+    functions = [in_order(1.0, 0.0), in_order(1.0, 1.0, 0.0)]
+    functions[0].__name__, functions[1].__name__ = "answer", "form"
+    make_trainer(reward_funcs=functions, callbacks=[logs], **several).train()
     without_vllm = {name for name in METRICS if "/vllm_" not in name}
     assert {name for row in logs.rows for name in row if name.startswith(("signed/", "cost/"))} == without_vllm
 

@@ -10,13 +10,13 @@ from functools import partial
 import pytest
 
 from nsr_trl.cli import main
-from nsr_trl.data import Problem
 from nsr_trl.evaluation import engines
 from nsr_trl.evaluation.engines import build_on_devices, build_sampler, plan_workers, visible_gpus
 from nsr_trl.evaluation.records import read_samples
 from nsr_trl.evaluation.runner import evaluate
 from nsr_trl.evaluation.samplers import Completion, load_tokenizer
 from nsr_trl.evaluation.workers import WorkersSampler
+from nsr_trl.problem import Problem
 from nsr_trl.quickstart.model import model_path
 from nsr_trl.quickstart.problems import generate_problems
 

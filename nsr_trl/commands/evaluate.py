@@ -8,20 +8,21 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..choices import GRADERS
 from ..evaluation.engines import ENGINES, PLACEMENT, build_on_devices, choose_engine
 from ..evaluation.presets import PRESETS
 
 
 if TYPE_CHECKING:
-    from ..data import Problem
     from ..evaluation.results import Evaluation
     from ..evaluation.series import Metric
+    from ..problem import Problem
+    from ..task import Task
 
 
-FORMATS = ("lm-eval", "inspect")  # a copy as well
+FORMATS = ("lm-eval", "inspect")  # a copy, for a quick --help
 SLURM = "slurm"
 QUICKSTART = "quickstart"  # the shipped model, as in `nsr-trl train`
-GRADERS = ("default", "paper", "paper-competition")  # a copy, for a quick --help
 
 SAMPLING = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "max_new_tokens": 3_072, "num_samples": 256}
 """What holds where neither a flag nor a preset says otherwise: the model's own distribution."""
@@ -43,16 +44,20 @@ def add_parsers(commands: Any) -> None:
     )
     model.add_argument("--checkpoints", metavar="RUN", help="evaluate the checkpoints of a training run instead")
     evaluate.add_argument(
+        "--task",
         "--dataset",
+        dest="tasks",
         required=True,
         nargs="+",
-        metavar="D",
-        help="math, math500, aime2025, amc23, a Hub id, or a parquet, JSON or CSV file; several are taken in turn",
+        metavar="TASK",
+        help="name or YAML file of a task (`nsr-trl tasks` lists them), a Hub id, or a parquet, JSON or CSV file; "
+        "several are taken in turn",
     )
     evaluate.add_argument("--output-dir", required=True, metavar="RUN", help="folder to write or to resume")
 
     data = evaluate.add_argument_group("problems")
-    data.add_argument("--split", help="split of the datasets (default: the short name's, or the only one)")
+    data.add_argument("--split", help="split of the datasets (default: the task's, or the only one)")
+    data.add_argument("--dataset-config", metavar="NAME", help="config of the datasets, where they have several")
     data.add_argument("--question-column", help="column of the question (default: problem, question or prompt)")
     data.add_argument("--answer-column", help="column of the reference (default: answer, final_answer, solution, ...)")
     data.add_argument(
@@ -69,8 +74,10 @@ def add_parsers(commands: Any) -> None:
     sampling = evaluate.add_argument_group("prompt and sampling")
     sampling.add_argument("--preset", choices=PRESETS, help="the paper's settings for a model; other flags override")
     sampling.add_argument(
-        "--template", help="plain-text prompt: qwen, llama, ... (default: the model's chat template)"
+        "--template", help="prompt template: qwen, llama, ... or a text with {input} (default: the task's)"
     )
+    sampling.add_argument("--system-prompt", metavar="TEXT", help="system message (default: the task's)")
+    sampling.add_argument("--instruction", metavar="TEXT", help="line below each question (default: the task's)")
     sampling.add_argument(
         "--num-samples", type=_positive, metavar="n", help=_default("num_samples", "completions per problem")
     )
@@ -84,12 +91,14 @@ def add_parsers(commands: Any) -> None:
         "--max-new-tokens", type=_positive, help=_default("max_new_tokens", "length limit of a completion")
     )
     sampling.add_argument("--seed", type=int, default=0, help="of each (problem, sample) (default: %(default)s)")
-    sampling.add_argument("--grader", choices=GRADERS, default="default", help="the rules (default: %(default)s)")
+    sampling.add_argument("--grader", choices=GRADERS, help="the verifier's rules (default: the task's)")
     sampling.add_argument(
         "--answer-format",
-        default="boxed",
         metavar="FORMAT",
-        help="where the answer is: boxed, gsm8k, xml, last, auto or a regular expression (default: %(default)s)",
+        help="where the answer is: boxed, gsm8k, xml, last, auto or a regular expression (default: the task's)",
+    )
+    sampling.add_argument(
+        "--reward", metavar="MODULE:FUNCTION", help="a reward function that scores in the verifier's place"
     )
 
     steps = evaluate.add_argument_group("checkpoints of a run")
@@ -152,6 +161,9 @@ def add_parsers(commands: Any) -> None:
     imports.add_argument("--output-dir", required=True, metavar="RUN", help="folder to write")
     imports.add_argument("--name", help="name of the dataset (default: the log's)")
     imports.add_argument("--grader", choices=GRADERS, default="default", help="the rules (default: %(default)s)")
+    imports.add_argument(
+        "--answer-format", default="auto", metavar="FORMAT", help="where the answer is (default: %(default)s)"
+    )
     imports.set_defaults(run=run_import)
 
     export = commands.add_parser(
@@ -170,11 +182,12 @@ def run_evaluate(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
     try:
         _fill_in(args)
         _check(args)
-        datasets = _load_datasets(args)
+        tasks = _find_tasks(args)
+        problems = {name: task.problems("test", args.num_problems, with_columns=True) for name, task in tasks.items()}
         if args.checkpoints:
-            _evaluate_checkpoints(args, datasets)
+            _evaluate_checkpoints(args, tasks, problems)
         else:
-            _evaluate_model(args, datasets, args.model, Path(args.output_dir))
+            _evaluate_model(args, tasks, problems, args.model, Path(args.output_dir))
     except (ValueError, OSError, ImportError, MemoryError) as error:
         parser.error(str(error))
     except KeyboardInterrupt:
@@ -184,19 +197,14 @@ def run_evaluate(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
 
 def _check(args: argparse.Namespace) -> None:
     """What can be wrong before anything is loaded."""
-    from ..data import format_prompt
     from ..evaluation.records import check_folder
     from ..evaluation.runner import resolve_ks
     from ..evaluation.samplers import check_placement, check_sampling
-    from ..verifier.extract import reader_of
 
     args.k = resolve_ks(args.k, args.num_samples)
-    reader_of(args.answer_format)
     check_sampling(args.temperature, args.top_p, args.top_k, args.max_new_tokens)
     check_placement(args.device, args.dtype or "auto")
     check_folder(args.output_dir, {})
-    if args.template is not None:
-        format_prompt("", args.template)
     if args.checkpoints and args.base_url:
         raise ValueError("--checkpoints must be sampled from on this machine; got --base-url. Leave one of them out.")
     if not args.checkpoints and (args.every or args.watch or args.keep_best or args.report_to):
@@ -207,19 +215,23 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _evaluate_model(
-    args: argparse.Namespace, datasets: "Mapping[str, list[Problem]]", model: str, output_dir: Path
+    args: argparse.Namespace,
+    tasks: "Mapping[str, Task]",
+    problems: "Mapping[str, list[Problem]]",
+    model: str,
+    output_dir: Path,
 ) -> "dict[str, Evaluation]":
-    """Evaluates one model on all datasets, printing each result."""
+    """Evaluates one model on all tasks, printing each result."""
     from ..evaluation.records import check_folder
     from ..evaluation.runner import check_template, describe, evaluate
     from ..evaluation.samplers import load_tokenizer
 
     sampling = {name: getattr(args, name) for name in SAMPLING if name != "num_samples"}
-    for name, problems in datasets.items():
-        known = describe(problems, args.template, args.seed, args.grader, args.answer_format, args.shard)
+    tokenizer = None if args.base_url else load_tokenizer(model)
+    for name, task in tasks.items():
+        known = describe(problems[name], task.prompting, task.judge, args.seed, args.shard)
         check_folder(output_dir / name, known | {"sampler": sampling})
-    if not args.base_url:
-        check_template(args.template, load_tokenizer(model))
+        check_template(task.prompting, tokenizer)
     engine, options = _engine_options(args)
     evaluations = {}
     with ExitStack() as stack:
@@ -234,24 +246,25 @@ def _evaluate_model(
         )
         if isinstance(sampler, AbstractContextManager):
             stack.enter_context(sampler)
-        for name, problems in datasets.items():
+        for name, task in tasks.items():
             evaluations[name] = evaluate(
                 sampler,
-                problems,
+                problems[name],
                 num_samples=args.num_samples,
                 k=args.k,
-                template=args.template,
+                prompting=task.prompting,
+                judge=task.judge,
                 output_dir=output_dir / name,
                 seed=args.seed,
-                grader=args.grader,
-                answer_format=args.answer_format,
                 shard=args.shard,
             )
             _print(name, evaluations[name])
     return evaluations
 
 
-def _evaluate_checkpoints(args: argparse.Namespace, datasets: "Mapping[str, list[Problem]]") -> None:
+def _evaluate_checkpoints(
+    args: argparse.Namespace, tasks: "Mapping[str, Task]", problems: "Mapping[str, list[Problem]]"
+) -> None:
     """Evaluates the checkpoints of a run that are not evaluated yet and, with --watch, those that come."""
     from ..evaluation.series import Metric, has_ended, whole_checkpoints
 
@@ -261,7 +274,7 @@ def _evaluate_checkpoints(args: argparse.Namespace, datasets: "Mapping[str, list
     while True:
         is_last_look = has_ended(args.checkpoints)  # asked first: what is written meanwhile is seen by the next look
         found = whole_checkpoints(args.checkpoints, args.every or 1)
-        num_evaluated = sum(_evaluate_checkpoint(args, datasets, checkpoint, metric) for checkpoint in found)
+        num_evaluated = sum(_evaluate_checkpoint(args, tasks, problems, checkpoint, metric) for checkpoint in found)
         if not args.watch or (is_last_look and not num_evaluated):
             break
         if not num_evaluated:
@@ -274,23 +287,27 @@ def _evaluate_checkpoints(args: argparse.Namespace, datasets: "Mapping[str, list
 
 
 def _evaluate_checkpoint(
-    args: argparse.Namespace, datasets: "Mapping[str, list[Problem]]", checkpoint: Path, metric: "Metric | None"
+    args: argparse.Namespace,
+    tasks: "Mapping[str, Task]",
+    problems: "Mapping[str, list[Problem]]",
+    checkpoint: Path,
+    metric: "Metric | None",
 ) -> bool:
     """Evaluates a checkpoint and keeps its model if it is the best; returns whether there was something to do."""
     from ..decoration import decorating
     from ..evaluation.runs import read_summary
     from ..evaluation.series import best_value, is_evaluated, keep_if_best, report, step_of
 
-    output_dir, first = Path(args.output_dir) / checkpoint.name, next(iter(datasets))
+    output_dir, first = Path(args.output_dir) / checkpoint.name, next(iter(tasks))
     evaluations: dict[str, Evaluation] = {}
 
     def evaluate() -> "Evaluation":
         print(f"\n## {checkpoint.name}")
-        evaluations.update(_evaluate_model(args, datasets, str(checkpoint), output_dir))
+        evaluations.update(_evaluate_model(args, tasks, problems, str(checkpoint), output_dir))
         return evaluations[first]
 
     try:
-        if all(is_evaluated(checkpoint, output_dir / name, args.num_samples, args.k) for name in datasets):
+        if all(is_evaluated(checkpoint, output_dir / name, args.num_samples, args.k) for name in tasks):
             known = read_summary(output_dir / first)
             if metric is None or metric.of(known) <= best_value(args.output_dir):
                 return False
@@ -330,7 +347,7 @@ def run_import(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Non
     stem = Path(args.log).stem
     name = args.name or (stem.removeprefix("samples_").rpartition("_")[0] if stem.startswith("samples_") else stem)
     try:
-        evaluation = import_log(args.log, Path(args.output_dir) / name, args.grader)
+        evaluation = import_log(args.log, Path(args.output_dir) / name, args.grader, args.answer_format)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     _print(name, evaluation)
@@ -365,35 +382,28 @@ def _fill_in(args: argparse.Namespace) -> None:
             setattr(args, name, value)
 
 
-def _load_datasets(args: argparse.Namespace) -> "dict[str, list[Problem]]":
-    """Returns the problems by the name of their folder: a short name, a file's stem or the last part of a Hub id."""
-    from ..data import load_problems
+def _find_tasks(args: argparse.Namespace) -> "dict[str, Task]":
+    """Returns the tasks by the name of their folder: a task's, a file's stem or the last part of a Hub id."""
+    from ..task import find_task
 
-    datasets = {}
-    for source in args.dataset:
-        path = Path(source)
-        name = path.name.removesuffix(path.suffix) if path.is_file() else path.name
-        if name in datasets:
+    tasks: dict[str, Task] = {}
+    for name in args.tasks:
+        task = find_task(name)
+        if task.name in tasks:
             raise ValueError(
-                f"Datasets evaluated together need different names; two are named {name!r}. "
+                f"Tasks evaluated together need different names; two are named {task.name!r}. "
                 "Evaluate them one by one, each with its own --output-dir."
             )
-        if name in ("", ".", ".."):
+        if task.name in ("", ".", ".."):
             raise ValueError(
-                f"The name of a dataset is that of its folder; {source!r} would be {name!r}. Rename the file."
+                f"The name of a task is that of its folder; {name!r} would be {task.name!r}. Rename the file."
             )
-        try:
-            problems = load_problems(source, args.split, args.num_problems, args.question_column, args.answer_column)
-        except (StopIteration, ValueError) as error:  # what `datasets` makes of a file without rows
-            if not (isinstance(error, StopIteration) or "corresponds to no data" in str(error)):
-                raise
-            problems = []
-        if not problems:
-            raise ValueError(
-                f"A dataset must have problems; {source!r} has none. Name another file, split or dataset."
-            )
-        datasets[name] = problems
-    return datasets
+        overridden = ("split", "question_column", "answer_column", "template", "system_prompt", "instruction")
+        tasks[task.name] = task.override(
+            config=args.dataset_config,
+            **{field: getattr(args, field) for field in (*overridden, "grader", "answer_format", "reward")},
+        )
+    return tasks
 
 
 def _engine_options(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from ..evaluation.records import OUTCOMES
+from ..choices import OUTCOMES
 from ..evaluation.visible import one_line
 
 
@@ -31,7 +31,7 @@ def add_parsers(commands: Any) -> None:
         "plot",
         help="draw Pass@k curves, or what training runs logged",
         description="Draws the Pass@k curves of evaluations with 95% intervals as bands, one panel per dataset; or, "
-        "with --dynamics, what training runs logged by step: entropy, correct and solved share, lengths by sign.",
+        "with --dynamics, what training runs logged by step, by sign, with alarms as marks.",
     )
     plot.add_argument("runs", nargs="+", metavar="RUN", help="output folders of evaluations, or of training runs")
     kind = plot.add_mutually_exclusive_group()
@@ -136,7 +136,7 @@ def _colored(text: str) -> str:
 
 def run_plot(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Writes one figure."""
-    from ..dynamics import read_log
+    from ..dynamics import describe_folders, read_log
     from ..evaluation.runs import name_runs, read_evaluations
 
     try:
@@ -145,7 +145,8 @@ def run_plot(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
 
         runs = name_runs(args.runs, args.names)
         if args.dynamics:
-            plot_dynamics({name: read_log(folder) for name, folder in runs.items()}, args.output)
+            logs = {name: read_log(folder) for name, folder in runs.items()}
+            plot_dynamics(logs, args.output, describe_folders(runs))
         elif args.over_steps:
             of_runs = {name: read_series(folder) for name, folder in runs.items()}
             datasets = dict.fromkeys(dataset for of_run in of_runs.values() for dataset in of_run)

@@ -7,11 +7,12 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data import ANSWER_COLUMNS, QUESTION_COLUMNS, Problem
+from ..data import ANSWER_COLUMNS, QUESTION_COLUMNS
+from ..problem import Problem
 from ..verifier import verify_batch
 from ..verifier.reference import read_reference
 from .records import CONFIG, RunFolder, Sample, find_runs, read_json, read_problems, read_samples
@@ -48,7 +49,9 @@ class Foreign:
     truncated: bool = False
 
 
-def import_log(log: str | Path, output_dir: str | Path, grader: str = "default") -> Evaluation:
+def import_log(
+    log: str | Path, output_dir: str | Path, grader: str = "default", answer_format: str = "auto"
+) -> Evaluation:
     """
     Makes a run folder of another program's log.
 
@@ -59,6 +62,8 @@ def import_log(log: str | Path, output_dir: str | Path, grader: str = "default")
             Run folder to write.
         grader (`str`, *optional*, defaults to `"default"`):
             As in [`~verifier.verify`].
+        answer_format (`str`, *optional*, defaults to `"auto"`):
+            As in [`~verifier.verify`]: where the answer is in a completion.
 
     Returns:
         [`~evaluation.results.Evaluation`]
@@ -91,8 +96,13 @@ def import_log(log: str | Path, output_dir: str | Path, grader: str = "default")
     problems = {id: samples[0].problem for id, samples in by_problem.items()}
     with log.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    config = {"sampler": {"engine": "imported", "model": model}, "log": digest, "grader": grader}
-    rows = [{"id": id, **asdict(problem)} for id, problem in problems.items()]
+    config = {
+        "sampler": {"engine": "imported", "model": model},
+        "log": digest,
+        "grader": grader,
+        "answer_format": answer_format,
+    }
+    rows = [problem.to_dict() for problem in problems.values()]
     tally = Tally(list(problems), num_samples)
     with RunFolder(output_dir, config, rows) as folder:
         for sample in read_samples(output_dir, with_completions=False):
@@ -104,7 +114,7 @@ def import_log(log: str | Path, output_dir: str | Path, grader: str = "default")
             if not tally.has(each.problem.id, index)
         ]
         for start in range(0, len(missing), CHUNK):
-            samples = _verified(missing[start : start + CHUNK], grader)
+            samples = _verified(missing[start : start + CHUNK], grader, answer_format)
             folder.append(samples)
             for sample in samples:
                 tally.add(sample)
@@ -114,9 +124,10 @@ def import_log(log: str | Path, output_dir: str | Path, grader: str = "default")
     return evaluation
 
 
-def _verified(numbered: Iterable[tuple[int, Foreign]], grader: str) -> list[Sample]:
+def _verified(numbered: Iterable[tuple[int, Foreign]], grader: str, answer_format: str) -> list[Sample]:
     numbered = list(numbered)
     texts, golds = [each.text for _, each in numbered], [each.problem.answer for _, each in numbered]
+    verdicts = verify_batch(texts, golds, grader=grader, answer_format=answer_format)
     return [
         Sample(
             problem_id=each.problem.id,
@@ -129,7 +140,7 @@ def _verified(numbered: Iterable[tuple[int, Foreign]], grader: str) -> list[Samp
             truncated=each.truncated,
             rule=verdict.rule,
         )
-        for (index, each), verdict in zip(numbered, verify_batch(texts, golds, grader=grader), strict=True)
+        for (index, each), verdict in zip(numbered, verdicts, strict=True)
     ]
 
 

@@ -2,15 +2,18 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..alarms import METRIC
 from .results import Evaluation
 
 
 try:
     from matplotlib.artist import Artist
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
     from matplotlib.ticker import MaxNLocator
 except ImportError as error:
     raise ImportError(
@@ -29,16 +32,54 @@ _STYLES = (
     ("#000000", "X", "-."),
 )
 
-_DYNAMICS = {
-    "entropy": ("entropy of what is trained", "nats", 1),
-    "signed/correct_ratio": ("correct", "% of completions", 100),
-    "signed/groups_solved": ("fully solved", "% of prompts", 100),
-    "signed/undecided_ratio": ("undecided", "% of completions", 100),
-    "signed/length/correct": ("length of correct", "tokens", 1),
-    "signed/length/incorrect": ("length of incorrect", "tokens", 1),
-    "reward": ("reward", "", 1),
-}
-"""Metric to the title, unit and factor of its panel."""
+
+@dataclass(frozen=True)
+class _Panel:
+    """A panel of training dynamics: one curve or two, and the alarms that speak of them."""
+
+    title: str
+    unit: str
+    factor: float
+    curves: Mapping[str, str]  # metric -> what it is, solid and dashed
+    alarms: tuple[str, ...] = ()
+    instead_of: str | None = None  # drawn where no run has this metric: nothing is shown twice
+    must_move: bool = False  # not drawn while it is one number throughout
+
+
+_DASHES: tuple[Any, ...] = ("-", "--")
+"""Of the first and of the second curve of a panel."""
+
+
+def _by_sign(metric: str) -> dict[str, str]:
+    return {f"signed/{metric}/{side}": side for side in ("correct", "incorrect")}
+
+
+_DYNAMICS = (
+    _Panel("entropy", "nats", 1, _by_sign("entropy"), ("entropy_collapse", "entropy_explosion")),
+    _Panel("entropy", "nats", 1, {"entropy": ""}, (), "signed/entropy/incorrect"),
+    _Panel("log-probability of a token", "nats", 1, _by_sign("logp")),
+    _Panel(
+        "completions",
+        "%",
+        100,
+        {"signed/correct_ratio": "correct", "signed/undecided_ratio": "undecided"},
+        ("correct_falling", "none_correct", "undecided_rising", "pass_at_k_falling"),
+    ),
+    _Panel("reward", "", 1, {"reward": ""}, (), "signed/correct_ratio"),
+    _Panel(
+        "prompts",
+        "%",
+        100,
+        {"signed/groups_solved": "always solved", "signed/groups_unsolved": "never solved"},
+        ("unsolved_rising",),
+    ),
+    _Panel("length", "tokens", 1, _by_sign("length"), ("length", "truncation", "repetition")),
+    _Panel("length", "tokens", 1, {"completions/mean_length": ""}, (), "signed/length/incorrect"),
+    _Panel("clipped tokens", "%", 100, _by_sign("clip_ratio"), ("clip", "correction"), must_move=True),
+    _Panel("share of the loss", "%", 100, _by_sign("loss_share"), must_move=True),
+    _Panel("weight of correct, \u03bb", "", 1, {"signed/positive_weight": ""}, must_move=True),
+    _Panel("gradient norm", "", 1, {"grad_norm": ""}),
+)
 
 
 def plot_pass_at_k(evaluations: Mapping[str, Evaluation], path: str | Path) -> None:
@@ -135,7 +176,7 @@ def plot_over_steps(
 
 def has_dynamics(log: Sequence[Mapping[str, Any]]) -> bool:
     """Whether a log has a curve to draw: two steps or more with one of the metrics that [`plot_dynamics`] draws."""
-    return any(len(_points(log, metric)) > 1 for metric in _DYNAMICS)
+    return any(len(_points(log, metric)) > 1 for panel in _DYNAMICS for metric in panel.curves)
 
 
 def _points(log: Sequence[Mapping[str, Any]], metric: str) -> list[tuple[int, float]]:
@@ -144,43 +185,79 @@ def _points(log: Sequence[Mapping[str, Any]], metric: str) -> list[tuple[int, fl
     return [(step, value) for step, value in found if value is not None and math.isfinite(value)]
 
 
-def plot_dynamics(logs: Mapping[str, Sequence[Mapping[str, Any]]], path: str | Path) -> None:
+def _alarms(log: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[tuple[int, str]]:
+    """(Step, name) wherever an alarm began to ring."""
+    found = []
+    for name in names:
+        was_ringing = False
+        for entry in (entry for entry in log if "loss" in entry):
+            rings = f"{METRIC}{name}" in entry
+            if rings and not was_ringing:
+                found.append((entry["step"], name))
+            was_ringing = rings
+    return found
+
+
+def plot_dynamics(logs: Mapping[str, Sequence[Mapping[str, Any]]], path: str | Path, title: str | None = None) -> None:
     """
     Draws what training runs logged by step, unsmoothed, one panel per metric that any of them has.
+
+    What there is by sign is drawn by sign, correct completions solid and incorrect ones dashed. A dotted line marks
+    where an alarm began to ring.
 
     Args:
         logs (`Mapping[str, Sequence[Mapping[str, Any]]]`):
             Log entries, as [`~dynamics.read_log`] reads them, by the name to show in the legend.
         path (`str` or `Path`):
             As in [`plot_pass_at_k`].
+        title (`str`, *optional*):
+            Of the figure: which run, of which model.
 
     Raises:
         ValueError: If no run logged any of the metrics; or as [`plot_pass_at_k`].
     """
-    metrics = [metric for metric in _DYNAMICS if any(_points(log, metric) for log in logs.values())]
-    if not metrics:
+    metrics = {metric for panel in _DYNAMICS for metric in panel.curves}
+    logged = {metric for metric in metrics if any(_points(log, metric) for log in logs.values())}
+    moving = {metric for metric in logged if len({v for log in logs.values() for _, v in _points(log, metric)}) > 1}
+    shown = [
+        panel
+        for panel in _DYNAMICS
+        if panel.curves.keys() & (moving if panel.must_move else logged) and panel.instead_of not in logged
+    ]
+    if not shown:
         raise ValueError(
-            f"A figure of training dynamics needs one of the metrics {', '.join(_DYNAMICS)}; {', '.join(logs)} logged "
-            "none. Train with SignedRewardTrainer and a logging_steps below the number of steps."
+            f"A figure of training dynamics needs one of the metrics {', '.join(sorted(metrics))}; {', '.join(logs)} "
+            "logged none. Train with SignedRewardTrainer and a logging_steps below the number of steps."
         )
     styles = _styles(list(logs))
-    panels = _Panels(len(metrics), path, max_columns=4)
-    for axes, metric in zip(panels.axes, metrics, strict=True):
-        title, unit, factor = _DYNAMICS[metric]
+    panels = _Panels(len(shown), path, max_columns=4)
+    for axes, panel in zip(panels.axes, shown, strict=True):
+        curves = {metric: dash for metric, dash in zip(panel.curves, _DASHES, strict=False) if metric in logged}
         for name, log in logs.items():
-            points = [(step, factor * value) for step, value in _points(log, metric)]
-            if points:
-                every = max(1, len(points) // 8)
-                axes.plot(*zip(*points, strict=True), label=name, markersize=4, markevery=every, **styles[name])
+            style = {key: styles[name][key] for key in ("color", "marker")} | {"markersize": 4, "linewidth": 1.2}
+            for metric, dash in reversed(curves.items()):  # the solid one last, on top and in the legend
+                points = [(step, panel.factor * value) for step, value in _points(log, metric)]
+                if points:
+                    every = max(1, len(points) // 8)
+                    axes.plot(*zip(*points, strict=True), label=name, markevery=every, linestyle=dash, **style)
+            for step, alarm in _alarms(log, panel.alarms):
+                at_the_top = axes.get_xaxis_transform()
+                axes.vlines(step, 0, 1, color=styles[name]["color"], linestyles=":", transform=at_the_top)
+                axes.text(step, 0.98, f" {alarm}", transform=at_the_top, rotation=90, va="top", fontsize="x-small")
+        if any(panel.curves.values()):
+            handles = [Line2D([], [], color="0.3", linestyle=dash, linewidth=1.2) for dash in curves.values()]
+            labels = [panel.curves[metric] for metric in curves]
+            axes.legend(handles, labels, frameon=False, fontsize="x-small", handlelength=2.5)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        axes.set(title=title, ylabel=unit, xlabel="step")
-        if factor == 100:
+        axes.set(title=panel.title, ylabel=panel.unit, xlabel="step")
+        if panel.factor == 100:
             axes.set_ylim(bottom=0, top=None if axes.dataLim.ymax > 0 else 1)
-    lengths = [axes for axes, metric in zip(panels.axes, metrics, strict=True) if "length" in metric]
-    if len(lengths) == 2:
-        lengths[0].sharey(lengths[1])
-        lengths[0].autoscale()
-    panels.save()
+    if title:
+        panels.figure.suptitle(_literal(title))
+    # a title names a single run, and takes the place of a legend above
+    panels.save(
+        legend=None if title and len(logs) == 1 else "outside lower center" if title else "outside upper center"
+    )
 
 
 class _Panels:
@@ -207,7 +284,7 @@ class _Panels:
         grid = self.figure.add_gridspec(num_rows, self.num_columns)
         self.axes = [self.figure.add_subplot(grid[divmod(i, self.num_columns)]) for i in range(num_panels)]
 
-    def save(self) -> None:
+    def save(self, legend: Any = "outside upper center") -> None:
         handles: dict[Any, Artist] = {}
         for axes in self.axes:
             axes.grid(color="0.9")
@@ -215,13 +292,13 @@ class _Panels:
             axes.spines[["top", "right"]].set_visible(False)
             handles |= {line.get_label(): line for line in axes.lines}
         labels = [_literal(str(name)) for name in handles]
-        legend: dict[str, Any] = {"handles": list(handles.values()), "labels": labels, "frameon": False}
+        shared: dict[str, Any] = {"handles": list(handles.values()), "labels": labels, "frameon": False}
         if len(self.axes) == 1:
-            self.axes[0].legend(**legend, handlelength=3, loc="lower right")
-        else:
+            self.axes[0].legend(**shared, handlelength=3, loc="lower right")
+        elif legend is not None:
             num_rows = -(-len(handles) // (self.num_columns + 1))
             num_columns = -(-len(handles) // num_rows)
-            self.figure.legend(**legend, handlelength=3, loc="outside upper center", ncols=num_columns)
+            self.figure.legend(**shared, handlelength=3, loc=legend, ncols=num_columns)
         self.figure.savefig(self.path, dpi=200, facecolor="white")  # not transparent: a card may be read in dark mode
 
 

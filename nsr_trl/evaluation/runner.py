@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,8 @@ from typing import Any
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from ..data import PROMPT_TEMPLATES, Problem, format_prompt
-from ..verifier import verify_batch
+from ..problem import PROMPT_TEMPLATES, Problem, Prompting
+from .judges import Judge, VerifierJudge
 from .records import RunFolder, Sample, read_samples
 from .results import Evaluation, format_table
 from .samplers import Batched, Completion, Prompt, Request, Sampler, tokenize
@@ -39,6 +38,8 @@ def evaluate(
     seed: int = 0,
     grader: str = "default",
     answer_format: str = "boxed",
+    prompting: Prompting | None = None,
+    judge: Judge | None = None,
     shard: tuple[int, int] | None = None,
     show_progress: bool = True,
 ) -> Evaluation:
@@ -55,7 +56,7 @@ def evaluate(
         k (`Sequence[int]`, *optional*):
             The k of Pass@k. Defaults to the powers of two up to `num_samples`.
         template (`str`, *optional*):
-            Prompt template, as in [`~data.format_prompt`].
+            Prompt template, as in [`~problem.format_prompt`].
         output_dir (`str` or `Path`, *optional*):
             Run folder to record the samples in. If it holds samples of the same configuration already, only the
             missing ones are drawn, so that a stopped evaluation is resumed and a finished one can be enlarged.
@@ -65,6 +66,10 @@ def evaluate(
             As in [`~verifier.verify`]; `"paper"` for parity with the paper's numbers.
         answer_format (`str`, *optional*, defaults to `"boxed"`):
             As in [`~verifier.verify`]: where the answer is in a completion.
+        prompting ([`~problem.Prompting`], *optional*):
+            All of how problems are asked, in the place of `template`; a task has one.
+        judge ([`~evaluation.judges.Judge`], *optional*):
+            What scores completions, in the place of the verifier with `grader` and `answer_format`; a task has one.
         shard (`tuple[int, int]`, *optional*):
             `(i, n)` evaluates the i-th of n parts of the problems, counted from 1; `merge_runs` joins the folders.
         show_progress (`bool`, *optional*, defaults to `True`):
@@ -80,19 +85,20 @@ def evaluate(
         OSError: If the disk is full; run again to resume.
     """
     ks = resolve_ks(k, num_samples)
-    verify_batch([], [], grader=grader, answer_format=answer_format)  # an error before anything is sampled
+    prompting = prompting or Prompting(template=template, answer_format=answer_format)
+    judge = judge or VerifierJudge(grader, answer_format)
     by_id = {problem.id: problem for problem in problems}
     if len(by_id) < len(problems) or not problems:
         raise ValueError(
             f"An evaluation needs problems that are all different; got {len(problems)}, of which {len(by_id)} differ. "
             "Drop the duplicates."
         )
-    check_template(template, sampler.tokenizer)
-    prompts = {id: format_prompt(problem.question, template, sampler.tokenizer) for id, problem in by_id.items()}
+    check_template(prompting, sampler.tokenizer)
+    prompts = {id: prompting.rendered(problem, sampler.tokenizer) for id, problem in by_id.items()}
     config = {
         "sampler": sampler.settings,
         "prompts": _prompts_digest(prompts, sampler.tokenizer),
-        **describe(problems, template, seed, grader, answer_format, shard),
+        **describe(problems, prompting, judge, seed, shard),
     }
     if shard is not None:
         by_id = {problem_id: by_id[problem_id] for problem_id in select_shard(by_id, *shard)}
@@ -100,12 +106,12 @@ def evaluate(
     with ExitStack() as stack:
         folder = None
         if output_dir is not None:
-            rows = [{"id": problem_id, **asdict(problem)} for problem_id, problem in by_id.items()]
+            rows = [problem.to_dict() for problem in by_id.values()]
             folder = stack.enter_context(RunFolder(output_dir, config, rows))
             for sample in read_samples(output_dir, with_completions=False):
                 tally.add(sample)
         if tally.num_missing:
-            _draw(sampler, by_id, prompts, tally, folder, seed, grader, answer_format, show_progress)
+            _draw(sampler, by_id, prompts, tally, folder, seed, judge, show_progress)
         groups = {name: [getattr(problem, name) for problem in by_id.values()] for name in GROUPINGS}
         evaluation = tally.evaluation(ks, groups)
         if folder:
@@ -113,9 +119,9 @@ def evaluate(
     return evaluation
 
 
-def check_template(template: str | None, tokenizer: PreTrainedTokenizerBase | None) -> None:
+def check_template(prompting: Prompting, tokenizer: PreTrainedTokenizerBase | None) -> None:
     """Raises a ValueError if prompts are to be conversations and the model has no chat template."""
-    if template is None and tokenizer is not None and not tokenizer.chat_template:
+    if prompting.template is None and tokenizer is not None and not tokenizer.chat_template:
         raise ValueError(
             "A model without a chat template needs a `template`; got none. "
             f"Choose the one that it was trained with from {', '.join(PROMPT_TEMPLATES)}."
@@ -123,21 +129,15 @@ def check_template(template: str | None, tokenizer: PreTrainedTokenizerBase | No
 
 
 def describe(
-    problems: Iterable[Problem],
-    template: str | None,
-    seed: int,
-    grader: str,
-    answer_format: str,
-    shard: tuple[int, int] | None,
+    problems: Iterable[Problem], prompting: Prompting, judge: Judge, seed: int, shard: tuple[int, int] | None
 ) -> dict[str, Any]:
     """The part of a run's config that is known before a model is loaded."""
     ids = "".join(sorted(problem.id for problem in problems))
     return {
         "problems": hashlib.sha256(ids.encode()).hexdigest()[:16],
-        "template": template,
+        "template": prompting.template,
         "seed": seed,
-        **({} if grader == "default" else {"grader": grader}),
-        **({} if answer_format == "boxed" else {"answer_format": answer_format}),
+        **judge.settings,
         **({} if shard is None else {"shard": "{}/{}".format(*shard)}),
     }
 
@@ -171,8 +171,7 @@ def _draw(
     tally: Tally,
     folder: RunFolder | None,
     seed: int,
-    grader: str,
-    answer_format: str,
+    judge: Judge,
     show_progress: bool,
 ) -> None:
     """Samples, verifies and records what is missing from the tally."""
@@ -193,7 +192,7 @@ def _draw(
         def record(completions: Sequence[Completion]) -> None:
             # those drawn again only to complete their batch are recorded already
             new = [completion for completion in completions if _is_missing(tally, completion.request)]
-            samples = _verify(new, problems, grader, answer_format)
+            samples = _verify(new, problems, judge)
             if folder:
                 folder.append(samples)
             for sample in samples:
@@ -224,23 +223,22 @@ def _prompts_digest(prompts: Mapping[str, Prompt], tokenizer: PreTrainedTokenize
     return digest.hexdigest()[:16]
 
 
-def _verify(
-    completions: Sequence[Completion], problems: Mapping[str, Problem], grader: str, answer_format: str
-) -> list[Sample]:
-    golds = [problems[completion.request.problem_id].answer for completion in completions]
-    texts = [completion.text for completion in completions]
-    verdicts = verify_batch(texts, golds, grader=grader, answer_format=answer_format)
+def _verify(completions: Sequence[Completion], problems: Mapping[str, Problem], judge: Judge) -> list[Sample]:
+    judgements = judge.judge(
+        [completion.text for completion in completions],
+        [problems[completion.request.problem_id] for completion in completions],
+    )
     return [
         Sample(
             problem_id=completion.request.problem_id,
             sample_index=completion.request.sample_index,
             completion=completion.text,
-            outcome=verdict.outcome,
-            answer=verdict.answer,
-            reason=verdict.reason,
+            outcome=judgement.outcome,
+            answer=judgement.answer,
+            reason=judgement.reason,
             num_tokens=completion.num_tokens,
             truncated=completion.truncated,
-            rule=verdict.rule,
+            rule=judgement.rule,
         )
-        for completion, verdict in zip(completions, verdicts, strict=True)
+        for completion, judgement in zip(completions, judgements, strict=True)
     ]

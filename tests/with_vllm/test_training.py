@@ -13,7 +13,7 @@ from distributed.test_two_processes import ZERO3
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from with_vllm.conftest import free_port, vllm_serve
 
-from nsr_trl.objective import OBJECTIVE_NAMES
+from nsr_trl.objective import POLARITIES
 from nsr_trl.quickstart.model import build_tokenizer, model_path
 
 
@@ -25,6 +25,8 @@ SERVER_FLAGS = (
     "--dtype float32 --max-model-len 128 --gpu-memory-utilization 0.2"
 ).split()
 DIFFERENCE = "sampling/sampling_logp_difference/mean"
+
+OBJECTIVES = (*POLARITIES, "grpo", "qae")
 
 
 def run(out, launcher=(), **job):
@@ -80,8 +82,8 @@ def test_without_weight_sync_the_difference_grows_and_masked_rows_are_counted(tm
 
 
 def test_every_objective_trains_with_vllm_in_sync(tmp_path):
-    results = train(tmp_path, objectives=OBJECTIVE_NAMES)
-    for objective in OBJECTIVE_NAMES:
+    results = train(tmp_path, objectives=OBJECTIVES)
+    for objective in OBJECTIVES:
         assert_in_sync(results[objective])
         assert_equal_weights(results[objective])
         assert distance(tmp_path / objective) > 1e-4
@@ -109,8 +111,8 @@ def test_zero3_on_two_processes_trains_every_objective_with_vllm_in_sync(tmp_pat
     launch = tmp_path / "accelerate.yaml"
     launch.write_text(ZERO3)
     launcher = ("-m", "accelerate.commands.launch", "--config_file", str(launch))
-    results = train(tmp_path, launcher, objectives=OBJECTIVE_NAMES)
-    for objective in OBJECTIVE_NAMES:
+    results = train(tmp_path, launcher, objectives=OBJECTIVES)
+    for objective in OBJECTIVES:
         assert_in_sync(results[objective])
         assert_equal_weights(results[objective], num_ranks=2)
         assert distance(tmp_path / objective) > 1e-4  # the save is whole, and loads in plain transformers

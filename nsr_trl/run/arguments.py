@@ -1,0 +1,298 @@
+"""Arguments of a run: a command line goes in; fields, where each came from, and the launcher's flags come out.
+
+Three dataclasses hold the fields: [`ScriptArguments`], [`SignedRewardConfig`] and TRL's `ModelConfig`. A recipe or
+file given with `--config` sets their defaults, flags override it. What is not a field must be a flag of `accelerate
+launch`; what is neither is an error that lists them all, each with the nearest name where one is near. The names of
+`trl grpo` are understood.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NoReturn
+
+from accelerate.commands.launch import launch_command_parser
+from trl import ModelConfig, TrlParser
+
+from ..config import SignedRewardConfig
+from ..quickstart.model import model_path
+from ..resources import find_yaml, nearest
+from ..settings_file import read_settings
+from ..task import QUICKSTART
+from .recipe import read_recipe
+from .script import ScriptArguments
+
+
+CLASSES = (ScriptArguments, SignedRewardConfig, ModelConfig)
+
+
+@dataclass(frozen=True)
+class RunArguments:
+    """
+    The fields of a run before they are checked: what each is set to, and by whom.
+
+    Attributes:
+        values (`dict[str, Any]`):
+            Every field of the three dataclasses.
+        sources (`dict[str, str]`):
+            Where a field that is set came from: the recipe or file, or `"flag"`.
+        launch (`dict[str, str]`):
+            Flags of the launcher; `accelerate_config` among them.
+    """
+
+    values: dict[str, Any]
+    sources: dict[str, str]
+    launch: dict[str, str]
+
+    @cached_property
+    def accelerate_path(self) -> Path:
+        """The accelerate config; `single_gpu` where none is named."""
+        name = self.launch.get("accelerate_config") or self.launch.get("config_file") or "single_gpu"
+        return find_yaml("accelerate_configs", name)
+
+    @cached_property
+    def accelerate(self) -> dict[str, Any]:
+        """The values of the accelerate config."""
+        _, values = read_settings("accelerate config", self.accelerate_path, self.accelerate_path)
+        return values
+
+    @property
+    def num_processes(self) -> int:
+        """Processes over all machines."""
+        return self._count("num_processes")
+
+    @property
+    def num_machines(self) -> int:
+        """Machines that the processes run on."""
+        return self._count("num_machines")
+
+    @property
+    def sharding(self) -> str:
+        """A name in `memory.SHARDED`."""
+        match self.accelerate.get("distributed_type"):
+            case "DEEPSPEED":
+                return f"zero{self._of_kind('deepspeed_config').get('zero_stage', 2)}"
+            case "FSDP":
+                return "fsdp"
+            case "MULTI_GPU":
+                return "ddp"
+            case _:
+                return "none"
+
+    @property
+    def is_offloaded(self) -> bool:
+        """Whether weights and optimizer live in main memory."""
+        return self._of_kind("deepspeed_config").get("offload_param_device", "none") != "none" or bool(
+            self._of_kind("fsdp_config").get("fsdp_offload_params")
+        )
+
+    @property
+    def is_on_cpu(self) -> bool:
+        """Whether the run asks for the CPU."""
+        return bool(self.values["use_cpu"] or self.accelerate.get("use_cpu"))
+
+    def _count(self, name: str) -> int:
+        value = self.launch.get(name, self.accelerate.get(name)) or 1
+        if not str(value).isdecimal() or int(value) < 1:
+            raise ValueError(
+                f"`{name}` must be a whole number, 1 or more; got {value!r}. Correct it, or leave it out."
+            )
+        return int(value)
+
+    def _of_kind(self, name: str) -> dict[str, Any]:
+        return self.accelerate.get(name) or {}
+
+    def build(self, num_processes: int) -> tuple[ScriptArguments, SignedRewardConfig, ModelConfig]:
+        """
+        Returns the checked dataclasses of one of `num_processes` processes.
+
+        Raises:
+            ValueError: If a value is out of range, or the batches do not divide over the processes.
+        """
+        values = self._schedule(num_processes)
+        return tuple(cls(**{f.name: values[f.name] for f in fields(cls) if f.init}) for cls in CLASSES)  # type: ignore[return-value]
+
+    def preview(self, num_processes: int | None = None) -> tuple[ScriptArguments, SignedRewardConfig, ModelConfig]:
+        """As [`build`], for the processes that will run, in a single one, on a machine that need not have a GPU."""
+        num_processes = num_processes or self.num_processes
+        values = self._schedule(num_processes) | {"use_cpu": True}
+
+        class Preview(SignedRewardConfig):
+            world_size = property(lambda self: num_processes)
+
+        classes = (ScriptArguments, Preview, ModelConfig)
+        return tuple(cls(**{f.name: values[f.name] for f in fields(cls) if f.init}) for cls in classes)  # type: ignore[return-value]
+
+    def _schedule(self, num_processes: int) -> dict[str, Any]:
+        """The fields, with `gradient_accumulation_steps` as `optimizer_steps_per_generation` asks for."""
+        num_steps, rows = self.values["optimizer_steps_per_generation"], self.values["generation_batch_size"]
+        if num_steps is None:
+            return self.values
+        if rows is None or "gradient_accumulation_steps" in self.sources:
+            raise ValueError(
+                "`optimizer_steps_per_generation` needs `generation_batch_size` and takes the place of "
+                f"`gradient_accumulation_steps`; got generation_batch_size={rows} and "
+                f"{num_steps} optimizer steps. Set optimizer_steps_per_generation=none to give the steps yourself."
+            )
+        per_device = int(self.values["per_device_train_batch_size"])
+        per_micro_step = per_device * num_processes
+        if rows % (per_micro_step * num_steps):
+            raise ValueError(
+                f"A generation of {rows} rows must divide into {num_steps} optimizer steps of whole micro-steps; "
+                f"{num_processes} processes x per_device_train_batch_size={per_device} are {per_micro_step} rows a "
+                "micro-step. Change --generation_batch_size, "
+                "--per_device_train_batch_size or the number of processes."
+            )
+        return self.values | {"gradient_accumulation_steps": rows // (per_micro_step * num_steps)}
+
+
+class FieldParser(TrlParser):
+    """Parser of the fields of a run, whose errors are one sentence."""
+
+    def __init__(self, prog: str):
+        super().__init__(
+            CLASSES, prog=prog, usage=f"{prog} --config RECIPE|FILE [--FIELD VALUE ...]", allow_abbrev=False
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raises rather than exits."""
+        raise ValueError(f"A flag must have a value that its field takes; {message}. See {self.prog} --help.")
+
+
+def parse(arguments: Sequence[str], prog: str) -> RunArguments:
+    """
+    Resolves recipe and flags.
+
+    Args:
+        arguments (`Sequence[str]`):
+            Command line: `--config RECIPE|FILE`, fields, and flags of `accelerate launch`.
+        prog (`str`):
+            Name of the program in `--help`.
+
+    Returns:
+        [`RunArguments`]
+
+    Raises:
+        ValueError: If the recipe does not exist, or a name is neither a field nor a flag of the launcher.
+    """
+    parser = FieldParser(prog)
+    if {"-h", "--help", "--help-all"} & set(arguments):
+        parser.print_help()
+        sys.exit(0)
+    dests = {option: action.dest for action in parser._actions for option in action.option_strings}
+    launch_flags = {option for action in launch_command_parser()._actions for option in action.option_strings} | {
+        "--accelerate_config"
+    }
+    flags = list(_flags(arguments))
+    recipe = next((group[1] for group in reversed(flags) if group[0] == "--config" and len(group) == 2), None)
+    read = None if recipe is None else read_recipe(recipe)
+    from_recipe = {} if read is None else {OF_TRL.get(name, name): value for name, value in read.values.items()}
+    written = {} if read is None else {OF_TRL.get(name, name): source for name, source in read.sources.items()}
+    env = from_recipe.pop("env", None) or {}
+    if not isinstance(env, dict):
+        raise ValueError(f"`env` of a recipe must be `NAME: value` lines; {recipe!r} has {env!r:.60}. Indent them.")
+    os.environ.update({name: str(value) for name, value in env.items()})
+
+    launch: dict[str, str] = {}
+    sources: dict[str, str] = {}
+    unknown: list[str] = []
+    for name, value in from_recipe.items():
+        if f"--{name}" in dests:
+            sources[name] = written[name]
+        elif f"--{name}" in launch_flags:
+            launch[name] = str(value)
+        else:
+            unknown.append(name)
+    own: list[str] = []
+    for given, *values in flags:
+        option = f"--{OF_TRL.get(_field_name(given), given.removeprefix('--'))}"
+        if option in dests:
+            sources[dests[option]] = "flag"
+            own += [option, *values]
+        elif option in launch_flags:
+            launch[_field_name(option)] = " ".join(values)
+        elif option != "--config":
+            unknown.append(given)
+    if unknown:
+        raise ValueError(_say_unknown(unknown, [*dests, *launch_flags, "--config"]))
+
+    parser.set_defaults_with_config(**{name: value for name, value in from_recipe.items() if name not in launch})
+    namespace, rest = parser.parse_known_args(own)
+    if rest:
+        raise ValueError(f"Every argument must belong to a flag; got {' '.join(rest)!r}. Put --FIELD before it.")
+    return RunArguments(vars(namespace), sources, launch)
+
+
+OF_TRL: Mapping[str, str] = {
+    "dataset_name": "dataset",
+    "dataset_train_split": "split",
+    "dataset_test_split": "eval_split",
+    "torch_dtype": "dtype",
+    "reward": "reward_funcs",  # its name in version 0.1
+}
+"""What `trl grpo`, and older versions, call a field."""
+
+GONE: Mapping[str, str] = {
+    "datasets": "a mixture is a task with several sources: write its YAML and name it with task",
+    "reward_model_name_or_path": "a reward model has no sign; name functions with reward_funcs",
+    "max_prompt_length": "TRL 1 has none: prompts that fill the model's context are left out",
+    "warmup_ratio": "set warmup_steps",
+    "use_liger_kernel": "TRL 1.16's fused LM head needs none",
+    "ignore_bias_buffers": "leave it out",
+    "gradient_checkpointing_use_reentrant": "set gradient_checkpointing_kwargs",
+    "model": "set model_name_or_path",
+    "lr": "set learning_rate",
+    "lambda": "set positive_weight",
+    "batch_size": "set per_device_train_batch_size",
+    "epochs": "set num_train_epochs",
+    "dry_run": "it is a flag of nsr-trl train: --dry-run",
+}
+"""Names that people write, and what to do in their place."""
+
+
+def _field_name(option: str) -> str:
+    return option.removeprefix("--").replace("-", "_")
+
+
+def _say_unknown(names: Sequence[str], known: Sequence[str]) -> str:
+    """One sentence on all names that are no fields."""
+    fields = sorted({_field_name(option) for option in known})
+    found = []
+    for name in names:
+        plain = _field_name(name)
+        near = nearest(plain, fields)
+        advice = GONE.get(plain) or (f"did you mean {near!r}?" if near else "")
+        found.append(f"{plain!r} ({advice})" if advice else repr(plain))
+    return (
+        "A name must be a field of the run (see --help-all) or a flag of `accelerate launch`; "
+        f"got {', '.join(found)}. Correct or remove them."
+    )
+
+
+def _flags(arguments: Sequence[str]) -> Iterator[list[str]]:
+    """Cuts a command line into flags with their values; `--flag=value` is read as `--flag value`."""
+    group: list[str] = []
+    for argument in arguments:
+        if argument.startswith("--"):
+            if group:
+                yield group
+            option, is_assigned, value = argument.partition("=")
+            group = [option, value] if is_assigned else [option]
+        elif group:
+            group.append(argument)
+        else:
+            raise ValueError(
+                f"The command line must begin with a flag; got {argument!r}. Name a recipe with --config {argument}."
+            )
+    if group:
+        yield group
+
+
+def resolve_model(name: str | None) -> str:
+    """Path of the shipped model for `"quickstart"`, any other name as it is."""
+    if name is None:
+        raise ValueError("A run needs a model; got none. Name one with --model_name_or_path.")
+    return str(model_path()) if name == QUICKSTART else name
