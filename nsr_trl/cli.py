@@ -10,17 +10,18 @@ from . import __version__
 from .choices import GRADERS, OBJECTIVES
 from .commands import card, evaluate, results, tasks, train
 from .commands.evaluate import _positive as positive
+from .evaluation.visible import spell_out
 
 
 ERROR_NUMBER = r"\[Errno \d+\] "
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one sentence, without the usage."""
+    """A parser whose errors are one sentence, without the usage; what they quote of others is spelled out."""
 
     def error(self, message: str) -> NoReturn:
         """Ends with the sentence on stderr and status 2; what the operating system says has no number in it."""
-        self.exit(2, f"{self.prog}: error: {re.sub(ERROR_NUMBER, '', message)}\n")
+        self.exit(2, f"{self.prog}: error: {spell_out(re.sub(ERROR_NUMBER, '', message))}\n")
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -91,10 +91,10 @@ def load_rows(source: Source, limit: int | None = None) -> Dataset | IterableDat
     where = {"path": builder, "data_files": str(path)} if builder else {"path": source.dataset, "name": source.config}
     try:
         rows = load_dataset(**where, split=source.split, revision=source.revision, streaming=source.streaming)
-    except (DatasetGenerationError, ArrowInvalid, UnicodeDecodeError, StopIteration) as error:
-        reason = error.__cause__ or str(error) or "it is empty"
+    except (DatasetGenerationError, ArrowInvalid, UnicodeDecodeError) as error:
         raise ValueError(
-            f"A dataset must be rows of one kind; {source.dataset!r} cannot be read ({reason}). Correct the file."
+            f"A dataset must be rows of one kind; {source.dataset!r} cannot be read ({error.__cause__ or error}). "
+            "Correct the file."
         ) from error
     except (OSError, ConnectionError) as error:
         raise FileNotFoundError(
@@ -102,7 +102,11 @@ def load_rows(source: Source, limit: int | None = None) -> Dataset | IterableDat
             f"{', '.join(FILE_BUILDERS)} file; {source.dataset!r} cannot be loaded ({error}). "
             "Correct the name, or the path, or connect to the Hub."
         ) from error
-    except ValueError as error:
+    except (ValueError, StopIteration) as error:
+        if isinstance(error, StopIteration) or "corresponds to no data" in str(error):  # of an empty file
+            raise ValueError(
+                f"A dataset must have rows; {source.dataset!r} has none. Name another file, split or dataset."
+            ) from error
         raise ValueError(
             f"A dataset must have the config and the split that are asked for; of {source.dataset!r} with config "
             f"{source.config!r} and split {source.split!r}: {' '.join(str(error).split())} "
