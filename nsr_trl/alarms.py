@@ -22,6 +22,9 @@ PAGE = "docs/alarms.md"
 LEAST_RISE = 0.005
 """Of the share of solved prompts, to count as one."""
 
+GOOD = 0.25
+"""How far along a grave alarm may be at a step that is good."""
+
 METRIC = "signed/alarm/"
 """What the metrics of alarms begin with."""
 
@@ -362,7 +365,7 @@ class AlarmWatch:
 
     def good_until(self, log: Log) -> int | None:
         """
-        The last step at which no grave alarm had come half of its way.
+        The last step at which no grave alarm had come a quarter of its way: what is smoothed shows late.
 
         Args:
             log (`Sequence[Mapping[str, Any]]`):
@@ -373,7 +376,7 @@ class AlarmWatch:
         """
         grave = [name for name in self._thresholds if ALARMS[name].is_grave]
         for end in range(len(log), 0, -1):
-            if "loss" in log[end - 1] and all(self.read(name, log[:end]).extent < 0.5 for name in grave):
+            if "loss" in log[end - 1] and all(self.read(name, log[:end]).extent < GOOD for name in grave):
                 return int(log[end - 1]["step"])
         return None
 
