@@ -127,6 +127,23 @@ def test_a_checkpoint_of_another_number_of_processes_resumes_with_new_rollouts(m
     assert resumed._step == 20
 
 
+def test_the_weights_go_on_moving_on_another_number_of_processes(make_trainer, tmp_path):
+    settings = SETTINGS | {"lambda_controller": {"kind": "balance", "smoothing": 0.99}, "max_steps": 4}
+    whole = make_trainer(**settings)
+    whole.train()
+    checkpoint = tmp_path / "checkpoint-4"
+    (checkpoint / MANIFEST).unlink()
+    state = torch.load(checkpoint / "nsr_trl_rank_0.pth")
+    torch.save(state | {"num_ranks": 2}, checkpoint / "nsr_trl_rank_0.pth")
+    resumed = make_trainer(**settings, output_dir=str(tmp_path / "again"))
+    resumed.train(resume_from_checkpoint=str(checkpoint))
+    assert (
+        resumed.weighing.controller.seen
+        == whole.weighing.controller.seen
+        != make_trainer(**settings).weighing.controller.seen
+    )
+
+
 def test_outside_of_training_sigterm_does_what_it_did(make_trainer):
     before = signal.getsignal(signal.SIGTERM)
     trainer = make_trainer()
