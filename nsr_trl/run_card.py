@@ -139,6 +139,7 @@ def describe_run(
         objective=objective.name,
         formula=objective.formula,
         is_signed=objective.weigh is not None,
+        reads_group=objective.weigh is not None and objective.positive_weight is None,
         citation=trainer._paper["citation"],
         tags=tuple(trainer._tag_names),
         settings={

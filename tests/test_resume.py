@@ -15,7 +15,7 @@ import torch
 import transformers
 from packaging.version import Version
 
-from nsr_trl.checkpoints import MANIFEST, is_complete, last_complete_checkpoint
+from nsr_trl.checkpoints import MANIFEST, is_complete, last_complete_checkpoint, mark_complete
 
 
 SCRIPT = Path(__file__).parent / "distributed" / "train_and_resume.py"
@@ -132,9 +132,9 @@ def test_the_weights_go_on_moving_on_another_number_of_processes(make_trainer, t
     whole = make_trainer(**settings)
     whole.train()
     checkpoint = tmp_path / "checkpoint-4"
-    (checkpoint / MANIFEST).unlink()
     state = torch.load(checkpoint / "nsr_trl_rank_0.pth")
     torch.save(state | {"num_ranks": 2}, checkpoint / "nsr_trl_rank_0.pth")
+    mark_complete(checkpoint, whole._run)
     resumed = make_trainer(**settings, output_dir=str(tmp_path / "again"))
     resumed.train(resume_from_checkpoint=str(checkpoint))
     assert (
