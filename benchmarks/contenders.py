@@ -20,7 +20,7 @@ from transformers import PrinterCallback, Qwen2Config, Qwen2ForCausalLM, Trainer
 from trl import GRPOConfig, GRPOTrainer
 
 from nsr_trl import SignedRewardConfig, SignedRewardTrainer
-from nsr_trl.memory import ModelShape
+from nsr_trl.run.memory import ModelShape
 
 
 @dataclass(frozen=True)

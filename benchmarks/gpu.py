@@ -41,8 +41,8 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import AutoTokenizer, TrainerCallback
 from transformers.utils import logging
 
-from nsr_trl.memory import GIB, KNOWN_SHAPES, ModelShape, estimate_memory
 from nsr_trl.quickstart.model import model_path
+from nsr_trl.run.memory import GIB, KNOWN_SHAPES, ModelShape, estimate_memory
 
 
 PARTS = ("tests", "update", "memory", "step", "profile")

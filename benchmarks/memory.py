@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_iter
 from transformers import LlamaConfig, LlamaForCausalLM
 from trl.trainer.utils import add_fused_lm_head
 
-from nsr_trl.memory import ModelShape, estimate_memory
+from nsr_trl.run.memory import ModelShape, estimate_memory
 
 
 SHAPES = {

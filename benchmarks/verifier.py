@@ -24,7 +24,7 @@ from trl.rewards import accuracy_reward
 from nsr_trl import verify, verify_batch
 from nsr_trl.verifier import Outcome
 from nsr_trl.verifier.sandbox import default_num_workers
-from nsr_trl.verifier.verify import _compare_here, forget_decisions
+from nsr_trl.verifier.verify import PARSERS, _compare_here, forget_decisions
 
 
 FOLDER = Path(__file__).parents[2] / "shared" / "verifier"
@@ -87,7 +87,7 @@ def main(folder=FOLDER):
     num_workers = default_num_workers()
     print(f"{RESPONSES} responses, {SAMPLES} samples of each, {num_workers} workers, {os.cpu_count()} cores")
 
-    starting = seconds(verify_batch, [rf"\boxed{{\sin^{{{i}}}(x) + \ln 3}}" for i in range(9)], ["1"] * 9)
+    starting = seconds(verify_batch, [rf"\boxed{{\sqrt{{{i}+2\sqrt2}}}}" for i in range(3, 12)], ["1+\\sqrt2"] * 9)
     print(f"start of the workers: {starting:.2f} s")
     with ProcessPoolExecutor(num_workers) as pool:
         list(pool.map(with_math_verify, rows[: 8 * num_workers]))
@@ -117,11 +117,10 @@ def main(folder=FOLDER):
     print(f"  {'all responses':<40}{percentiles(latencies(verify, rows))}")
     pairs = [(row["pred"], row["gold"]) for name in ("equivalence", "mutants") for row in load(folder, name)]
     pairs += [(verify(*row).answer or "", row[1]) for row in rows]
-    compared = [(f"\\boxed{{{pair[0]}}}", pair[1], *_compare_here(pair)) for pair in pairs]
-    for title, chosen in (
-        ("left undecided at once", [row[:2] for row in compared if row[2][0] is Outcome.UNDECIDED and not row[3]]),
-        ("sent to the workers", [row[:2] for row in compared if row[3]]),
-    ):
+    compared = [(f"\\boxed{{{pair[0]}}}", pair[1], *_compare_here(pair, PARSERS[0])) for pair in pairs]
+    is_open = [(row[2].outcome is Outcome.UNDECIDED, row[3] is not None) for row in compared]
+    for title, kind in (("left undecided at once", (True, False)), ("sent to the workers", (True, True))):
+        chosen = [row[:2] for row, each in zip(compared, is_open, strict=True) if each == kind]
         print(f"  {f'{len(chosen)} pairs, {title}':<40}{percentiles(latencies(verify, chosen))}")
 
     hostile = [(row["response"], row["gold"]) for row in load(folder, "hostile")]

@@ -13,13 +13,13 @@ __version__ = "0.2.0"
 _MODULE_OF = {
     "Evaluation": "evaluation.runner",
     "Outcome": "verifier",
-    "Problem": "data",
+    "Problem": "problem",
     "Reason": "verifier",
     "SignedRewardConfig": "config",
     "SignedRewardTrainer": "trainer",
     "Verdict": "verifier",
     "evaluate": "evaluation.runner",
-    "load_problems": "data",
+    "load_problems": "task",
     "math_reward": "rewards",
     "pass_at_k": "evaluation.pass_at_k",
     "register_objective": "objective",
@@ -32,14 +32,14 @@ __all__ = sorted([*_MODULE_OF, "__version__"])
 
 if TYPE_CHECKING:
     from .config import SignedRewardConfig as SignedRewardConfig
-    from .data import Problem as Problem
-    from .data import load_problems as load_problems
     from .data import to_dataset as to_dataset
     from .evaluation.pass_at_k import pass_at_k as pass_at_k
     from .evaluation.runner import Evaluation as Evaluation
     from .evaluation.runner import evaluate as evaluate
     from .objective import register_objective as register_objective
+    from .problem import Problem as Problem
     from .rewards import math_reward as math_reward
+    from .task import load_problems as load_problems
     from .trainer import SignedRewardTrainer as SignedRewardTrainer
     from .verifier import Outcome as Outcome
     from .verifier import Reason as Reason

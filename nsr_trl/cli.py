@@ -3,26 +3,28 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from . import __version__
-from .commands import card, evaluate, results, train
-from .commands.evaluate import GRADERS
+from .choices import GRADERS, OBJECTIVES
+from .commands import card, evaluate, results, tasks, train
 
 
-# a copy: the table itself stands behind torch
-OBJECTIVES = tuple(
-    "psr nsr w_reinforce reinforce grpo dr_grpo rloo maxrl maclaurin pkpo passk qae ngrpo a_grae asymre lead".split()
-)
-FALLBACKS = ("answer is", "last number")  # a copy as well, for a quick --help
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one sentence, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends with the sentence on stderr and status 2."""
+        self.exit(2, f"{self.prog}: error: {message}\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of all commands; each sets `run` to the function that it calls with the parsed arguments."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="nsr-trl", description="Train reasoning models on the sign of a verified answer (arXiv 2506.01347)."
     )
     parser.add_argument("--version", action="version", version=f"nsr-trl {__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    commands: Any = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     quickstart = commands.add_parser(
         "quickstart",
@@ -38,24 +40,31 @@ def build_parser() -> argparse.ArgumentParser:
 
     verify = commands.add_parser(
         "verify",
-        help="grade a file of responses, or check the references of a dataset",
-        description="Grades the responses in a JSONL or parquet file and prints counts by outcome and reason, the "
-        "throughput and the slowest rows. With --gold it takes each reference of a dataset as the answer instead, and "
-        "lists those that are not correct even so: they would leave every response undecided.",
+        help="grade a file of responses, explain a verdict, or check the references of a dataset",
+        description="Grades the responses in a JSONL or parquet file and prints counts by outcome, reason and rule, "
+        "the throughput and the slowest rows. With --explain it shows what was read of both sides and the rule that "
+        "decided: of each row of the file that is not correct, or of a response and a reference given there. With "
+        "--gold it reads each reference of a dataset instead, and checks that it is understood, correct as an answer "
+        "to itself, and that a near miss of it is called incorrect.",
     )
-    source = verify.add_mutually_exclusive_group(required=True)
+    source = verify.add_mutually_exclusive_group()
     source.add_argument("file", nargs="?", metavar="FILE", help="JSONL or parquet file with one response per row")
-    source.add_argument("--gold", metavar="DATASET", help="dataset id on the Hub, or a parquet, JSON or CSV file")
+    source.add_argument(
+        "--gold", metavar="TASK", help="a task (`nsr-trl tasks` lists them), a Hub id, or a parquet, JSON or CSV file"
+    )
+    verify.add_argument(
+        "--explain", nargs="*", metavar="TEXT", help="show readings and rules, of FILE or of RESPONSE REFERENCE"
+    )
+    verify.add_argument("--task", help="task whose grader and answer format hold, and whose references --gold checks")
     verify.add_argument("--split", help="split of the dataset, where it has several")
+    verify.add_argument("--dataset-config", metavar="NAME", help="config of the dataset, where it has several")
     verify.add_argument("--response-column", help="column of the responses (default: response, completion, ...)")
     verify.add_argument("--gold-column", help="column of the references (default: gold, answer, solution, ...)")
-    verify.add_argument("--grader", choices=GRADERS, default="default", help="the rules (default: %(default)s)")
+    verify.add_argument("--grader", choices=GRADERS, help="the rules (default: the task's, or default)")
     verify.add_argument(
-        "--fallback",
-        choices=FALLBACKS,
-        action="append",
-        default=[],
-        help="what to read where there is no box; may be repeated",
+        "--answer-format",
+        metavar="FORMAT",
+        help="where the answer is: boxed, gsm8k, xml, last, auto or a regular expression (default: the task's)",
     )
     verify.add_argument("--num-workers", type=int, help="worker processes (default: the cores, 8 at most)")
     verify.add_argument("--num-slowest", type=int, default=5, help="slowest rows to show (default: %(default)s)")
@@ -65,6 +74,9 @@ def build_parser() -> argparse.ArgumentParser:
     results.add_parsers(commands)
     card.add_parsers(commands)
     train.add_parsers(commands)
+    tasks.add_parsers(commands)
+    for command in commands.choices.values():
+        command.set_defaults(command=command)
     return parser
 
 
@@ -75,7 +87,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if rest and not getattr(args, "passes_on", False):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     args.rest = rest
-    args.run(parser, args)
+    try:
+        args.run(args.command, args)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        args.command.error(f"{str(error.filename)!r}: {error.strerror}. Correct the path, or what it holds.")
 
 
 def _quickstart(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
@@ -93,30 +110,56 @@ def _quickstart(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
 
 def _verify(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     from .grading import format_grades, grade, read_rows
+    from .verifier.explain import explain
     from .verifier.sandbox import WorkerStartError
 
-    if args.gold is not None:
+    texts = args.explain or []
+    if args.gold is not None or (args.task is not None and args.file is None and not texts):
         _check_golds(parser, args)
         return
+    if (args.file is None) != (len(texts) == 2) or len(texts) not in (0, 2):
+        parser.error(
+            f"verify needs a FILE, --gold TASK, or --explain with a response and a reference; got {len(texts)} "
+            f"texts and {'no file' if args.file is None else 'a file'}. Give one of the three."
+        )
     try:
+        grader, answer_format = args.grader or "default", args.answer_format or "boxed"
+        if args.task is not None:
+            from .task import find_task
+
+            task = find_task(args.task).override(grader=args.grader, answer_format=args.answer_format)
+            grader, answer_format = task.grader, task.answer_format
+        if texts:
+            print(explain(*texts, answer_format=answer_format))
+            return
         rows = read_rows(args.file, args.response_column, args.gold_column)
-        grades, seconds = grade(rows, args.grader, args.fallback, args.num_workers)
+        grades, seconds = grade(rows, grader, answer_format, args.num_workers)
     except (FileNotFoundError, ValueError, WorkerStartError) as error:
         parser.error(str(error))
+    if args.explain is not None:
+        for one in grades:
+            if one.verdict.outcome != "correct":
+                print(f"row {one.row}\n{explain(*rows[one.row], answer_format=answer_format)}\n")
     print(format_grades(grades, seconds, args.num_slowest))
 
 
 def _check_golds(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    from .data import load_problems
-    from .grading import unusable_golds
+    from .grading import check_references, format_checks
+    from .task import Part, find_task
 
+    are_usable = True
     try:
-        problems = load_problems(args.gold, split=args.split, answer_column=args.gold_column)
+        task = find_task(args.gold or args.task).override(
+            split=args.split, config=args.dataset_config, answer_column=args.gold_column
+        )
+        parts: list[Part] = ["train", "test"]
+        parts = [part for part in parts if getattr(task, part)][: 1 if task.train == task.test else 2]
+        for part in parts:
+            problems = task.problems(part)
+            checks = check_references([problem.answer for problem in problems])
+            heading = f"{part}: " if len(parts) > 1 else ""
+            print(heading + format_checks(checks, [problem.question for problem in problems]))
+            are_usable &= all(check.is_usable for check in checks)
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
-    unusable = unusable_golds([problem.answer for problem in problems])
-    print(f"{len(problems) - len(unusable):,} of {len(problems):,} references are correct against themselves")
-    for row, verdict in unusable:
-        problem = problems[row]
-        print(f"  row {row}: {verdict.reason}, reference {problem.answer!r:.60}, problem {problem.question!r:.60}")
-    sys.exit(1 if unusable else 0)
+    sys.exit(0 if are_usable else 1)

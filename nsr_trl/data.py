@@ -1,196 +1,205 @@
-r"""Problems and prompts: a dataset or a file goes in; problems, and the dataset a trainer reads, come out."""
+"""Loading problems: where rows are goes in; problems, and the dataset a trainer reads, come out.
 
-import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+A row is read by what it has: verl's `reward_model`, a conversation in the column of the question, or plain text.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datasets import Dataset, DatasetDict, load_dataset
+from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict, concatenate_datasets, load_dataset
 from datasets.exceptions import DatasetGenerationError
 from pyarrow import ArrowInvalid
 
-from .verifier.extract import extract_gold
+from .problem import Problem, Prompting
+from .verifier.reference import read_reference
 
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-INSTRUCTION = r"Please reason step by step, and put your final answer within \boxed{}."
-"""The paper's instruction, one line below the question."""
-
-_CHATML = (
-    "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
-    f"<|im_start|>user\n{{input}}\n{INSTRUCTION}<|im_end|>\n<|im_start|>assistant\n"
-)
-PROMPT_TEMPLATES: dict[str, str] = {
-    "qwen": _CHATML,
-    "qwen3_no_thinking": _CHATML + "<think>\n\n</think>\n",
-    "llama": (
-        "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nYou are a helpful assistant.<|eot_id|>"
-        f"<|start_header_id|>user<|end_header_id|>\n\n{{input}}\n{INSTRUCTION}<|eot_id|>"
-        "<|start_header_id|>assistant<|end_header_id|>\n\n"
-    ),
-    "simple": "Question:\n{input}\nAnswer:\nLet's think step by step.\n",
-    "plain": "{input}",
-}
-"""Plain-text prompts, `{input}` being the question: the four of the paper's code, verbatim, and the bare question."""
-
-QUESTION_COLUMNS = ("problem", "question", "prompt")
+QUESTION_COLUMNS = ("problem", "question", "prompt", "messages")
 """Names under which a question is looked for, in this order."""
-ANSWER_COLUMNS = ("answer", "final_answer", "solution", "target")
+ANSWER_COLUMNS = ("answer", "final_answer", "solution", "target", "expected_answer", "ground_truth")
 """Names under which a reference is looked for, in this order."""
 
+FILE_BUILDERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".csv": "csv"}
+"""Kinds of files, and what reads them."""
 
-@dataclass(frozen=True, slots=True)
-class HubDataset:
+
+@dataclass(frozen=True)
+class Source:
     """
-    Where a dataset with a short name is on the Hub.
+    Where rows come from, and which columns hold a problem.
 
     Attributes:
-        id (`str`):
-            Its id.
-        split (`str`):
-            The split with the problems.
-        question_column (`str`):
-            Column of the question.
-        answer_column (`str`):
-            Column of the reference.
+        dataset (`str`):
+            Dataset id on the Hub, folder, or path of a `.parquet`, `.json`, `.jsonl` or `.csv` file; `"quickstart"`
+            for generated arithmetic; `"reasoning_gym/NAME"` for a procedural task of reasoning_gym.
+        config (`str`, *optional*), split (`str`, *optional*), revision (`str`, *optional*):
+            As of `datasets.load_dataset`; slices such as `"test[:100]"` are splits too. A split may be left out where
+            there is only one.
+        question_column (`str`, *optional*), answer_column (`str`, *optional*):
+            Columns to read; looked for among `QUESTION_COLUMNS` and `ANSWER_COLUMNS` when not set.
+        weight (`float`, *optional*):
+            Share of this source in a mixture, relative to the others'. Without weights all rows are taken once.
+        streaming (`bool`, *optional*, defaults to `False`):
+            Read rows as they are needed. Training then needs `max_steps`.
+        size (`int`, *optional*):
+            Number of problems: of those that are generated, or as it is known without loading them.
+        options (`Mapping[str, Any]`, *optional*):
+            Configuration of the reasoning_gym task.
     """
 
-    id: str
-    split: str
-    question_column: str
-    answer_column: str
+    dataset: str
+    config: str | None = None
+    split: str | None = None
+    revision: str | None = None
+    question_column: str | None = None
+    answer_column: str | None = None
+    weight: float | None = None
+    streaming: bool = False
+    size: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
-DATASETS: dict[str, HubDataset] = {
-    "math": HubDataset("DigitalLearningGmbH/MATH-lighteval", "test", "problem", "solution"),
-    "math500": HubDataset("HuggingFaceH4/MATH-500", "test", "problem", "answer"),
-    "aime2025": HubDataset("math-ai/aime25", "test", "problem", "answer"),
-    "amc23": HubDataset("math-ai/amc23", "test", "question", "answer"),
-}
-"""Datasets by short name. `math` is the test set of MATH, 5,000 problems, and `math500` the usual part of it."""
-
-_FILE_BUILDERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".csv": "csv"}
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
+def load_rows(source: Source, limit: int | None = None) -> Dataset | IterableDataset:
     """
-    A question and its reference answer.
-
-    Attributes:
-        question (`str`):
-            The question, without instruction or chat markup.
-        answer (`str`):
-            The bare reference answer. Empty where the source has none (two MATH solutions have an empty box): every
-            response to such a problem is undecided.
-        level (`str`, *optional*):
-            Difficulty, as the source writes it.
-        subject (`str`, *optional*):
-            Field of mathematics, as the source writes it.
-    """
-
-    question: str
-    answer: str
-    level: str | None = None
-    subject: str | None = None
-
-    @property
-    def id(self) -> str:
-        """First 16 hexadecimal digits of SHA-256 over question, a zero byte and answer: stable across files."""
-        return hashlib.sha256(f"{self.question}\0{self.answer}".encode()).hexdigest()[:16]
-
-
-def load_problems(
-    source: str | Path,
-    split: str | None = None,
-    limit: int | None = None,
-    question_column: str | None = None,
-    answer_column: str | None = None,
-) -> list[Problem]:
-    r"""
-    Loads problems from the Hub or from a file.
-
-    Rows in verl's format (`reward_model` holds a `ground_truth` with `question` and `solution` or `target`) are
-    recognised. Of other rows the question and the answer are read from the columns named, or else from the first of
-    `QUESTION_COLUMNS` and of `ANSWER_COLUMNS` present. A reference with a `\boxed{}` is reduced to the content of the
-    last one.
+    Loads rows from the Hub or from a file.
 
     Args:
-        source (`str` or `Path`):
-            Short name of one of `DATASETS`, dataset id on the Hub, or path of a `.parquet`, `.json`, `.jsonl` or
-            `.csv` file.
-        split (`str`, *optional*):
-            Split to load, slices such as `"test[:100]"` included. May be left out where there is only one; a file is
-            the split `"train"`.
+        source ([`Source`]):
+            Where they are.
         limit (`int`, *optional*):
-            Number of problems to keep, from the start.
-        question_column (`str`, *optional*):
-            Column of the question.
-        answer_column (`str`, *optional*):
-            Column of the reference.
-
-    Returns:
-        `list[Problem]`
+            Number of rows to keep, from the start.
 
     Raises:
-        FileNotFoundError: If the file does not exist.
-        ValueError: If the split or a column cannot be told.
+        FileNotFoundError: If there is no such file or dataset.
+        ValueError: If the file cannot be read, or the config or the split cannot be told.
     """
-    if known := DATASETS.get(str(source)):
-        source, split = known.id, split or known.split
-        question_column, answer_column = question_column or known.question_column, answer_column or known.answer_column
-    dataset = _load_rows(source, split)
-    if limit is not None:
-        dataset = dataset.select(range(min(limit, len(dataset))))
-    if "reward_model" in dataset.column_names and question_column is answer_column is None:
-        return [_problem_from_verl(row) for row in dataset]
-    question_column = _find_column(dataset, "question", question_column, QUESTION_COLUMNS)
-    answer_column = _find_column(dataset, "answer", answer_column, ANSWER_COLUMNS)
-    return [_problem(row[question_column], row[answer_column], row) for row in dataset]
-
-
-def format_prompt(
-    question: str, template: str | None = None, tokenizer: "PreTrainedTokenizerBase | None" = None
-) -> str | list[dict[str, str]]:
-    """
-    Puts a question into the form the policy is prompted with.
-
-    Args:
-        question (`str`):
-            The question.
-        template (`str`, *optional*):
-            Name of one of `PROMPT_TEMPLATES`, for a plain-text prompt. By default the prompt is a conversation of one
-            user message with the question and `INSTRUCTION`, and the model's own chat template applies.
-        tokenizer (`PreTrainedTokenizerBase`, *optional*):
-            Tokenizer the plain text is meant for. If it adds a BOS token itself, as TRL lets it, one that the template
-            begins with is left out, so that there are not two.
-
-    Returns:
-        `str` or `list[dict[str, str]]`:
-            The plain text, or the conversation.
-
-    Raises:
-        ValueError: If there is no such template.
-    """
-    if template is None:
-        return [{"role": "user", "content": f"{question}\n{INSTRUCTION}"}]
-    if template not in PROMPT_TEMPLATES:
-        raise ValueError(
-            f"`template` must be one of {', '.join(PROMPT_TEMPLATES)}; got {template!r}. "
-            "Leave it out to use the chat template of the model."
+    path = Path(source.dataset)
+    builder = FILE_BUILDERS.get(path.suffix)
+    if builder and not path.is_file():
+        raise FileNotFoundError(
+            f"A source that ends in {path.suffix} must be an existing file; there is none at {source.dataset!r}. "
+            "Correct the path, or give the id of a dataset on the Hub."
         )
-    prompt = PROMPT_TEMPLATES[template].replace("{input}", question)
-    if tokenizer is not None and tokenizer.bos_token and tokenizer("").input_ids[:1] == [tokenizer.bos_token_id]:
-        prompt = prompt.removeprefix(tokenizer.bos_token)
-    return prompt
+    where = {"path": builder, "data_files": str(path)} if builder else {"path": source.dataset, "name": source.config}
+    try:
+        rows = load_dataset(**where, split=source.split, revision=source.revision, streaming=source.streaming)
+    except (DatasetGenerationError, ArrowInvalid, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"A dataset must be rows of one kind; {source.dataset!r} cannot be read ({error.__cause__ or error}). "
+            "Correct the file."
+        ) from error
+    except (OSError, ConnectionError) as error:
+        raise FileNotFoundError(
+            f"A dataset must be a task (`nsr-trl tasks` lists them), the id of a dataset on the Hub or the path of a "
+            f"{', '.join(FILE_BUILDERS)} file; {source.dataset!r} cannot be loaded ({error}). "
+            "Correct the name, or the path, or connect to the Hub."
+        ) from error
+    except ValueError as error:
+        raise ValueError(
+            f"A dataset must have the config and the split that are asked for; of {source.dataset!r} with config "
+            f"{source.config!r} and split {source.split!r}: {' '.join(str(error).split())} "
+            "Name them with dataset_config and split."
+        ) from error
+    if isinstance(rows, DatasetDict | IterableDatasetDict):
+        if len(rows) > 1:
+            raise ValueError(
+                f"A dataset with several splits needs `split`; {source.dataset!r} has {', '.join(rows)}. "
+                "Name one of them."
+            )
+        rows = next(iter(rows.values()))
+    if limit is None:
+        return rows
+    return rows.take(limit) if isinstance(rows, IterableDataset) else rows.select(range(min(limit, len(rows))))
+
+
+@dataclass(frozen=True)
+class RowReader:
+    """
+    Reads the problem in a row.
+
+    Attributes:
+        question_column (`str`, *optional*), answer_column (`str`, *optional*):
+            Columns to read; both `None` for verl's layout.
+    """
+
+    question_column: str | None
+    answer_column: str | None
+
+    @classmethod
+    def of(cls, columns: Sequence[str], source: Source) -> "RowReader":
+        """
+        The reader for rows with these columns.
+
+        Raises:
+            ValueError: If a column cannot be told.
+        """
+        if "reward_model" in columns and source.question_column is source.answer_column is None:
+            return cls(None, None)
+        return cls(
+            find_column(columns, "question", source.question_column, QUESTION_COLUMNS),
+            find_column(columns, "answer", source.answer_column, ANSWER_COLUMNS),
+        )
+
+    def __call__(self, row: Mapping[str, Any], with_columns: bool = False) -> Problem:
+        """
+        Reads a row; `with_columns` keeps its other columns.
+
+        Raises:
+            ValueError: If the question is neither text nor a conversation, or verl's columns hold something else.
+        """
+        if self.question_column is None or self.answer_column is None:
+            question, reference = _read_verl(row)
+        else:
+            question, reference = row[self.question_column], row[self.answer_column]
+        messages: tuple[Mapping[str, str], ...] = ()
+        if _is_conversation(question):
+            last = max((n for n, message in enumerate(question) if message["role"] == "user"), default=-1)
+            messages = tuple({"role": m["role"], "content": m["content"]} for m in question[: last + 1])
+            question = messages[-1]["content"] if messages else None
+        if not isinstance(question, str):
+            raise ValueError(
+                f"A question must be text, or messages of which one is the user's; got {question!r:.80}. Name the "
+                "right column with `question_column`."
+            )
+        level, subject = row.get("level"), row.get("subject") or row.get("type")
+        return Problem(
+            question,
+            read_reference(reference).answer,
+            None if level is None else str(level),
+            None if subject is None else str(subject),
+            messages,
+            dict(row) if with_columns else {},
+        )
+
+
+def read_problems(
+    rows: Dataset | IterableDataset, source: Source, with_columns: bool = False
+) -> tuple[RowReader, list[Problem]]:
+    """The reader of these rows and the problems in them."""
+    if isinstance(rows, Dataset):
+        reader = RowReader.of(rows.column_names, source)
+        used = {reader.question_column, reader.answer_column, "reward_model", "prompt", "extra_info"}
+        used |= {"level", "subject", "type"}
+        if not with_columns:  # the others, which may be large, are not read
+            rows = rows.select_columns([name for name in rows.column_names if name in used])
+        return reader, [reader(row, with_columns) for row in rows]
+    listed = list(rows)
+    reader = RowReader.of(list(listed[0]) if listed else [], source)
+    return reader, [reader(row, with_columns) for row in listed]
 
 
 def to_dataset(
-    problems: Iterable[Problem], template: str | None = None, tokenizer: "PreTrainedTokenizerBase | None" = None
+    problems: Iterable[Problem],
+    template: str | None = None,
+    tokenizer: "PreTrainedTokenizerBase | None" = None,
+    prompting: Prompting | None = None,
+    rows: Dataset | None = None,
 ) -> Dataset:
     """
     Builds the dataset a trainer reads.
@@ -199,80 +208,74 @@ def to_dataset(
         problems (`Iterable[Problem]`):
             Problems, one per row.
         template (`str`, *optional*):
-            As in [`format_prompt`].
+            As in [`~problem.Prompting`].
         tokenizer (`PreTrainedTokenizerBase`, *optional*):
-            As in [`format_prompt`].
+            As in [`~problem.Prompting.prompt`].
+        prompting ([`~problem.Prompting`], *optional*):
+            All of how problems are asked, in the place of `template`.
+        rows (`Dataset`, *optional*):
+            The rows that the problems were read from, whose other columns are kept for reward functions.
 
     Returns:
         `Dataset`:
-            With the columns `prompt`, `answer` and `problem_id`.
+            With the columns `prompt`, `answer` and `problem_id`, and others of the source.
     """
     problems = list(problems)
-    return Dataset.from_dict(
-        {
-            "prompt": [format_prompt(problem.question, template, tokenizer) for problem in problems],
-            "answer": [problem.answer for problem in problems],
-            "problem_id": [problem.id for problem in problems],
-        }
-    )
+    prompting = prompting or Prompting(template=template)
+    dataset = Dataset.from_list([prompt_row(problem, prompting, tokenizer) for problem in problems])
+    if rows is None:
+        return dataset
+    kept = [name for name in rows.column_names if name not in dataset.column_names]
+    return concatenate_datasets([dataset, rows.select_columns(kept)], axis=1) if kept else dataset
 
 
-def _load_rows(source: str | Path, split: str | None) -> Dataset:
-    path = Path(source)
-    builder = _FILE_BUILDERS.get(path.suffix)
-    if builder and not path.is_file():
-        raise FileNotFoundError(
-            f"A source that ends in {path.suffix} must be an existing file; there is none at {str(source)!r}. "
-            "Correct the path, or give the id of a dataset on the Hub."
-        )
-    try:
-        if builder:
-            loaded = load_dataset(builder, data_files=str(path), split=split)
-        else:
-            loaded = load_dataset(str(source), split=split)
-    except (DatasetGenerationError, ArrowInvalid) as error:
-        raise ValueError(
-            f"A dataset must be rows of one kind; {str(source)!r} cannot be read ({error.__cause__ or error}). "
-            "Correct the file."
-        ) from error
-    except (FileNotFoundError, ConnectionError) as error:
-        raise FileNotFoundError(
-            f"A dataset must be one of {', '.join(DATASETS)}, the id of a dataset on the Hub or the path of a "
-            f"{', '.join(_FILE_BUILDERS)} file; {str(source)!r} cannot be loaded ({error}). "
-            "Correct the name, or the path, or connect to the Hub."
-        ) from error
-    if not isinstance(loaded, DatasetDict):
-        return loaded
-    if len(loaded) > 1:
-        raise ValueError(
-            f"A dataset with several splits needs `split`; {str(source)!r} has {', '.join(loaded)}. Name one of them."
-        )
-    return next(iter(loaded.values()))
+def prompt_row(
+    problem: Problem, prompting: Prompting, tokenizer: "PreTrainedTokenizerBase | None" = None
+) -> dict[str, Any]:
+    """A row of the dataset a trainer reads."""
+    own = {"prompt": prompting.prompt(problem, tokenizer), "answer": problem.answer, "problem_id": problem.id}
+    return {**problem.columns, **own}
 
 
-def _find_column(dataset: Dataset, role: str, name: str | None, candidates: tuple[str, ...]) -> str:
+def find_column(columns: Iterable[str], role: str, name: str | None, candidates: Sequence[str]) -> str:
+    """
+    The column of a role: the one named, or the first candidate that is there.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    columns = list(columns)
     for candidate in candidates if name is None else (name,):
-        if candidate in dataset.column_names:
+        if candidate in columns:
             return candidate
     expected = f"one of {', '.join(candidates)}" if name is None else repr(name)
     raise ValueError(
-        f"The {role} must be in a column named {expected}; the columns are {', '.join(dataset.column_names)}. "
+        f"The {role} must be in a column named {expected}; the columns are {', '.join(columns)}. "
         f"Name the right one with `{role}_column`."
     )
 
 
-def _problem_from_verl(row: Mapping[str, Any]) -> Problem:
-    gold = row["reward_model"]["ground_truth"]
-    # the solution first: the paper's `target` has lost its text, "\mbox{four}" for one
-    return _problem(gold["question"], gold.get("solution") or gold.get("target"), row)
-
-
-def _problem(question: Any, reference: Any, row: Mapping[str, Any]) -> Problem:
-    if not isinstance(question, str):
-        raise ValueError(
-            f"A question must be text; got {question!r:.80}. Name the column of plain text with `question_column`."
-        )
-    level, subject = row.get("level"), row.get("subject") or row.get("type")
-    return Problem(
-        question, extract_gold(reference), None if level is None else str(level), None if subject is None else subject
+def _is_conversation(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(m, Mapping) and isinstance(m.get("content"), str) and "role" in m for m in value)
     )
+
+
+def _read_verl(row: Mapping[str, Any]) -> tuple[Any, Any]:
+    """(Question or conversation, reference) of a row in verl's layout: the standard one, or the paper's."""
+    model = row["reward_model"]
+    truth = model.get("ground_truth") if isinstance(model, Mapping) else None
+    if truth is None:
+        raise ValueError(
+            f"verl's `reward_model` must hold a `ground_truth`; got {model!r:.80}. Name the columns to read with "
+            "question_column and answer_column."
+        )
+    if isinstance(truth, Mapping):
+        # the solution first: the paper's `target` has lost its text, "\mbox{four}" for one
+        reference = truth.get("solution") or truth.get("target")
+        if "question" in truth:
+            return truth["question"], reference
+        return row.get("prompt"), reference
+    return row.get("prompt"), truth

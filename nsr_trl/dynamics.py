@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .checkpoints import STATE, checkpoints
+
 
 def read_log(folder: str | Path) -> list[dict[str, Any]]:
     """
@@ -21,9 +23,7 @@ def read_log(folder: str | Path) -> list[dict[str, Any]]:
         ValueError: If the folder holds no log.
     """
     folder = Path(folder)
-    checkpoints = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
-    checkpoints.sort(key=lambda path: int(path.name.removeprefix("checkpoint-")))
-    states = [path / "trainer_state.json" for path in (folder, *reversed(checkpoints))]
+    states = [path / STATE for path in (folder, *reversed(checkpoints(folder)))]
     state = next((path for path in states if path.exists()), None)
     if state is None:
         raise ValueError(

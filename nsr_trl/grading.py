@@ -11,7 +11,8 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from .verifier import Outcome, Verdict, verify
+from .verifier import Outcome, Reference, Verdict, read_reference, verify, verify_batch
+from .verifier.reference import near_miss
 from .verifier.sandbox import default_num_workers
 
 
@@ -77,7 +78,7 @@ def read_rows(
 def grade(
     rows: Sequence[tuple[Any, Any]],
     grader: str = "default",
-    fallbacks: Sequence[str] = (),
+    answer_format: str = "boxed",
     num_workers: int | None = None,
     show_progress: bool = True,
 ) -> tuple[list[Grade], float]:
@@ -89,7 +90,7 @@ def grade(
             Responses and references.
         grader (`str`, *optional*, defaults to `"default"`):
             As in [`verify`].
-        fallbacks (`Sequence[str]`, *optional*, defaults to `()`):
+        answer_format (`str`, *optional*, defaults to `"boxed"`):
             As in [`verify`].
         num_workers (`int`, *optional*):
             As in [`verify_batch`].
@@ -102,7 +103,7 @@ def grade(
 
     def grade_row(number: int) -> Grade:
         began = time.perf_counter()
-        verdict = verify(*rows[number], grader=grader, fallbacks=fallbacks)
+        verdict = verify(*rows[number], grader=grader, answer_format=answer_format)
         return Grade(number, verdict, time.perf_counter() - began)
 
     began = time.perf_counter()
@@ -114,24 +115,116 @@ def grade(
 
 
 def format_grades(grades: Sequence[Grade], seconds: float, num_slowest: int = 5) -> str:
-    """Returns the report: outcomes, reasons, throughput and the slowest rows."""
+    """Returns the report: outcomes, reasons, rules, throughput and the slowest rows."""
     lines = [f"{len(grades)} rows in {seconds:.1f} s, {len(grades) / max(seconds, 1e-9):,.0f} per second", ""]
     outcomes = Counter(grade.verdict.outcome for grade in grades)
     lines += [_count(str(outcome), outcomes[outcome], len(grades)) for outcome in Outcome]
     lines.append("")
-    reasons = Counter((str(grade.verdict.outcome), str(grade.verdict.reason)) for grade in grades)
-    lines += [_count(f"{outcome}: {reason}", count, len(grades)) for (outcome, reason), count in reasons.most_common()]
-    lines += ["", "slowest rows"]
+    for field in ("reason", "rule"):
+        counts = Counter((str(grade.verdict.outcome), str(getattr(grade.verdict, field))) for grade in grades)
+        lines += [
+            _count(f"{outcome}: {value}", count, len(grades)) for (outcome, value), count in counts.most_common()
+        ]
+        lines.append("")
+    lines.append("slowest rows")
     for grade in sorted(grades, key=lambda grade: grade.seconds, reverse=True)[:num_slowest]:
         answer = "" if grade.verdict.answer is None else f" {grade.verdict.answer!r:.60}"
-        lines.append(f"  row {grade.row}: {grade.seconds * 1000:,.1f} ms, {grade.verdict.reason}{answer}")
+        lines.append(f"  row {grade.row}: {grade.seconds * 1000:,.1f} ms, {grade.verdict.rule}{answer}")
     return "\n".join(lines)
 
 
-def unusable_golds(golds: Sequence[Any]) -> list[tuple[int, Verdict]]:
-    """Returns the references that are not correct when they are the answer, with what the verifier says of them."""
-    verdicts = [verify(f"\\boxed{{{gold}}}", gold) for gold in golds]
-    return [(row, verdict) for row, verdict in enumerate(verdicts) if verdict.outcome != Outcome.CORRECT]
+@dataclass(frozen=True, slots=True)
+class ReferenceCheck:
+    """
+    What can be said of a reference before there is any response.
+
+    Attributes:
+        row (`int`):
+            Number of the row, from 0.
+        reference ([`~verifier.Reference`]):
+            The reference, read.
+        itself (`Outcome`):
+            The outcome of the reference as an answer to itself.
+        near_miss (`str` or `None`):
+            A wrong answer; `None` if none is known.
+        missed (`Outcome`):
+            The outcome of that wrong answer; undecided if there is none.
+    """
+
+    row: int
+    reference: Reference
+    itself: Outcome
+    near_miss: str | None
+    missed: Outcome
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether a right answer can be correct, and a wrong one is not."""
+        is_right = self.itself is Outcome.CORRECT and self.missed is not Outcome.CORRECT
+        return not self.reference.problem and is_right
+
+    @property
+    def tells_wrong_answers(self) -> bool:
+        """Whether a wrong answer is called incorrect, rather than left undecided."""
+        return self.missed is Outcome.INCORRECT
+
+
+def check_references(golds: Sequence[Any]) -> list[ReferenceCheck]:
+    """
+    Reads references, and judges each as an answer to itself, and a near miss of it.
+
+    Args:
+        golds (`Sequence[Any]`):
+            References, of any shape that [`~verifier.read_reference`] reads.
+
+    Returns:
+        `list[ReferenceCheck]`: one per reference.
+    """
+    references = [read_reference(gold) for gold in golds]
+    misses = [near_miss(reference) for reference in references]
+    verdicts = verify_batch(
+        [
+            f"\\boxed{{{text or ''}}}"
+            for reference, miss in zip(references, misses, strict=True)
+            for text in (reference.text, miss)
+        ],
+        [reference.answer for reference in references for _ in range(2)],
+    )
+    outcomes = [verdict.outcome for verdict in verdicts]
+    return [
+        ReferenceCheck(row, reference, itself, miss, Outcome.UNDECIDED if miss is None else missed)
+        for row, (reference, miss, itself, missed) in enumerate(
+            zip(references, misses, outcomes[::2], outcomes[1::2], strict=True)
+        )
+    ]
+
+
+def format_checks(checks: Sequence[ReferenceCheck], questions: Sequence[str], max_shown: int = 20) -> str:
+    """Returns the report on references: how many are understood and as what, and which are not usable."""
+    kinds = Counter(check.reference.kind for check in checks if not check.reference.problem)
+    num_told = sum(check.tells_wrong_answers for check in checks)
+    lines = [f"{sum(kinds.values()):,} of {len(checks):,} references are understood"]
+    lines += [_count(kind, count, len(checks)) for kind, count in kinds.most_common()]
+    lines.append(f"{num_told:,} of {len(checks):,} near misses are called incorrect")
+    unusable = [check for check in checks if not check.is_usable]
+    quiet = [check for check in checks if check.is_usable and not check.tells_wrong_answers]
+    if unusable:
+        lines += ["", f"{len(unusable):,} of {len(checks):,} references cannot be used"]
+        lines += [_checked(check, questions[check.row]) for check in unusable[:max_shown]]
+    if quiet:
+        lines += ["", f"{len(quiet):,} of {len(checks):,} references leave wrong answers undecided"]
+        lines += [_checked(check, questions[check.row]) for check in quiet[:max_shown]]
+    return "\n".join(lines)
+
+
+def _checked(check: ReferenceCheck, question: str) -> str:
+    problem = check.reference.problem
+    if not problem and check.itself is not Outcome.CORRECT:
+        problem = f"it is {check.itself} as an answer to itself"
+    elif not problem:
+        has_miss = check.near_miss is not None
+        problem = f"{check.near_miss!r} is {check.missed}" if has_miss else "no wrong answer to it is known"
+    return f"  row {check.row}: {problem}, reference {check.reference.text!r:.60}, problem {question!r:.60}"
 
 
 def _count(label: str, count: int, total: int) -> str:

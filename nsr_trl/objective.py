@@ -350,7 +350,7 @@ def _of_ones_own(name: str, args: Mapping[str, Any]) -> Objective:
     if name in _own:
         rule, formula = _own[name]
     elif isinstance(name, str) and ":" in name:
-        rule, formula = import_function(name, "objective"), name
+        rule, formula = import_function(name, "`objective` must be"), name
     else:
         names = [*OBJECTIVE_NAMES, *_own]
         raise ValueError(

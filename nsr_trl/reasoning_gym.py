@@ -65,23 +65,12 @@ def load_reasoning_gym(name: str, size: int, seed: int = 0, **config: Any) -> tu
     trainer = SignedRewardTrainer("Qwen/Qwen2.5-0.5B-Instruct", reward, train_dataset=dataset)
     ```
     """
-    try:
-        task = reasoning_gym.create_dataset(name, size=size, seed=seed, **config)
-    except (ValueError, TypeError, AssertionError) as error:
-        raise ValueError(
-            f"A task must be one that reasoning_gym has, with fields that it has; got {name!r} with {config} "
-            f"({error}). Its gallery lists both."
-        ) from error
-    if runner := _code_runner(type(task)):
-        raise ValueError(
-            f"A scorer must not run what a model writes as code; that of {name!r} calls `{runner}`. Choose another "
-            "task, or check its answers with a reward function of your own."
-        )
+    task = create_task(name, size, seed, **config)
 
     def reasoning_gym_reward(completions: Sequence[Any], index: Sequence[int], **kwargs: Any) -> list[float | None]:
         """1.0 where reasoning_gym scores the answer 1, 0.0 below, `None` where its scorer fails."""
         answers = [extract_answer(completion_text(completion)) for completion in completions]
-        return [_reward(task, answer, i) for answer, i in zip(answers, index, strict=True)]
+        return [score(task, answer, i) for answer, i in zip(answers, index, strict=True)]
 
     rows = [
         {
@@ -94,7 +83,25 @@ def load_reasoning_gym(name: str, size: int, seed: int = 0, **config: Any) -> tu
     return Dataset.from_list(rows), reasoning_gym_reward
 
 
-def _reward(task: Any, answer: str | None, index: int) -> float | None:
+def create_task(name: str, size: int, seed: int = 0, **config: Any) -> Any:
+    """The dataset of reasoning_gym that [`load_reasoning_gym`] reads, with the same arguments and errors."""
+    try:
+        task = reasoning_gym.create_dataset(name, size=size, seed=seed, **config)
+    except (ValueError, TypeError, AssertionError) as error:
+        raise ValueError(
+            f"A task must be one that reasoning_gym has, with fields that it has; got {name!r} with {config} "
+            f"({error}). Its gallery lists both."
+        ) from error
+    if runner := _code_runner(type(task)):
+        raise ValueError(
+            f"A scorer must not run what a model writes as code; that of {name!r} calls `{runner}`. Choose another "
+            "task, or check its answers with a reward function of your own."
+        )
+    return task
+
+
+def score(task: Any, answer: str | None, index: int) -> float | None:
+    """1.0 where a task scores the answer to its entry `index` 1, 0.0 below, `None` where its scorer fails."""
     if answer is None:
         return 0.0
     try:

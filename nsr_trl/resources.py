@@ -5,9 +5,10 @@ And what a user's own files offer: `module:function` goes in, the function comes
 
 import difflib
 import importlib
+import importlib.util
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def find_yaml(folder: str, name: str | Path) -> Path:
 
     Args:
         folder (`str`):
-            Folder of shipped files: `"recipes"` or `"accelerate_configs"`.
+            Folder of shipped files: `"recipes"`, `"tasks"` or `"accelerate_configs"`.
         name (`str` or `Path`):
             Name of one of them, without `.yaml`, or path of a file of the user's.
 
@@ -48,35 +49,60 @@ def find_yaml(folder: str, name: str | Path) -> Path:
     return Path(name)
 
 
+def nearest(name: str, names: list[str]) -> str | None:
+    """The name that is nearest to another, if one is near."""
+    found = difflib.get_close_matches(name, names, n=1, cutoff=0.65)
+    return found[0] if found else None
+
+
 def did_you_mean(name: str, names: list[str]) -> str:
     """A sentence that points to the nearest name."""
-    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"Did you mean {nearest[0]!r}?" if nearest else "Check the spelling."
+    near = nearest(name, names)
+    return "Check the spelling." if near is None else f"Did you mean {near!r}?"
 
 
-def import_function(path: str, field: str) -> Callable[..., Any]:
+def import_function(path: str, must: str, names: Sequence[str] = ()) -> Callable[..., Any]:
     """
     Imports a function of the user's.
 
     Args:
         path (`str`):
-            `module:function`; a module may stand in the current folder, as `python -m` finds it.
-        field (`str`):
-            The setting that names it, for the error.
+            `module:function`; a dotted path, `package.module.function`; or `file.py:function`. A module may stand in
+            the current folder, as `python -m` finds it.
+        must (`str`):
+            How the error begins: what is named, and what else it might be.
+        names (`Sequence[str]`, *optional*):
+            The names that might have been meant by a path without a module.
 
     Raises:
-        ValueError: If there is no such function.
+        ValueError: If it cannot be imported, or is no function.
     """
-    module_name, _, name = path.partition(":")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    module, colon, name = path.rpartition(":" if ":" in path else ".")
     try:
-        found = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError, ValueError) as error:
+        if not (module and name):
+            raise ValueError(did_you_mean(path, list(names)))
+        found = getattr(_import_file(module) if colon and module.endswith(".py") else _import_module(module), name)
+    except Exception as error:  # a user's module may raise anything while it is imported
         raise ValueError(
-            f"`{field}` must be module:function of something that can be imported; got {path!r} ({error}). "
+            f"{must} module:function of what can be imported; got {path!r} ({type(error).__name__}: {error}). "
             "Write my_module:score for the function score in my_module.py."
         ) from error
     if not callable(found):
-        raise ValueError(f"`{field}` must name a function; {path!r} is a {type(found).__name__}. Name a function.")
+        raise ValueError(f"{must} a function; {path!r} is of type {type(found).__name__}. Name one of that module.")
     return found
+
+
+def _import_module(name: str) -> Any:
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    return importlib.import_module(name)
+
+
+def _import_file(path: str) -> Any:
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(spec.name, module)
+    spec.loader.exec_module(module)
+    return module

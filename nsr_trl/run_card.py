@@ -62,7 +62,10 @@ def write_card(folder: str | Path, facts: CardFacts, log: Sequence[Mapping[str, 
 
 
 def rebuild_card(
-    folder: str | Path, evaluation: str | Path | None = None, base_evaluation: str | Path | None = None
+    folder: str | Path,
+    evaluation: str | Path | None = None,
+    base_evaluation: str | Path | None = None,
+    task: Any = None,
 ) -> Path:
     """
     Writes the card of a training run anew.
@@ -75,6 +78,8 @@ def rebuild_card(
             so that the evidence goes where the model goes.
         base_evaluation (`str` or `Path`, *optional*):
             Evaluation of the model that was trained.
+        task ([`~task.Task`], *optional*):
+            What it was trained on, where the run does not know: one of a notebook, say.
 
     Returns:
         `Path`: the card
@@ -90,6 +95,8 @@ def rebuild_card(
             f"A card is made of what a training run recorded in {FACTS}; {str(folder)!r} has no readable one "
             f"({error}). Name the output_dir of a run of SignedRewardTrainer that saved a checkpoint or made a card."
         ) from error
+    if task is not None:
+        facts = replace(facts, settings={**facts.settings, **task.card_rows()}, dataset_name=task.dataset_name)
     given = {name: path for name, path in ((BEFORE, base_evaluation), (AFTER, evaluation)) if path is not None}
     read_evaluations(
         {name: Path(path) for name, path in given.items()}
@@ -134,6 +141,7 @@ def describe_run(
     args, objective = trainer.args, trainer.signed_objective
     is_local = not base or Path(base).exists()
     num_prompts = args.generation_batch_size // trainer.num_generations
+    task = {} if trainer.task is None else trainer.task.card_rows()
     return CardFacts(
         model_name=model_name or Path(args.output_dir).resolve().name,
         objective=objective.name,
@@ -157,10 +165,11 @@ def describe_run(
             "correct above": threshold_of(args),
             "undecided trained as": "incorrect" if args.undecided_as_incorrect else None,
             "seed": args.seed,
+            **task,
         },
         base_model=None if is_local else base,
         local_base=Path(base).resolve().name if base and is_local else None,
-        dataset_name=dataset_name,
+        dataset_name=dataset_name or (trainer.task and trainer.task.dataset_name),
         hub_model_id=trainer.hub_model_id,
         command=command_line(sys.argv),
         trained=_trained({name: entry for name, entry in totals.items() if entry[1]}),

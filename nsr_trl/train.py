@@ -11,19 +11,21 @@ import sys
 from collections.abc import Sequence
 
 from accelerate import FullyShardedDataParallelPlugin, PartialState
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from transformers import AutoConfig, AutoTokenizer
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
-from .arguments import ScriptArguments, parse, resolve_model
 from .config import SignedRewardConfig
-from .data import Problem, to_dataset
-from .launch import accelerate_environment
-from .plan import check_output, resume_wish
 from .prompts import leave_out_overlong
+from .run.arguments import parse, resolve_model
+from .run.launch import accelerate_environment
+from .run.preflight import check_output, resume_wish
+from .run.script import ScriptArguments
 from .run_card import command_line
 from .secrets import hidden_arguments
+from .task import Part, Task
 from .trainer import SignedRewardTrainer
+from .training_log import FirstRollout, TrainingLog, quieten
 
 
 USER_ERROR = 2
@@ -33,6 +35,7 @@ a checkpoint (143 for SIGTERM, 130 for Ctrl-C), and any other a crash."""
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Trains. What is wrong with the arguments ends with its sentence on stderr and status 2."""
+    quieten()
     given = sys.argv[1:] if arguments is None else arguments
     try:
         run = parse([*given, *hidden_arguments()], "nsr_trl.train")
@@ -47,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if os.environ.get("RANK", "0") == "0":
             print(f"nsr-trl train: error: {error}", file=sys.stderr)
         sys.exit(USER_ERROR)
-    train(trainer, script, checkpoint)
+    train(trainer, checkpoint)
     if trainer.stop_signal is not None:
         sys.exit(128 + trainer.stop_signal)
 
@@ -76,11 +79,15 @@ def build_trainer(script: ScriptArguments, args: SignedRewardConfig, model: Mode
     config = AutoConfig.from_pretrained(model_name, revision=model.model_revision).get_text_config()
     context = getattr(config, "max_position_embeddings", None)
 
-    def to_prompts(problems: Sequence[Problem]) -> Dataset:
-        return leave_out_overlong(to_dataset(problems, script.template, tokenizer), tokenizer, context, say)
+    def load(task: Task, part: Part, limit: int | None) -> Dataset | IterableDataset:
+        return leave_out_overlong(task.dataset(part, tokenizer, limit, args.seed), tokenizer, context, say)
 
-    problems = script.load_problems(args.seed)
-    eval_problems = script.load_eval_problems(args.seed)
+    task = script.train_task()
+    dataset = load(task, "train", script.num_problems)
+    eval_dataset = None if args.eval_strategy == "no" else load(script.test_task(), "test", script.num_eval_problems)
+    args.chat_template_kwargs = {**task.prompting.chat_template_kwargs, **(args.chat_template_kwargs or {})} or None
+    if args.correct_threshold is None:
+        args.correct_threshold = task.correct_threshold
     args.model_init_kwargs = {
         "revision": model.model_revision,
         "attn_implementation": model.attn_implementation,
@@ -88,27 +95,31 @@ def build_trainer(script: ScriptArguments, args: SignedRewardConfig, model: Mode
     } | (args.model_init_kwargs or {})
     trainer = SignedRewardTrainer(
         model=model_name,
-        reward_funcs=script.load_reward(),
+        reward_funcs=script.rewards(),
         args=args,
-        train_dataset=to_prompts(problems),
-        eval_dataset=None if eval_problems is None else to_prompts(eval_problems),
+        train_dataset=dataset,
+        eval_dataset=eval_dataset,
         processing_class=tokenizer,
         quantization_config=get_quantization_config(model),
         peft_config=get_peft_config(model),
     )
-    say(f"Training {model.model_name_or_path} on {len(problems):,} problems: {trainer.signed_objective.formula}.")
+    trainer.task = task
+    TrainingLog.instead_of_others(trainer)
+    trainer.add_callback(FirstRollout(trainer, task.answer_format))
+    number = (
+        f"{len(dataset):,} problems of {task.name}" if isinstance(dataset, Dataset) else f"a stream of {task.name}"
+    )
+    say(f"Training {model.model_name_or_path} on {number}: {trainer.signed_objective.formula}.")
     return trainer
 
 
-def train(trainer: SignedRewardTrainer, script: ScriptArguments, checkpoint: str | None = None) -> None:
+def train(trainer: SignedRewardTrainer, checkpoint: str | None = None) -> None:
     """
     Trains, saves the model and its card in the output folder, and pushes them where `push_to_hub` says so.
 
     Args:
         trainer ([`SignedRewardTrainer`]):
             The trainer.
-        script ([`ScriptArguments`]):
-            What it is trained on.
         checkpoint (`str`, *optional*):
             Folder of the checkpoint to resume from.
     """
@@ -120,9 +131,9 @@ def train(trainer: SignedRewardTrainer, script: ScriptArguments, checkpoint: str
         trainer.accelerator.end_training()
         return
     trainer.save_model()
-    trainer.create_model_card(dataset_name=script.dataset)
+    trainer.create_model_card()
     if args.push_to_hub:
-        trainer.push_to_hub(dataset_name=script.dataset)
+        trainer.push_to_hub()
         say(f"Pushed to https://huggingface.co/{trainer.hub_model_id}")
     say(
         f"{trainer.state.global_step} optimizer steps in {result.metrics['train_runtime']:.0f} s. "

@@ -68,7 +68,7 @@ from .metrics import (
 from .objective import CORRECT, Objective
 from .outcome_reward import none_is_expected
 from .prompts import check_prompts, describe_dataset
-from .rewards import NO_ANSWER_METRIC
+from .rewards import NO_ANSWER_METRIC, completion_text
 from .rollout import Rollout
 from .run_card import CardFacts, describe_run, write_card
 from .secrets import stored_without_secrets
@@ -137,6 +137,7 @@ class SignedRewardTrainer(GRPOTrainer):
     }
 
     args: Any  # a SignedRewardConfig, or a GRPOConfig with its fields
+    task: Any = None  # the `Task` of a run that has one, for its card
     entropy_coef: float  # TRL's, and with `use_adaptive_entropy` its controller's
     _last_world_entropy: float
 
@@ -352,10 +353,12 @@ class SignedRewardTrainer(GRPOTrainer):
             kept.clear()
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """As [`~transformers.Trainer.evaluate`]."""
+        """As [`~transformers.Trainer.evaluate`], with all that was logged: `eval_pass@8`, say."""
         self._ledger.forget("eval")
         self._metrics["eval"].clear()
-        return super().evaluate(*args, **kwargs)
+        metrics = super().evaluate(*args, **kwargs)
+        # TRL logs what it measured and does not return it: `metric_for_best_model` looks here
+        return {**self.state.log_history[-1], **metrics} if self.state.log_history else metrics
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: Any) -> tuple[list, Any]:
         """As [`~transformers.Trainer.get_batch_samples`]; none once the last step is taken, as resuming there asks."""
@@ -782,6 +785,17 @@ class SignedRewardTrainer(GRPOTrainer):
         with decorating("The card", f"{folder}/README.md", folder):
             facts = self.card_facts(model_name, dataset_name)
             write_card(folder, facts.with_tags(tags), self.state.log_history)
+
+    def last_completions(self) -> list[dict[str, Any]]:
+        """The last completions of all ranks: text, rewards by function and the columns that functions logged."""
+        logs = self._logs
+        columns = {"completion": logs["completion"], **logs["rewards"], **logs["extra"]}
+        width = min((len(values) for values in columns.values()), default=0)
+        rows = [
+            dict(zip(columns, row, strict=True))
+            for row in zip(*(list(v)[-width:] for v in columns.values()), strict=True)
+        ]
+        return [row | {"completion": completion_text(row["completion"]) or ""} for row in rows]
 
     # --- over ranks ---------------------------------------------------------------------------------------------
 

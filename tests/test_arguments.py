@@ -2,10 +2,10 @@
 
 import pytest
 
-from nsr_trl.arguments import parse
-from nsr_trl.launch import launcher_arguments
-from nsr_trl.plan import count_processes, format_plan
 from nsr_trl.rewards import math_reward
+from nsr_trl.run.arguments import parse
+from nsr_trl.run.dry_run import format_dry_run
+from nsr_trl.run.launch import launcher_arguments
 
 
 def run_of(*arguments):
@@ -16,7 +16,7 @@ def test_a_flag_overrides_the_recipe_and_the_plan_says_which_is_which():
     run = run_of("--config", "nsr-qwen3-4b", "--learning_rate=2e-6", "--max-steps", "8")
     assert (run.values["learning_rate"], run.values["max_steps"]) == (2e-6, 8)
     assert (run.sources["learning_rate"], run.sources["max_steps"]) == ("flag", "flag")
-    assert run.sources["objective"] == "nsr-qwen3-4b"
+    assert run.sources["objective"] == "nsr"  # the part in which it is written
     assert "temperature" in run.sources
     assert "epsilon_high" not in run.sources
 
@@ -45,14 +45,14 @@ def test_launcher_flags_are_told_from_fields():
     run = run_of("--config", "quickstart", "--accelerate_config", "zero3", "--num_processes", "4", "--seed", "3")
     assert run.launch == {"accelerate_config": "zero3", "num_processes": "4"}
     assert run.values["seed"] == 3
-    assert count_processes(run) == 4
+    assert run.num_processes == 4
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--learning_rat", "1"], "Did you mean '--learning_rate'"),
-        (["--num_proceses", "2"], "Did you mean '--num_processes'"),
+        (["--learning_rat", "1"], "did you mean 'learning_rate'"),
+        (["--num_proceses", "2"], "did you mean 'num_processes'"),
         (["nsr-qwen3-4b"], "Name a recipe with --config nsr-qwen3-4b"),
         (["--config", "nsr-qwen3"], "Did you mean 'nsr-qwen3-4b'"),
         (["--seed", "1", "2"], "must belong to a flag; got '2'"),
@@ -65,7 +65,7 @@ def test_a_name_that_does_not_exist_is_an_error_with_the_nearest(arguments, sent
 
 def test_an_unknown_field_of_a_recipe_is_an_error_with_the_nearest(tmp_path):
     (tmp_path / "mine.yaml").write_text("learning_rates: 1.0e-6\n")
-    with pytest.raises(ValueError, match="Did you mean '--learning_rate'"):
+    with pytest.raises(ValueError, match="did you mean 'learning_rate'"):
         run_of("--config", str(tmp_path / "mine.yaml"))
 
 
@@ -95,19 +95,23 @@ def test_two_ways_to_say_the_accumulation_are_an_error():
 
 
 def test_the_dry_run_states_schedule_and_memory():
-    plan = format_plan(run_of("--config", "nsr-qwen2.5-math-7b", "--learning_rate", "2e-6"))
+    plan = format_dry_run(run_of("--config", "nsr-qwen2.5-math-7b", "--learning_rate", "2e-6"))
     assert "flag                 learning_rate" in plan
     assert "1,024 prompts x 8 completions = 8,192 rows" in plan
     assert "4 optimizer steps of 2,048 rows (256 prompts), off-policy" in plan
     assert "at most 4,096 a row, 8,388,608 an optimizer step" in plan  # 2,048 x 4,096
     assert "440 optimizer steps, 110 generations, 15.7 passes" in plan
     assert "it fits" in plan
-    assert "DOES NOT FIT" in format_plan(run_of("--config", "nsr-qwen2.5-math-7b"), gpu_bytes=24e9)
+    # 110 generations x 8,192 rows x 4,096 tokens = 3.69 billion; / 10,000 / 3,600 = 102.5 h
+    assert "at most 3.69 billion, 102.5 h at 10,000 a second" in plan
+    # 7.62e9 parameters x (2 + 12) bytes = 106.6 GB; 3 kept, the best, one being written, and the model: 6 x
+    assert "639.7 GB: 5 checkpoints and the model" in plan
+    assert "DOES NOT FIT" in format_dry_run(run_of("--config", "nsr-qwen2.5-math-7b", "--gpu-memory", "24"))
 
 
 def test_the_dry_run_counts_the_passes_over_each_rollout():
     arguments = "--config quickstart --optimizer_steps_per_generation 2 --max_steps 24".split()
-    once, twice = (format_plan(run_of(*arguments, "--num_iterations", str(n))) for n in (1, 2))
+    once, twice = (format_dry_run(run_of(*arguments, "--num_iterations", str(n))) for n in (1, 2))
     # 2 optimizer steps a rollout, and 4 where it is used twice
     assert "24 optimizer steps, 12 generations" in once
     assert "24 optimizer steps, 6 generations" in twice
@@ -146,15 +150,81 @@ def test_fsdp_on_a_cpu_is_refused_for_accelerate_would_run_ddp():
         launcher_arguments(run_of("--config", "quickstart", "--accelerate_config", "fsdp2"), [])
 
 
-def test_a_reward_function_is_named_by_module_and_function(tmp_path, monkeypatch):
-    (tmp_path / "my_rewards.py").write_text("def score(completions, **kwargs):\n    return [1.0] * len(completions)\n")
-    monkeypatch.chdir(tmp_path)
-    script, _, _ = run_of("--output_dir", "out", "--reward", "my_rewards:score").preview(1)
-    assert script.load_reward()(["a", "b"]) == [1.0, 1.0]
-    script, _, _ = run_of("--output_dir", "out", "--reward", "my_rewards:scores").preview(1)
-    with pytest.raises(ValueError, match="must be module:function"):
-        script.load_reward()
-    script, _, _ = run_of("--output_dir", "out").preview(1)
-    assert script.load_reward() is math_reward
-    script, _, _ = run_of("--output_dir", "out", "--grader", "paper").preview(1)
-    assert script.load_reward().__name__ == "math_reward"
+def script_of(*arguments):
+    return run_of("--output_dir", "out", *arguments).preview(1)[0]
+
+
+def test_the_reward_is_the_tasks_or_those_that_are_named(tmp_path, monkeypatch):
+    assert script_of().rewards() == [math_reward]
+    assert script_of("--grader", "paper").rewards()[0].__name__ == "math_reward"
+    names = [f.__name__ for f in script_of("--reward_funcs", "math_reward", "think_format_reward").rewards()]
+    assert names == ["math_reward", "think_format_reward"]
+    (tmp_path / "trl.yaml").write_text("reward_funcs: accuracy_reward\n")
+    assert [f.__name__ for f in script_of("--config", str(tmp_path / "trl.yaml")).rewards()] == ["accuracy_reward"]
+
+
+def test_the_names_of_trl_grpo_are_understood(tmp_path):
+    (tmp_path / "grpo.yaml").write_text(
+        "model_name_or_path: Qwen/Qwen2.5-0.5B-Instruct\ndataset_name: openai/gsm8k\ndataset_config: main\n"
+        "dataset_train_split: train\ndataset_test_split: test\nreward_funcs: [accuracy_reward]\n"
+        "torch_dtype: bfloat16\noutput_dir: out\n"
+    )
+    run = run_of("--config", str(tmp_path / "grpo.yaml"), "--objective", "nsr")
+    script, args, model = run.preview(1)
+    train, test = script.train_task().train[0], script.test_task().test[0]
+    assert (train.dataset, train.config, train.split, test.split) == ("openai/gsm8k", "main", "train", "test")
+    assert (args.objective, model.dtype) == ("nsr", "bfloat16")
+    assert script_of("--reward", "math_reward").reward_funcs == ["math_reward"]
+
+
+def test_all_unknown_names_are_in_one_error_and_advice_only_where_it_is_near(tmp_path):
+    (tmp_path / "mine.yaml").write_text("modell_name_or_path: x\nflavour: y\nlr: 1e-6\nmax_prompt_length: 512\n")
+    with pytest.raises(ValueError, match="got 'modell_name_or_path'") as caught:
+        run_of("--config", str(tmp_path / "mine.yaml"), "--colour", "red")
+    sentence = str(caught.value)
+    assert "'modell_name_or_path' (did you mean 'model_name_or_path'?), 'flavour', " in sentence
+    assert "'lr' (set learning_rate), 'max_prompt_length' (TRL 1 has none" in sentence
+    assert sentence.endswith("'colour'. Correct or remove them.")
+
+
+def test_a_task_is_where_problems_come_from_and_single_fields_override_it():
+    script = script_of("--task", "gsm8k", "--split", "train[:8]", "--answer_format", "gsm8k")
+    task = script.train_task()
+    assert (task.train[0].dataset, task.train[0].split, task.answer_format) == ("openai/gsm8k", "train[:8]", "gsm8k")
+    assert script.test_task().test[0].split == "test"
+    with pytest.raises(ValueError, match="needs problems of its own; got the dataset 'a/b' alone"):
+        script_of("--dataset", "a/b").test_task()
+    assert script_of("--dataset", "a/b", "--eval_task", "amc23").test_task().name == "amc23"
+
+
+@pytest.mark.parametrize("flags", [["--num_processes", "0"], ["--num_machines", "two"]])
+def test_processes_and_machines_are_whole_numbers_from_one(flags):
+    run = run_of("--config", "quickstart", *flags)
+    with pytest.raises(ValueError, match="must be a whole number, 1 or more"):
+        assert run.num_processes + run.num_machines
+
+
+def test_an_accelerate_config_that_is_no_mapping_is_an_error(tmp_path):
+    (tmp_path / "mine.yaml").write_text("- zero3\n")
+    with pytest.raises(ValueError, match="must be `field: value` lines"):
+        assert run_of("--config", "quickstart", "--accelerate_config", str(tmp_path / "mine.yaml")).accelerate
+
+
+def test_the_accelerate_config_is_read_once(tmp_path):
+    config = tmp_path / "mine.yaml"
+    config.write_text("distributed_type: DEEPSPEED\nnum_processes: 4\ndeepspeed_config: {zero_stage: 2}\n")
+    run = run_of("--config", "quickstart", "--accelerate_config", str(config))
+    assert (run.num_processes, run.num_machines, run.sharding, run.is_offloaded) == (4, 1, "zero2", False)
+    config.unlink()
+    assert run.num_processes == 4
+
+
+def test_the_words_that_flags_take_are_those_of_the_tables():
+    from nsr_trl.choices import GRADERS, OBJECTIVES, OUTCOMES
+    from nsr_trl.objective import OBJECTIVE_NAMES
+    from nsr_trl.verifier import Outcome
+    from nsr_trl.verifier.verify import GRADERS as GRADED
+
+    assert set(OBJECTIVES) == set(OBJECTIVE_NAMES)
+    assert tuple(GRADED) == GRADERS
+    assert tuple(Outcome) == OUTCOMES

@@ -9,9 +9,9 @@ import pytest
 from datasets import Dataset
 
 import nsr_trl
-from nsr_trl.cli import FALLBACKS, GRADERS, OBJECTIVES, main
+from nsr_trl.choices import GRADERS, OBJECTIVES
+from nsr_trl.cli import main
 from nsr_trl.objective import OBJECTIVE_NAMES
-from nsr_trl.verifier.extract import FALLBACKS as verifier_fallbacks
 from nsr_trl.verifier.verify import GRADERS as verifier_graders
 
 
@@ -46,7 +46,6 @@ def test_the_objectives_offered_are_those_of_the_table():
 
 def test_the_rules_offered_are_those_of_the_verifier():
     assert verifier_graders == GRADERS
-    assert verifier_fallbacks == FALLBACKS
 
 
 @pytest.mark.parametrize("arguments", [[], ["quickstrat"], ["quickstart", "--objective", "nrs"]])
@@ -54,7 +53,9 @@ def test_a_wrong_command_ends_with_its_sentence_and_status_2(arguments, capsys):
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
-    assert capsys.readouterr().err.startswith("usage: nsr-trl")
+    error = capsys.readouterr().err
+    assert error.startswith("nsr-trl")
+    assert error.count("\n") == 1
 
 
 def test_quickstart_never_overwrites_a_folder(tmp_path, capsys):
@@ -104,8 +105,8 @@ def test_verify_grades_by_the_rules_it_is_told_to(responses, capsys):
     path = responses("rows.jsonl")
     main(["verify", path, "--grader", "paper"])
     assert "undecided: contested form" not in capsys.readouterr().out
-    main(["verify", path, "--fallback", "answer is", "--fallback", "last number"])
-    assert "no answer" in capsys.readouterr().out
+    main(["verify", path, "--answer-format", "gsm8k"])
+    assert "answer elsewhere" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -135,17 +136,42 @@ def test_verify_finds_the_references_that_are_not_even_correct_against_themselve
         main(["verify", "--gold", str(path)])
     assert ended.value.code == 1
     out = capsys.readouterr().out
-    assert "3 of 4 references are correct" in out
-    assert "row 1: gold unparsable" in out
+    assert "3 of 4 references are understood" in out
+    assert "3 of 4 near misses are called incorrect" in out
+    assert "1 of 4 references cannot be used" in out
+    assert "row 1: it is missing" in out
 
 
 # --- recipes and train -----------------------------------------------------------------------------------------------
 
 
-def test_recipes_are_listed_with_one_line_each(capsys):
+def test_recipes_and_tasks_are_listed_within_80_columns(capsys):
+    for command, name, about in (
+        ("recipes", "nsr-qwen2.5-math-7b", "penalise wrong answers only"),
+        ("tasks", "gsm8k", "grade-school word problems"),
+    ):
+        main([command])
+        lines = capsys.readouterr().out.splitlines()
+        assert about in lines[lines.index(name) + 1]
+        assert max(map(len, lines)) <= 80
+
+
+def test_a_recipe_says_what_the_paper_does_not_have(capsys):
     main(["recipes"])
-    lines = capsys.readouterr().out.splitlines()
-    assert any(line.startswith("nsr-qwen2.5-math-7b ") and "penalise wrong answers only" in line for line in lines)
+    groups = capsys.readouterr().out.split("\n\n")
+    recipes = dict(zip(groups[::2], groups[1::2], strict=True))
+    assert len(recipes) == 5
+    (paper,) = (text for where, text in recipes.items() if where.startswith("The paper's settings"))
+    assert "w-reinforce-qwen2.5-math-7b" in paper
+    assert "w-reinforce-qwen3-4b" not in paper
+    assert "lora" not in paper
+
+
+def test_a_task_is_shown_as_its_file_and_what_it_amounts_to(capsys):
+    main(["tasks", "show", "gsm8k"])
+    shown = capsys.readouterr().out
+    assert "answer_column: answer" in shown
+    assert "# scored by  the verifier, grader default" in shown
 
 
 def test_a_recipe_is_shown_flat_and_copied_to_a_new_file_only(tmp_path, capsys):
@@ -182,7 +208,7 @@ def test_flags_that_only_train_and_doctor_pass_on_are_refused_elsewhere(capsys):
     ("arguments", "sentence"),
     [
         (["--config", "quickstrat"], "Did you mean 'quickstart'"),
-        (["--config", "quickstart", "--learning_rat", "1"], "Did you mean '--learning_rate'"),
+        (["--config", "quickstart", "--learning_rat", "1"], "did you mean 'learning_rate'"),
         (["--config", "quickstart", "--objective", "nrs"], "Did you mean 'nsr'"),
         (["--config", "quickstart", "--num_processes", "3"], "3 processes x per_device_train_batch_size=64 are 192"),
         (["--config", "quickstart", "--accelerate_config", "fsdp2", "--num_processes", "2"], "FSDP needs GPUs"),

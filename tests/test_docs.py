@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from nsr_trl.arguments import ScriptArguments
 from nsr_trl.config import SIGNED_FIELDS
-from nsr_trl.data import DATASETS
 from nsr_trl.evaluation.presets import PRESETS, Preset
 from nsr_trl.metrics import METRICS
 from nsr_trl.objective import OBJECTIVE_NAMES, build_objective, rule_of
 from nsr_trl.resources import shipped_names
 from nsr_trl.rewards import UNDECIDED_METRICS
-from nsr_trl.verifier import Reason
+from nsr_trl.run.script import ScriptArguments
+from nsr_trl.task import find_task, task_names
+from nsr_trl.verifier import Reason, Rule
 
 
 ROOT = Path(__file__).parent.parent
@@ -76,9 +76,28 @@ def test_every_signed_field_is_mentioned():
     assert all(f"`{name}`" in text or f"{name}=" in text for name in SIGNED_FIELDS)
 
 
-def test_every_dataset_of_a_short_name_is_documented():
-    documented = {name: where for name, where in first_column(DOCS / "evaluation.md").items() if name in DATASETS}
-    assert documented == {name: f"`{dataset.id}`, {dataset.split}" for name, dataset in DATASETS.items()}
+def test_every_task_is_documented_with_where_it_comes_from():
+    def where(sources):
+        return (
+            ", ".join([f"`{sources[0].dataset}`", *filter(None, [sources[0].config, sources[0].split])])
+            if sources
+            else "-"
+        )
+
+    rows = re.findall(r"^\| `([\w-]+)` \| (.+) \| (.+) \|$", (DOCS / "tasks.md").read_text(), re.MULTILINE)
+    tasks = {name: find_task(name) for name in task_names()}
+    assert {name: (train, test) for name, train, test in rows if name in tasks} == {
+        name: (where(task.train), where(task.test)) for name, task in tasks.items()
+    }
+
+
+def test_every_field_of_a_task_is_documented():
+    from nsr_trl.data import Source
+    from nsr_trl.task import _OWN_FIELDS, _PROMPTING_FIELDS
+
+    text = (DOCS / "tasks.md").read_text()
+    names = {*_OWN_FIELDS, *_PROMPTING_FIELDS, *(field.name for field in fields(Source)), "train", "test"}
+    assert all(f"`{name}`" in text or f"{name}: " in text for name in names)
 
 
 def test_every_preset_is_documented_with_its_values():
@@ -91,6 +110,12 @@ def test_every_preset_is_documented_with_its_values():
         numbers = float(temperature), float(top_p), int(top_k or 0), int(tokens), int(samples)
         documented[name] = Preset(template, *numbers)
     assert documented == PRESETS
+
+
+def test_every_rule_is_documented_with_its_outcome_and_meaning():
+    text = (DOCS / "verifier.md").read_text()
+    rows = re.findall(r"^\| `([a-z_.]+)` \| (\w+) \| ([a-z -]+) \| (.+) \|$", text, re.MULTILINE)
+    assert rows == [(str(rule), str(rule.outcome), str(rule.reason), rule.meaning) for rule in Rule]
 
 
 def test_every_reason_is_documented():

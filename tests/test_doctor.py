@@ -5,8 +5,9 @@ from collections import namedtuple
 
 import pytest
 
-from nsr_trl import doctor
-from nsr_trl.arguments import parse
+from nsr_trl.rewards import math_reward
+from nsr_trl.run import doctor
+from nsr_trl.run.arguments import parse
 
 
 def by_subject(findings):
@@ -17,7 +18,8 @@ def test_the_quickstart_runs_on_any_machine_that_runs_the_tests():
     findings = by_subject(doctor.examine(["--config", "quickstart"]))
     assert {subject for subject, finding in findings.items() if finding.level == "fail"} == set()
     assert findings["verifier"].level == "ok"
-    assert "5 references, boxed, are correct" in findings["rewards"].found
+    assert "5 references, written as boxed, are correct" in findings["rewards"].found
+    assert findings["near misses"].found.startswith("5 wrong answers, such as ")
     assert "64 prompts x 8 in 2 optimizer steps on 2 processes" in findings["batches"].found
     assert findings["prompt"].level == findings["eos"].level == "ok"
 
@@ -62,24 +64,45 @@ def test_references_that_the_verifier_cannot_read_are_a_failure(tmp_path):
     path = tmp_path / "problems.jsonl"
     path.write_text("".join(json.dumps({"problem": f"p{n}", "answer": "" if n else "4"}) + "\n" for n in range(5)))
     run = parse(["--dataset", str(path), "--output_dir", "out"], "test")
-    findings = by_subject(doctor.check_rewards(run.preview(1)[0], seed=0))
-    assert findings["rewards"].level == "fail"
-    assert "got 1, undecided" in findings["rewards"].found
+    script, args, _ = run.preview(1)
+    findings = by_subject(doctor.check_task(script, args))
+    assert findings["references"].level == "fail"
+    assert "4 of 5 references cannot be used, such as '' (it is missing)" in findings["references"].found
+
+
+def find_rewards(tmp_path, monkeypatch, answers, reward):
+    path = tmp_path / "problems.jsonl"
+    path.write_text(
+        "".join(json.dumps({"problem": f"p{n}", "answer": answer}) + "\n" for n, answer in enumerate(answers))
+    )
+    script, args, _ = parse(["--dataset", str(path), "--output_dir", "out"], "test").preview(1)
+    monkeypatch.setattr(type(script), "rewards", lambda self: [reward])
+    return by_subject(doctor.check_scoring(script, args))
+
+
+def generous(completions, **kwargs):
+    return [1.0] * len(completions)
+
+
+def test_a_reward_that_calls_every_answer_correct_is_a_failure(tmp_path, monkeypatch):
+    findings = find_rewards(tmp_path, monkeypatch, ["4", "5"], generous)
+    assert findings["rewards"].level == "ok"
+    assert findings["near misses"].level == "fail"
+    assert "'5' for '4', must not be correct; got correct, correct" in findings["near misses"].found
+
+
+def test_references_of_which_wrong_answers_are_not_told_are_a_warning(tmp_path, monkeypatch):
+    findings = find_rewards(tmp_path, monkeypatch, ["sherbet", "tapioca"], math_reward)
+    assert findings["rewards"].level == "ok"
+    assert findings["near misses"].level == "warn"
 
 
 @pytest.mark.parametrize(("free", "level"), [(35e9, "fail"), (45e9, "ok")])
 def test_the_disk_must_hold_the_checkpoints_that_are_kept_one_more_and_the_model(monkeypatch, tmp_path, free, level):
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: namedtuple("Usage", "free")(free))
     run = parse(["--output_dir", str(tmp_path / "new" / "out"), "--save_total_limit", "2"], "test")
-    finding = doctor.check_disk(run.preview(1)[1], size=10e9)  # (2 + 1 + 1) x 10 GB
+    finding = doctor.check_disk(run.preview(1)[1], kept=3, needed=40e9)  # (2 + 1 + 1) x 10 GB
     assert finding.level == level
-
-
-def test_a_prompt_without_template_is_a_failure(tiny_model):
-    findings = by_subject(doctor.check_tokenizer(tiny_model, None))
-    has_template = "chat template" in findings["prompt"].found
-    assert has_template
-    assert doctor.check_tokenizer("no/such-model", None)[0].level == "fail"
 
 
 def test_every_finding_is_one_line():

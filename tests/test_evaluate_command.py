@@ -11,10 +11,10 @@ import pytest
 from transformers import AutoTokenizer
 
 from nsr_trl.cli import main
-from nsr_trl.data import PROMPT_TEMPLATES, Problem
 from nsr_trl.evaluation.presets import PRESETS
 from nsr_trl.evaluation.records import RunFolder, read_problems, read_samples
 from nsr_trl.evaluation.results import Evaluation
+from nsr_trl.problem import PROMPT_TEMPLATES, Problem
 from nsr_trl.quickstart.model import model_path
 from nsr_trl.quickstart.problems import generate_problems
 
@@ -157,7 +157,7 @@ def test_a_merge_names_the_shard_that_is_missing_or_unlike_the_others(evaluate, 
     ("flags", "sentence"),
     [
         ({"dataset": "gone.jsonl"}, "must be an existing file; there is none at 'gone.jsonl'"),
-        ({"dataset": "aime2026"}, "A dataset must be one of math, math500, aime2025, amc23, the id"),
+        ({"dataset": "aime2026"}, "A dataset must be a task (`nsr-trl tasks` lists them), the id"),
         ({"question_column": "text"}, "question must be in a column named 'text'; the columns are question, answer"),
         ({"split": "test"}, "split"),
         ({"k": "1 8"}, "between 1 and the samples per problem; got k=[1, 8] and num_samples=4"),

@@ -4,11 +4,11 @@ import re
 import pytest
 import torch
 
-from nsr_trl.data import Problem
 from nsr_trl.evaluation.pass_at_k import Estimate
 from nsr_trl.evaluation.results import Evaluation, estimate_pass_at_k, format_table
 from nsr_trl.evaluation.runner import evaluate
 from nsr_trl.evaluation.samplers import WAVE, Completion, OwnDraws, Request, TransformersSampler
+from nsr_trl.problem import Problem
 from nsr_trl.quickstart.model import build_model, build_tokenizer
 
 

@@ -57,8 +57,8 @@ def test_completions_are_read_from_parquet_with_their_outcomes(make_trainer, pro
         "math_reward",
         "signed/outcome",
         "signed/weight",
-        "extracted_answer",
-        "reason",
+        "verifier/answer",
+        "verifier/reason",
         "advantage",
     } <= set(rows.column_names)
     assert len(rows) == 16  # two steps of eight completions

@@ -3,8 +3,8 @@
 import pytest
 from transformers import AutoModelForCausalLM
 
-from nsr_trl.memory import GIB, KNOWN_SHAPES, ModelShape, estimate_memory
 from nsr_trl.quickstart.model import model_path
+from nsr_trl.run.memory import GIB, KNOWN_SHAPES, ModelShape, estimate_memory
 
 
 SHAPE = ModelShape(2, 64, 128, 2, 1, 32, 1000)

@@ -71,8 +71,8 @@ def test_the_formula_names_the_weights_in_force(arguments, formula):
             "`quantile` of objective='qae' must be a number between 0 and 1; got 1",
         ),
         (("nsr", None, None, None, -1), "`focal_gamma` must be a number >= 0; got -1"),
-        (("no_such_module:weigh",), "`objective` must be module:function of something that can be imported"),
-        (("os:sep",), "`objective` must name a function; 'os:sep' is a str"),
+        (("no_such_module:weigh",), "`objective` must be module:function of what can be imported"),
+        (("os:sep",), "`objective` must be a function; 'os:sep' is of type str"),
     ],
 )
 def test_a_wrong_objective_says_what_must_hold_what_came_and_what_to_do(arguments, message):

@@ -2,11 +2,13 @@
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from nsr_trl.arguments import CLASSES, parse
-from nsr_trl.plan import count_processes, find_accelerate_config, make_schedule
-from nsr_trl.recipe import describe, flat_text, load_recipe, recipe_names
 from nsr_trl.resources import resource, shipped_names
+from nsr_trl.run.arguments import CLASSES, parse
+from nsr_trl.run.recipe import describe, load_recipe, read_recipe, recipe_names
+from nsr_trl.run.schedule import make_schedule
 
 
 OBJECTIVES = ("psr", "nsr", "w-reinforce", "grpo")
@@ -21,8 +23,7 @@ PAPER = [f"{objective}-{model}" for objective in OBJECTIVES for model in MODELS]
 
 def preview(name):
     run = parse(["--config", name], "test")
-    num_processes = count_processes(run)
-    return run, num_processes, *run.preview(num_processes)
+    return run, run.num_processes, *run.preview()
 
 
 def test_the_papers_objectives_and_models_all_have_a_recipe():
@@ -67,8 +68,7 @@ def test_the_papers_recipes_hold_its_numbers(name):
     assert (args.epsilon, args.temperature, args.top_p, args.entropy_coef) == (0.2, 1.0, 1.0, 1e-4)
     assert args.use_vllm
     assert not args.vllm_importance_sampling_correction
-    path, _ = find_accelerate_config(run)
-    assert path.endswith("zero3.yaml")
+    assert run.accelerate_path.name == "zero3.yaml"
 
 
 @pytest.mark.parametrize("num_processes", [4, 16])
@@ -83,12 +83,95 @@ def test_a_recipe_means_the_same_on_another_number_of_gpus(num_processes):
 @pytest.mark.parametrize("name", recipe_names())
 def test_the_flat_text_is_the_recipe_and_can_be_read_back(name, tmp_path):
     path = tmp_path / "own.yaml"
-    path.write_text(flat_text(name))
+    text = read_recipe(name).flat_text()
+    path.write_text(text)
     assert load_recipe(path) == load_recipe(name)
     assert "extends" not in load_recipe(path)
-    assert flat_text(path) == flat_text(name)
-    keys = [line.split(":")[0] for line in flat_text(name).splitlines() if line[:1].isalpha()]
-    assert len(keys) == len(set(keys))
+    assert read_recipe(path).flat_text() == text
+    assert text.startswith("# ")  # joined from the lines as they were written, comments included
+
+
+@pytest.mark.parametrize(
+    ("parent", "child", "values"),
+    [
+        ("learning_rate: 1e-6\n", '"beta": 0.1\n', {"learning_rate": 1e-6, "beta": 0.1}),  # a quoted key, the last
+        ("beta: 0.0\n", "'beta': 0.1\n", {"beta": 0.1}),
+        ("a: 1\n", "init:\n  one: 1\n\n  two: 2\n", {"a": 1, "init": {"one": 1, "two": 2}}),  # a blank line inside
+        ("a: 1\n", "modules:\n# why\n- q_proj\n", {"a": 1, "modules": ["q_proj"]}),  # a comment inside
+        ("env:\n  A: 1\n\n  B: 2\nnext: 0\n", "next: 1\n", {"env": {"A": 1, "B": 2}, "next": 1}),
+        ("a: 1\n", "{b: 2,\nc: 3}\n", {"a": 1, "b": 2, "c": 3}),  # a flow mapping that goes on at column 0
+        ("a: 1\n", "b: {x: 1,\ny: 2}\n# last\n", {"a": 1, "b": {"x": 1, "y": 2}}),
+        ("a: &x [1]\nb: *x\n", "a: 2\n", {"a": 2, "b": [1]}),  # an anchor whose line is overridden
+        ("a: |\n  # text\n\n  more\n", "? b\n: 1\n", {"a": "# text\n\nmore\n", "b": 1}),
+        ("---\na: 1\n...\n", "  b: 2\n", {"a": 1, "b": 2}),  # document marks; an indented mapping
+    ],
+)
+def test_what_yaml_says_is_what_is_trained_and_what_is_shown(parent, child, values, tmp_path):
+    (tmp_path / "parent.yaml").write_text(parent)
+    indent = child[: len(child) - len(child.lstrip())]
+    is_flow = child.startswith("{")
+    extends = f"{indent}extends: parent.yaml"
+    (tmp_path / "child.yaml").write_text(child.replace("{", f"{{{extends},") if is_flow else f"{extends}\n{child}")
+    recipe = read_recipe(tmp_path / "child.yaml")
+    assert recipe.values == values
+    (tmp_path / "flat.yaml").write_text(recipe.flat_text())
+    assert load_recipe(tmp_path / "flat.yaml") == values
+    own = yaml.safe_load(child)
+    assert recipe.sources == {key: str(tmp_path / "child.yaml") if key in own else "parent.yaml" for key in values}
+
+
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=12)
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda children: (
+        st.lists(children, max_size=3) | st.dictionaries(st.text("abc: #", max_size=4), children, max_size=3)
+    ),
+    max_leaves=6,
+)
+GAPS = st.lists(st.sampled_from(["", "# a comment", "  # an indented one", "# --- a section ---"]), max_size=3)
+
+
+@st.composite
+def yaml_mappings(draw):
+    """(Text, values) of a block mapping in any style, with comments and blank lines around and inside its values."""
+    values = draw(st.dictionaries(st.sampled_from(["beta", "seed", "a b", "x-y", "on", "1"]), VALUES, min_size=1))
+    text = ""
+    for key, value in values.items():
+        style = {"default_flow_style": draw(st.booleans()), "default_style": draw(st.sampled_from([None, "'", '"']))}
+        block = yaml.safe_dump({key: value}, width=draw(st.sampled_from([20, 200])), **style)
+        if block.startswith("{"):
+            block = (
+                block[1:].rstrip().removesuffix("}") + "\n"
+                if "\n" not in block.rstrip()
+                else yaml.safe_dump({key: value})
+            )
+        lines = block.rstrip("\n").split("\n")
+        if len(lines) > 1 and yaml.safe_load("\n# c\n".join(lines)) == {key: value}:
+            lines = "\n# c\n".join(lines).split("\n")
+        text += "\n".join([*draw(GAPS), *lines]) + "\n"
+    return text, values
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(yaml_mappings(), yaml_mappings())
+def test_no_shape_of_yaml_loses_a_setting(tmp_path, parent, child):
+    assert yaml.safe_load(parent[0]) == parent[1]  # the shapes are right
+    (tmp_path / "parent.yaml").write_text(parent[0], encoding="utf-8")
+    (tmp_path / "child.yaml").write_text("extends: parent.yaml\n" + child[0], encoding="utf-8")
+    recipe = read_recipe(tmp_path / "child.yaml")
+    assert recipe.values == parent[1] | child[1]
+    (tmp_path / "flat.yaml").write_text(recipe.flat_text(), encoding="utf-8")
+    assert load_recipe(tmp_path / "flat.yaml") == recipe.values
+
+
+def test_comments_are_shown_beside_what_they_explain(tmp_path):
+    (tmp_path / "parent.yaml").write_text("# --- loss ---\n# why beta\nbeta: 0\nseed: 1  # any\n")
+    (tmp_path / "child.yaml").write_text("# Mine.\nextends: parent.yaml\n# mine\nbeta: 1\n")
+    assert read_recipe(tmp_path / "child.yaml").flat_text() == (
+        "# Mine.\n# --- loss ---\n# mine\nbeta: 1\nseed: 1  # any\n"
+    )
 
 
 def test_every_part_is_used_and_says_where_its_values_come_from():
@@ -111,7 +194,11 @@ def test_a_file_of_the_users_extends_a_recipe_and_overrides_it(tmp_path):
     [
         ("extends: nsr-qwen4-4b\n", "Did you mean 'nsr-qwen3-4b'"),
         ("extends: other.yaml\n", "must not extend itself"),
-        ("learning_rate: [1\n", "must be YAML"),
+        ("learning_rate: [1\n", "must be a YAML file"),
+        ("beta: 0\nbeta: 1\n", "'beta' is set 2 times"),
+        ("1: 2\n", "must be `field: value` lines"),
+        ("", "must be `field: value` lines"),
+        ("extends: {a: 1}\n", "must be a name or a list of names"),
         ("just text\n", "must be `field: value` lines"),
     ],
 )

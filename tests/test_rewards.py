@@ -40,7 +40,11 @@ def test_the_answer_and_the_reason_reach_the_completions_table():
     math_reward(
         [r"\boxed{5}", "none"], answer=["5", "5"], log_extra=lambda column, values: table[column].extend(values)
     )
-    assert table == {"extracted_answer": ["5", ""], "reason": ["string", "no answer"]}
+    assert table == {
+        "verifier/answer": ["5", ""],
+        "verifier/reason": ["string", "no answer"],
+        "verifier/rule": ["text.same", "no_box"],
+    }
 
 
 def test_the_undecided_completions_are_counted_by_reason():
@@ -51,7 +55,7 @@ def test_the_undecided_completions_are_counted_by_reason():
         log_metric=logged.__setitem__,
     )
     assert logged == {
-        **dict.fromkeys(UNDECIDED_METRICS.values(), 0.0),
+        **dict.fromkeys([*UNDECIDED_METRICS.values(), "verifier/answer_elsewhere"], 0.0),
         "verifier/no_answer": 1 / 4,
         "verifier/undecided/contested": 1 / 4,
         "verifier/undecided/gold_unparsable": 1 / 4,
@@ -61,3 +65,33 @@ def test_the_undecided_completions_are_counted_by_reason():
 def test_a_reason_is_undecided_or_it_decides():
     deciding = {Reason.STRING, Reason.NUMBER, Reason.STRUCTURE, Reason.SYMBOLIC, Reason.NO_ANSWER}
     assert deciding | set(UNDECIDED_METRICS) == set(Reason)
+
+
+def test_an_answer_in_another_format_is_counted_apart():
+    logged = {}
+    completions = [r"\boxed{5}", "#### 5", "The answer is 5.", "I give up."]
+    math_reward(completions, answer=["5"] * 4, log_metric=logged.__setitem__)
+    assert (logged["verifier/no_answer"], logged["verifier/answer_elsewhere"]) == (3 / 4, 2 / 4)
+    math_reward(completions, answer=["5"] * 4, log_metric=logged.__setitem__, answer_format="gsm8k")
+    assert (logged["verifier/no_answer"], logged["verifier/answer_elsewhere"]) == (3 / 4, 2 / 4)
+
+
+@pytest.mark.parametrize("option", [{"answerformat": "xml"}, {"fallbacks": ["last number"]}, {"grade": 5}])
+def test_an_option_that_there_is_not_is_refused(option):
+    with pytest.raises(
+        ValueError, match=f"must be 'grader', 'answer_format' or a column .* got {next(iter(option))}="
+    ):
+        math_reward([r"\boxed{5}"] * 3, answer=["5"] * 3, **option)
+
+
+@pytest.mark.parametrize(
+    "completion",
+    [
+        *(None, 5, [], {}, b"5", [None], [[]], {"content": 3}),
+        [{"role": "assistant"}],
+        [{"role": "assistant", "content": None}],
+        [{"role": "assistant", "content": [{"type": "image"}, {"type": "text", "text": None}, 5]}],
+    ],
+)
+def test_no_completion_raises(completion):
+    assert math_reward([completion], answer=["5"])[0] in (0.0, None)

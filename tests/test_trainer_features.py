@@ -278,8 +278,8 @@ def test_the_completions_table_shows_outcome_weight_answer_and_reason(make_train
     assert table["signed/outcome"].tolist() == ["correct", "incorrect", "incorrect", "undecided"] * 2
     torch.testing.assert_close(torch.tensor(table["signed/weight"].tolist()), torch.tensor([0.1, -1.0, -1.0, 0.0] * 2))
     assert table["advantage"].tolist() == table["signed/weight"].tolist()
-    assert table["extracted_answer"].tolist() == ["0", "1", "", "0+0"] * 2
-    assert table["reason"].tolist() == ["string", "number", "no answer", "contested form"] * 2
+    assert table["verifier/answer"].tolist() == ["0", "1", "", "0+0"] * 2
+    assert table["verifier/reason"].tolist() == ["string", "number", "no answer", "contested form"] * 2
     logged = {name: value for row in trainer.state.log_history for name, value in row.items()}
     assert logged["verifier/undecided/contested"] == 1 / 4
     assert logged["verifier/undecided/time_out"] == 0

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from test_sandbox import kill_at_random
 
-from nsr_trl.verifier import Outcome, Reason, Verdict, verify, verify_batch
+from nsr_trl.verifier import Outcome, Reason, Rule, Verdict, verify, verify_batch
 from nsr_trl.verifier.sandbox import Sandbox
 from nsr_trl.verifier.verify import _sandbox, forget_decisions
 
@@ -19,11 +19,11 @@ from nsr_trl.verifier.verify import _sandbox, forget_decisions
 PAIRS = [
     (r"\frac12", "0.5"),
     ("4", "5"),
-    (r"\sec^2(x)", r"\tan^2(x) + 1"),  # for the workers, as the following are
-    (r"\log_2(x)", r"\frac{\ln x}{\ln 2}"),
-    (r"2\sin 4x\cos x", r"2\sin 5x\cos x"),
-    (r"\frac{1}{\tan x}", r"\cot x"),
-    (r"\int_0^1 x dx", "7"),
+    (r"\sqrt{3+2\sqrt2}", r"1+\sqrt2"),  # for the workers, as the following are
+    (r"\sin\frac{\pi}{5}", r"\sqrt{\frac{5-\sqrt5}{8}}"),
+    (r"\sum_{k=1}^{n} k", r"\frac{n(n-1)}{2}"),
+    (r"\frac{\sqrt{x+1}}{x+1}", r"\frac{1}{\sqrt{x+1}}"),
+    (r"\ln(x-2) + \ln(x-3)", r"\ln((x-2)(x-3))"),
     ("0.333", r"\frac13"),
 ]
 RESPONSES, GOLDS = [rf"So $\boxed{{{answer}}}$." for answer, _ in PAIRS], [gold for _, gold in PAIRS]
@@ -34,9 +34,40 @@ def _empty_cache():
     forget_decisions()
 
 
+def test_no_answer_is_incorrect():
+    assert verify("I give up.", "5") == Verdict.by(Rule.NO_BOX, None)
+
+
+@pytest.mark.parametrize("gold", ["", "  ", None, r"so \boxed{}", r"so \boxed{5"])
+def test_a_missing_reference_is_undecided_whatever_the_response(gold):
+    assert verify(r"\boxed{5}", gold) == Verdict.by(Rule.REFERENCE_MISSING, "5")
+    assert verify("I give up.", gold).outcome == Outcome.UNDECIDED
+
+
+@pytest.mark.parametrize("gold", ["5", 5, 5.0, r"2 + 3 = \boxed{5}, so $\boxed{5}$."])
+def test_the_reference_may_be_bare_a_number_or_a_solution(gold):
+    assert verify(r"\boxed{5}", gold).outcome == Outcome.CORRECT
+
+
+def test_a_response_that_is_not_text_is_undecided():
+    assert verify(None, "5") == Verdict.by(Rule.NOT_TEXT, None)
+
+
+def test_a_batch_is_judged_in_order():
+    assert verify_batch([r"\boxed{1}", r"\boxed{2}"], ["1", "1"]) == [
+        Verdict.by(Rule.TEXT_SAME, "1"),
+        Verdict.by(Rule.NUMBER_DIFFERS, "2"),
+    ]
+
+
+def test_a_batch_needs_one_reference_per_response():
+    with pytest.raises(ValueError, match=r"2 responses and 1 references\. Repeat"):
+        verify_batch(["a", "b"], ["1"])
+
+
 def test_computer_algebra_decides_what_is_left():
     verdicts = verify_batch(RESPONSES[2:4], GOLDS[2:4])
-    assert [(verdict.outcome, verdict.reason) for verdict in verdicts] == [(Outcome.CORRECT, Reason.SYMBOLIC)] * 2
+    assert [verdict.rule for verdict in verdicts] == [Rule.EXPRESSION_PROVED] * 2
 
 
 def test_a_verdict_depends_on_its_pair_alone():
@@ -105,14 +136,14 @@ def bad_sandbox(monkeypatch):
 
 def test_a_time_out_is_undecided_and_remembered(bad_sandbox):
     asked = bad_sandbox(["spin"])
-    verdict = Verdict(Outcome.UNDECIDED, PAIRS[2][0], Reason.TIME_OUT)
+    verdict = Verdict.by(Rule.TIME_OUT, PAIRS[2][0])
     assert [verify(RESPONSES[2], GOLDS[2]) for _ in range(2)] == [verdict] * 2
     assert len(asked) == 1
 
 
 def test_a_death_is_undecided_and_tried_again_the_next_time(bad_sandbox):
     asked = bad_sandbox(["exit", "1"])
-    verdict = Verdict(Outcome.UNDECIDED, PAIRS[2][0], Reason.WORKER_DIED)
+    verdict = Verdict.by(Rule.WORKER_DIED, PAIRS[2][0])
     assert [verify(RESPONSES[2], GOLDS[2]) for _ in range(2)] == [verdict] * 2
     assert len(asked) == 2
 
@@ -156,15 +187,65 @@ def test_the_graders_differ_in_their_rules():
         verify("x", "5", grader="papers")
 
 
-def test_a_fall_back_reads_a_response_without_a_box():
-    assert verify("It is 5.", "5").reason == Reason.NO_ANSWER
-    assert verify("It is 5.", "5", fallbacks=["last number"]).outcome == Outcome.CORRECT
+BOXES = [  # response, reference, rule
+    (r"\boxed{1} so far, and also \boxed{2}.", "1, 2", Rule.BOXES_TOGETHER),
+    (r"$x = \boxed{3}$ and $y = \boxed{4}$", "(3, 4)", Rule.BOXES_TOGETHER),
+    (r"First \boxed{1}, then \boxed{2}, then \boxed{7}.", "1, 2", Rule.BOXES_APART),
+    (r"First \boxed{1}, then \boxed{2}.", "2", Rule.TEXT_SAME),
+    (r"First \boxed{2}, then \boxed{1}.", "2", Rule.NUMBER_DIFFERS),
+]
+
+
+@pytest.mark.parametrize(("response", "gold", "rule"), BOXES)
+def test_several_boxes_are_the_parts_of_a_list_and_else_the_last_one_counts(response, gold, rule):
+    assert verify(response, gold).rule is rule
+
+
+@pytest.mark.parametrize("answer", ["1, 2", r"(1,2)"])
+def test_a_reference_of_several_boxes_leaves_all_of_them_undecided(answer):
+    gold = r"\boxed{1} papers and \boxed{2} bins"
+    assert verify(rf"\boxed{{{answer}}}", gold).rule is Rule.REFERENCE_CHOICE
+    assert verify(r"\boxed{2}", gold).rule is Rule.TEXT_SAME
+    assert verify(r"\boxed{3}", gold).rule is Rule.NUMBER_DIFFERS
+
+
+def test_a_reference_of_several_leaves_one_of_them_undecided():
+    assert verify(r"\boxed{5}", ["5", "6"]).rule is Rule.REFERENCE_CHOICE
+    assert verify(r"\boxed{5, 6}", ["5", "6"]).outcome == Outcome.CORRECT
+    assert verify(r"\boxed{7}", ["5", "6"]).outcome == Outcome.INCORRECT
+
+
+def test_a_fault_of_ours_is_undecided_and_logged(monkeypatch, caplog):
+    def fail(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(sys.modules["nsr_trl.verifier.verify"], "compare", fail)
+    assert verify(r"\boxed{5}", "6").rule is Rule.FAULT
+    assert "'5' against '6' did" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("answer_format", "response", "outcome", "reason"),
+    [
+        ("boxed", "It is 5.", "incorrect", Reason.ANSWER_ELSEWHERE),
+        ("boxed", "#### 6", "incorrect", Reason.ANSWER_ELSEWHERE),
+        ("boxed", "Let me think about it.", "incorrect", Reason.NO_ANSWER),
+        ("gsm8k", "#### 5", "correct", Reason.STRING),
+        ("gsm8k", r"\boxed{5}", "incorrect", Reason.ANSWER_ELSEWHERE),
+        ("auto", "It is 5.", "correct", Reason.STRING),
+        ("auto", "It is 6.", "undecided", Reason.ANSWER_ELSEWHERE),  # a guess trains nothing where it is wrong
+        ("auto", "#### 6", "incorrect", Reason.NUMBER),
+        ("last", "It is 6.", "incorrect", Reason.NUMBER),  # asked for there
+    ],
+)
+def test_an_answer_is_looked_for_where_it_was_asked_for(answer_format, response, outcome, reason):
+    verdict = verify(response, "5", answer_format=answer_format)
+    assert (verdict.outcome, verdict.reason) == (outcome, reason)
 
 
 def test_an_unknown_parser_is_an_error_and_not_a_verdict():
-    with pytest.raises(RuntimeError, match="The parser must be one of"):
+    with pytest.raises(ValueError, match="The parser must be one of latex2sympy2_extended, latex2sympy2; got 'sympy'"):
         verify(RESPONSES[2], GOLDS[2], parser="sympy")
-    _sandbox.cache_clear()
 
 
 @pytest.mark.slow
@@ -178,7 +259,7 @@ def test_ten_thousand_verdicts_from_many_threads_survive_workers_that_are_killed
             rows.append((rf"\boxed{{\frac{{1}}{{\tan x}} + {i}}}", rf"\tan x + {i}", Outcome.INCORRECT))
         else:
             rows.append((rf"\boxed{{\frac{{1}}{{\tan x}} + {i}}}", rf"\cot x + {i}", Outcome.CORRECT))
-    sandbox = _sandbox("latex2sympy2_extended")
+    sandbox = _sandbox("")
     stop = threading.Event()
     chunks = [rows[start : start + 100] for start in range(0, len(rows), 100)]
     with ThreadPoolExecutor(9) as pool:

@@ -33,6 +33,9 @@ def arguments(command: argparse.ArgumentParser) -> list[argparse.Action]:
 def _section(command: argparse.ArgumentParser, summary: str) -> Iterator[str]:
     yield f"\n## {command.prog}\n"
     yield _flags_as_code(command.description or f"{summary[:1].upper()}{summary[1:]}.") + "\n"
+    if "format_help" in vars(command):  # a help of its own, which says it all
+        yield f"```text\n{command.format_help().rstrip()}\n```\n"
+        return
     usage = re.sub(r"\n\s+", "\n    ", command.format_usage().removeprefix("usage: ").rstrip())
     yield f"```text\n{usage}\n```\n"
     formatter = command._get_formatter()

@@ -16,6 +16,7 @@ def add_parsers(commands: Any) -> None:
     card.add_argument("folder", metavar="RUN", help="output_dir of the training run")
     card.add_argument("--evaluation", metavar="DIR", help="output folder of an evaluation of the trained model")
     card.add_argument("--base", metavar="DIR", help="output folder of an evaluation of the model that was trained")
+    card.add_argument("--task", metavar="TASK", help="task that it was trained on, where the run does not know")
     card.set_defaults(run=_card)
 
 
@@ -23,6 +24,11 @@ def _card(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     from ..run_card import rebuild_card
 
     try:
-        print(rebuild_card(args.folder, args.evaluation, args.base))
+        task = None
+        if args.task is not None:
+            from ..task import find_task
+
+            task = find_task(args.task)
+        print(rebuild_card(args.folder, args.evaluation, args.base, task))
     except ValueError as error:
         parser.error(str(error))

@@ -6,15 +6,14 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..choices import GRADERS
 from ..evaluation.presets import PRESETS
 
 
 if TYPE_CHECKING:
-    from ..data import Problem
     from ..evaluation.samplers import Sampler
+    from ..task import Task
 
-
-GRADERS = ("default", "paper", "paper-competition")  # a copy, for a quick --help
 
 SAMPLING = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "max_new_tokens": 3_072, "num_samples": 256}
 """What holds where neither a flag nor a preset says otherwise: the model's own distribution."""
@@ -43,16 +42,20 @@ def add_parsers(commands: Any) -> None:
     )
     evaluate.add_argument("--model", required=True, help="Hub id or folder; with --base-url, its name on the server")
     evaluate.add_argument(
+        "--task",
         "--dataset",
+        dest="tasks",
         required=True,
         nargs="+",
-        metavar="D",
-        help="math, math500, aime2025, amc23, a Hub id, or a parquet, JSON or CSV file; several are taken in turn",
+        metavar="TASK",
+        help="name or YAML file of a task (`nsr-trl tasks` lists them), a Hub id, or a parquet, JSON or CSV file; "
+        "several are taken in turn",
     )
     evaluate.add_argument("--output-dir", required=True, metavar="RUN", help="folder to write or to resume")
 
     data = evaluate.add_argument_group("problems")
-    data.add_argument("--split", help="split of the datasets (default: the short name's, or the only one)")
+    data.add_argument("--split", help="split of the datasets (default: the task's, or the only one)")
+    data.add_argument("--dataset-config", metavar="NAME", help="config of the datasets, where they have several")
     data.add_argument("--question-column", help="column of the question (default: problem, question or prompt)")
     data.add_argument("--answer-column", help="column of the reference (default: answer, final_answer, solution, ...)")
     data.add_argument(
@@ -65,8 +68,10 @@ def add_parsers(commands: Any) -> None:
     sampling = evaluate.add_argument_group("prompt and sampling")
     sampling.add_argument("--preset", choices=PRESETS, help="the paper's settings for a model; other flags override")
     sampling.add_argument(
-        "--template", help="plain-text prompt: qwen, llama, ... (default: the model's chat template)"
+        "--template", help="prompt template: qwen, llama, ... or a text with {input} (default: the task's)"
     )
+    sampling.add_argument("--system-prompt", metavar="TEXT", help="system message (default: the task's)")
+    sampling.add_argument("--instruction", metavar="TEXT", help="line below each question (default: the task's)")
     sampling.add_argument(
         "--num-samples", type=_positive, metavar="n", help=_default("num_samples", "completions per problem")
     )
@@ -80,7 +85,15 @@ def add_parsers(commands: Any) -> None:
         "--max-new-tokens", type=_positive, help=_default("max_new_tokens", "length limit of a completion")
     )
     sampling.add_argument("--seed", type=int, default=0, help="of each (problem, sample) (default: %(default)s)")
-    sampling.add_argument("--grader", choices=GRADERS, default="default", help="the rules (default: %(default)s)")
+    sampling.add_argument("--grader", choices=GRADERS, help="the verifier's rules (default: the task's)")
+    sampling.add_argument(
+        "--answer-format",
+        metavar="FORMAT",
+        help="where the answer is: boxed, gsm8k, xml, last, auto or a regular expression (default: the task's)",
+    )
+    sampling.add_argument(
+        "--reward", metavar="MODULE:FUNCTION", help="a reward function that scores in the verifier's place"
+    )
 
     where = evaluate.add_argument_group("where to sample")
     where.add_argument(
@@ -114,24 +127,23 @@ def run_evaluate(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
     """Checks and loads everything cheap, then the model, then evaluates dataset after dataset."""
     _fill_in(args)
     try:
-        from ..data import format_prompt
         from ..evaluation.runner import evaluate, resolve_ks
 
         ks = resolve_ks(args.k, args.num_samples)
-        if args.template is not None:
-            format_prompt("", args.template)
-        datasets = _load_datasets(args)
+        tasks = _find_tasks(args)
+        judges = {name: task.judge for name, task in tasks.items()}
+        problems = {name: task.problems("test", args.num_problems, with_columns=True) for name, task in tasks.items()}
         sampler = _build_sampler(args)
-        for name, problems in datasets.items():
+        for name, task in tasks.items():
             evaluation = evaluate(
                 sampler,
-                problems,
+                problems[name],
                 num_samples=args.num_samples,
                 k=ks,
-                template=args.template,
+                prompting=task.prompting,
+                judge=judges[name],
                 output_dir=Path(args.output_dir) / name,
                 seed=args.seed,
-                grader=args.grader,
                 shard=args.shard,
             )
             _print(name, evaluation)
@@ -165,20 +177,24 @@ def _fill_in(args: argparse.Namespace) -> None:
             setattr(args, name, value)
 
 
-def _load_datasets(args: argparse.Namespace) -> "dict[str, list[Problem]]":
-    """Returns the problems by the name of their folder: a short name, a file's stem or the last part of a Hub id."""
-    from ..data import load_problems
+def _find_tasks(args: argparse.Namespace) -> "dict[str, Task]":
+    """Returns the tasks by the name of their folder: a task's, a file's stem or the last part of a Hub id."""
+    from ..task import find_task
 
-    datasets = {}
-    for source in args.dataset:
-        name = Path(source).stem if Path(source).is_file() else Path(source).name
-        if name in datasets:
+    tasks: dict[str, Task] = {}
+    for name in args.tasks:
+        task = find_task(name)
+        if task.name in tasks:
             raise ValueError(
-                f"Datasets evaluated together need different names; two are named {name!r}. "
+                f"Tasks evaluated together need different names; two are named {task.name!r}. "
                 "Evaluate them one by one, each with its own --output-dir."
             )
-        datasets[name] = load_problems(source, args.split, args.num_problems, args.question_column, args.answer_column)
-    return datasets
+        overridden = ("split", "question_column", "answer_column", "template", "system_prompt", "instruction")
+        tasks[task.name] = task.override(
+            config=args.dataset_config,
+            **{field: getattr(args, field) for field in (*overridden, "grader", "answer_format", "reward")},
+        )
+    return tasks
 
 
 def _build_sampler(args: argparse.Namespace) -> "Sampler":

@@ -6,8 +6,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-
-OUTCOMES = ("correct", "incorrect", "undecided")  # a copy, for a quick --help
+from ..choices import OUTCOMES
 
 
 def add_parsers(commands: Any) -> None:
@@ -41,11 +40,12 @@ def add_parsers(commands: Any) -> None:
         "show",
         help="read the samples of an evaluation, in the terminal or as one HTML page",
         description="Shows the samples of an evaluation: question, extracted and reference answer, outcome, reason, "
-        "length and text. With --html it writes one page that needs no network and runs nothing a model wrote.",
+        "rule, length and text. With --html it writes one page that needs no network and runs nothing a model wrote.",
     )
     show.add_argument("folder", metavar="RUN", help="output folder of an evaluation")
     show.add_argument("--outcome", choices=OUTCOMES, help="only samples of this outcome")
     show.add_argument("--reason", metavar="REASON", help="only samples of this reason, such as 'no answer'")
+    show.add_argument("--rule", metavar="RULE", help="only samples of this rule, such as number.differs")
     show.add_argument("--dataset", metavar="NAME", help="only this dataset")
     show.add_argument("--problem", metavar="ID", help="only problems whose id begins so")
     show.add_argument("--truncated", action="store_true", help="only samples that ran into the length limit")
@@ -139,7 +139,7 @@ def run_show(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
 
     from ..evaluation.records import find_runs
     from ..evaluation.viewer import SampleFilter, collect, page, sample_texts
-    from ..verifier.verdict import Reason
+    from ..verifier.verdict import RULES, Reason
 
     try:
         folders = find_runs(args.folder)
@@ -149,7 +149,9 @@ def run_show(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
             folders = {args.dataset: folders[args.dataset]}
         if args.reason is not None and args.reason not in {*Reason}:
             parser.error(f"--reason must be one of {', '.join(Reason)}; got {args.reason!r}. Name one of them.")
-        chosen = SampleFilter(args.outcome, args.reason, args.problem, args.truncated)
+        if args.rule is not None and args.rule not in RULES:
+            parser.error(f"--rule must be one of {', '.join(RULES)}; got {args.rule!r}. Name one of them.")
+        chosen = SampleFilter(args.outcome, args.reason, args.rule, args.problem, args.truncated)
         if args.html is not None:
             content = collect(folders, chosen, args.max_per_problem, args.max_characters)
             num_shown = len(content.problems)
@@ -163,7 +165,7 @@ def run_show(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     except (OSError, ValueError) as error:
         parser.error(str(error))
     if not num_shown:
-        print("No sample matches. Loosen --outcome, --reason, --problem or --truncated.", file=sys.stderr)
+        print("No sample matches. Loosen --outcome, --reason, --rule, --problem or --truncated.", file=sys.stderr)
         sys.exit(1)
 
 

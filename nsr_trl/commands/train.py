@@ -4,6 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from ..run.help import train_help
+from .tasks import listing
+
 
 DELIBERATE = (2, 130, 143)
 """Exit statuses that a process of a run chooses: a user's error; stopped by Ctrl-C or SIGTERM, after a checkpoint."""
@@ -24,9 +27,9 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     train.add_argument(
         "--dry-run", "--dry_run", action="store_true", help="show settings, schedule and memory, and start nothing"
     )
-    train.add_argument(
-        "--gpu-memory", "--gpu_memory", type=float, default=80, metavar="GB", help="of the GPUs, for --dry-run"
-    )
+    train.add_argument("-h", "--help", action=_Help, nargs=0, help="show the fields that most runs set")
+    train.add_argument("--help-all", action=_HelpAll, nargs=0, help="show all fields, TRL's and accelerate's included")
+    train.format_help = train_help  # type: ignore[method-assign]
     train.set_defaults(run=_train, passes_on=True)
 
     recipes = commands.add_parser(
@@ -49,10 +52,33 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         help="check this machine, and a run on it, before a GPU hour is spent",
         description="Checks versions, GPUs, memory, vLLM, DeepSpeed and the verifier; with --config also the batch "
         "schedule, the chat template, rewards on five problems, disk space and the Hub login. Takes the arguments of "
-        "`nsr-trl train`. Every finding says what to do; the exit status is 1 when one of them fails.",
+        "`nsr-trl train`, see its --help. Every finding says what to do; the exit status is 1 when one fails.",
+        usage="nsr-trl doctor [--config RECIPE|FILE] [--task TASK] [--model_name_or_path MODEL] [--sample N] "
+        "[--FIELD VALUE ...]",
         allow_abbrev=False,
     )
+    doctor.add_argument(
+        "--sample", type=int, metavar="N", help="let the model answer N problems as well, and show what was read"
+    )
     doctor.set_defaults(run=_doctor, passes_on=True)
+
+
+class _Help(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *args: object) -> None:
+        parser.print_help()
+        parser.exit()
+
+
+class _HelpAll(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *args: object) -> None:
+        from accelerate.commands.launch import launch_command_parser
+
+        from ..run.arguments import FieldParser
+
+        FieldParser(parser.prog).print_help()
+        print("\nFlags of accelerate launch:\n")
+        launch_command_parser().print_help()
+        parser.exit()
 
 
 def _train(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
@@ -64,10 +90,12 @@ def _train(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    from ..launch import launch
+    from ..run.launch import launch
+    from ..training_log import quieten
 
+    quieten()
     try:
-        launch(args.rest, hidden_arguments(), is_dry_run=args.dry_run, gpu_bytes=args.gpu_memory * 1e9)
+        launch(args.rest, hidden_arguments(), is_dry_run=args.dry_run)
     except ValueError as error:
         parser.error(str(error))
     except ChildFailedError as error:  # it has printed its own traceback
@@ -78,27 +106,30 @@ def _train(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
 
 
 def _recipes(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    from ..recipe import describe, recipe_names
+    from ..run.recipe import describe, recipe_names
 
+    groups: dict[str, dict[str, str]] = {}
     for name in recipe_names():
-        print(f"{name:<42} {describe(name)}")
+        what, _, where = describe(name).partition(". ")
+        groups.setdefault(where, {})[name] = what
+    print("\n\n".join(f"{where}\n\n{listing(recipes)}" for where, recipes in groups.items()))
 
 
 def _show_recipe(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    from ..recipe import flat_text
+    from ..run.recipe import read_recipe
 
     try:
-        print(flat_text(args.name), end="")
+        print(read_recipe(args.name).flat_text(), end="")
     except ValueError as error:
         parser.error(str(error))
 
 
 def _copy_recipe(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    from ..recipe import flat_text
+    from ..run.recipe import read_recipe
 
     path = Path(args.path or f"{args.name}.yaml")
     try:
-        text = flat_text(args.name)
+        text = read_recipe(args.name).flat_text()
         if path.exists():
             raise ValueError(f"The file to write must be new; {str(path)!r} exists. Name another.")
         path.write_text(text, encoding="utf-8")
@@ -108,11 +139,15 @@ def _copy_recipe(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
 
 
 def _doctor(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    from ..doctor import examine, format_findings
+    from ..run.doctor import examine, format_findings, sample
+    from ..training_log import quieten
 
+    quieten(all_bars=True)
     try:
         findings = examine(args.rest)
-    except ValueError as error:
+        print(format_findings(findings))
+        if args.sample and not any(finding.level == "fail" for finding in findings):
+            print(f"\n{sample(args.rest, args.sample)}")
+    except (OSError, ValueError) as error:
         parser.error(str(error))
-    print(format_findings(findings))
     sys.exit(1 if any(finding.level == "fail" for finding in findings) else 0)

@@ -26,7 +26,8 @@ _NEWLINE = ord("\n")
 _TEXT = rb'"(?:[^"\\]|\\.)*"'
 _HEAD = re.compile(
     rb'\{"problem_id": (%b), "sample_index": (\d+), "outcome": (%b), "answer": (null|%b), "reason": (%b), '
-    rb'"num_tokens": (\d+), "truncated": (true|false), "completion": "' % (_TEXT, _TEXT, _TEXT, _TEXT)
+    rb'"num_tokens": (\d+), "truncated": (true|false), (?:"rule": (%b), )?"completion": "'
+    % (_TEXT, _TEXT, _TEXT, _TEXT, _TEXT)
 )
 """A line up to its completion: reading it so takes half the time of a JSON parser on the same part."""
 
@@ -53,6 +54,8 @@ class Sample:
             Length in tokens, the end-of-sequence token included.
         truncated (`bool`):
             Whether the completion ran into its length limit.
+        rule (`str`, *optional*, defaults to `""`):
+            Rule of the verifier that decided; empty in the records of older versions.
     """
 
     problem_id: str
@@ -63,6 +66,7 @@ class Sample:
     reason: str
     num_tokens: int
     truncated: bool
+    rule: str = ""
 
 
 class RunFolder:
@@ -275,8 +279,8 @@ def _read_head(line: bytes, values: _Values) -> Sample:
     head = _HEAD.match(line)
     if head is None:  # written by another program
         return replace(_read(line), completion="")
-    id, index, outcome, answer, reason, num_tokens, truncated = map(values.__getitem__, head.groups())
-    return Sample(id, index, "", outcome, answer, reason, num_tokens, truncated)
+    id, index, outcome, answer, reason, num_tokens, truncated, rule = map(values.__getitem__, head.groups(b'""'))
+    return Sample(id, index, "", outcome, answer, reason, num_tokens, truncated, rule)
 
 
 def _line(sample: Sample) -> str:

@@ -8,14 +8,13 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from ..data import PROMPT_TEMPLATES, Problem, format_prompt
-from ..verifier import verify_batch
+from ..problem import PROMPT_TEMPLATES, Problem, Prompting
+from .judges import Judge, VerifierJudge
 from .records import RunFolder, Sample, read_samples
 from .results import Evaluation, format_table
 from .samplers import Batched, Completion, Request, Sampler
@@ -35,6 +34,9 @@ def evaluate(
     output_dir: str | Path | None = None,
     seed: int = 0,
     grader: str = "default",
+    answer_format: str = "boxed",
+    prompting: Prompting | None = None,
+    judge: Judge | None = None,
     shard: tuple[int, int] | None = None,
     show_progress: bool = True,
 ) -> Evaluation:
@@ -51,7 +53,7 @@ def evaluate(
         k (`Sequence[int]`, *optional*):
             The k of Pass@k. Defaults to the powers of two up to `num_samples`.
         template (`str`, *optional*):
-            Prompt template, as in [`~data.format_prompt`].
+            Prompt template, as in [`~problem.format_prompt`].
         output_dir (`str` or `Path`, *optional*):
             Run folder to record the samples in. If it holds samples of the same configuration already, only the
             missing ones are drawn, so that a stopped evaluation is resumed and a finished one can be enlarged.
@@ -59,6 +61,12 @@ def evaluate(
             Seed of the sampling.
         grader (`str`, *optional*, defaults to `"default"`):
             As in [`~verifier.verify`]; `"paper"` for parity with the paper's numbers.
+        answer_format (`str`, *optional*, defaults to `"boxed"`):
+            As in [`~verifier.verify`]: where the answer is in a completion.
+        prompting ([`~problem.Prompting`], *optional*):
+            All of how problems are asked, in the place of `template`; a task has one.
+        judge ([`~evaluation.judges.Judge`], *optional*):
+            What scores completions, in the place of the verifier with `grader` and `answer_format`; a task has one.
         shard (`tuple[int, int]`, *optional*):
             `(i, n)` evaluates the i-th of n parts of the problems, counted from 1; `merge_runs` joins the folders.
         show_progress (`bool`, *optional*, defaults to `True`):
@@ -68,26 +76,32 @@ def evaluate(
         [`~evaluation.results.Evaluation`]
 
     Raises:
-        ValueError: If problems repeat, a k exceeds `num_samples`, the model has no chat template and none is given, or
-            the run folder has another configuration.
+        ValueError: If problems repeat, a k exceeds `num_samples`, the model has no chat template and none is given,
+            the grader or the answer format is unknown, or the run folder has another configuration.
         BlockingIOError: If another process writes into the run folder.
         OSError: If the disk is full; run again to resume.
     """
     ks = resolve_ks(k, num_samples)
+    prompting = prompting or Prompting(template=template, answer_format=answer_format)
+    judge = judge or VerifierJudge(grader, answer_format)
     by_id = {problem.id: problem for problem in problems}
     if len(by_id) < len(problems) or not problems:
         raise ValueError(
             f"An evaluation needs problems that are all different; got {len(problems)}, of which {len(by_id)} differ. "
             "Drop the duplicates."
         )
-    if template is None and sampler.tokenizer is not None and not sampler.tokenizer.chat_template:
+    if prompting.template is None and sampler.tokenizer is not None and not sampler.tokenizer.chat_template:
         raise ValueError(
             "A model without a chat template needs a `template`; got none. "
             f"Choose the one that it was trained with from {', '.join(PROMPT_TEMPLATES)}."
         )
-    config = {"sampler": sampler.settings, "problems": _fingerprint(by_id), "template": template, "seed": seed}
-    if grader != "default":
-        config["grader"] = grader
+    config = {
+        "sampler": sampler.settings,
+        "problems": _fingerprint(by_id),
+        "template": prompting.template,
+        "seed": seed,
+        **judge.settings,
+    }
     if shard is not None:
         config["shard"] = "{}/{}".format(*shard)
         by_id = {problem_id: by_id[problem_id] for problem_id in select_shard(by_id, *shard)}
@@ -95,12 +109,12 @@ def evaluate(
     with ExitStack() as stack:
         folder = None
         if output_dir is not None:
-            rows = [{"id": problem_id, **asdict(problem)} for problem_id, problem in by_id.items()]
+            rows = [problem.to_dict() for problem in by_id.values()]
             folder = stack.enter_context(RunFolder(output_dir, config, rows))
             for sample in read_samples(output_dir, with_completions=False):
                 tally.add(sample)
         if tally.num_missing:
-            _draw(sampler, by_id, tally, folder, template, seed, grader, show_progress)
+            _draw(sampler, by_id, tally, folder, prompting, seed, judge, show_progress)
         groups = {name: [getattr(problem, name) for problem in by_id.values()] for name in GROUPINGS}
         evaluation = tally.evaluation(ks, groups)
         if folder:
@@ -135,13 +149,13 @@ def _draw(
     problems: Mapping[str, Problem],
     tally: Tally,
     folder: RunFolder | None,
-    template: str | None,
+    prompting: Prompting,
     seed: int,
-    grader: str,
+    judge: Judge,
     show_progress: bool,
 ) -> None:
     """Samples, verifies and records what is missing from the tally."""
-    prompts = {id: format_prompt(problem.question, template, sampler.tokenizer) for id, problem in problems.items()}
+    prompts = {id: prompting.rendered(problem, sampler.tokenizer) for id, problem in problems.items()}
     requests = [Request(id, index, prompt) for id, prompt in prompts.items() for index in range(tally.num_samples)]
     batches = sampler.batches(requests) if isinstance(sampler, Batched) else ([request] for request in requests)
     asked = [request for batch in batches if any(map(partial(_is_missing, tally), batch)) for request in batch]
@@ -169,7 +183,7 @@ def _draw(
             for completions in sampler.sample(asked, seed):
                 # those drawn again only to complete their batch are recorded already
                 new = [completion for completion in completions if _is_missing(tally, completion.request)]
-                under_way.append(verifier.submit(_verify, new, problems, grader))
+                under_way.append(verifier.submit(_verify, new, problems, judge))
                 if len(under_way) > 1:
                     record(under_way.popleft())
         finally:  # what was generated before a failure is not lost
@@ -185,19 +199,22 @@ def _fingerprint(problem_ids: Iterable[str]) -> str:
     return hashlib.sha256("".join(sorted(problem_ids)).encode()).hexdigest()[:16]
 
 
-def _verify(completions: Sequence[Completion], problems: Mapping[str, Problem], grader: str) -> list[Sample]:
-    golds = [problems[completion.request.problem_id].answer for completion in completions]
-    verdicts = verify_batch([completion.text for completion in completions], golds, grader=grader)
+def _verify(completions: Sequence[Completion], problems: Mapping[str, Problem], judge: Judge) -> list[Sample]:
+    judgements = judge.judge(
+        [completion.text for completion in completions],
+        [problems[completion.request.problem_id] for completion in completions],
+    )
     return [
         Sample(
             problem_id=completion.request.problem_id,
             sample_index=completion.request.sample_index,
             completion=completion.text,
-            outcome=verdict.outcome,
-            answer=verdict.answer,
-            reason=verdict.reason,
+            outcome=judgement.outcome,
+            answer=judgement.answer,
+            reason=judgement.reason,
             num_tokens=completion.num_tokens,
             truncated=completion.truncated,
+            rule=judgement.rule,
         )
-        for completion, verdict in zip(completions, verdicts, strict=True)
+        for completion, judgement in zip(completions, judgements, strict=True)
     ]

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..verifier.normal_form import Form, normalize
+from ..verifier.normal_form import normalize, spell
 from ..verifier.verdict import Outcome
 from .pass_at_k import estimate_mean, estimate_means, majority_at_k, pass_at_k
 from .records import Sample
@@ -41,7 +41,7 @@ class Tally:
         self._outcomes = bytearray(self.num_missing)  # (P * n)
         self._answers = array("i", [-1]) * self.num_missing  # (P * n): number of the answer within the problem
         self._answer_of_text: list[dict[str, int]] = [{} for _ in problem_ids]
-        self._answer_of_form: list[dict[Form, int]] = [{} for _ in problem_ids]
+        self._answer_of_form: list[dict[str, int]] = [{} for _ in problem_ids]
         self._num_tokens = self._num_truncated = 0
 
     def has(self, problem_id: str, sample_index: int) -> bool:
@@ -65,7 +65,7 @@ class Tally:
         number = self._answer_of_text[row].get(answer)
         if number is None:
             forms = self._answer_of_form[row]
-            number = self._answer_of_text[row][answer] = forms.setdefault(normalize(answer), len(forms))
+            number = self._answer_of_text[row][answer] = forms.setdefault(spell(normalize(answer)), len(forms))
         return number
 
     def evaluation(self, ks: Sequence[int], groups: Mapping[str, Sequence[str | None]] | None = None) -> Evaluation:

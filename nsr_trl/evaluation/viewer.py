@@ -32,7 +32,7 @@ class SampleFilter:
     Which samples to show; `None` is any.
 
     Attributes:
-        outcome (`str`, *optional*), reason (`str`, *optional*):
+        outcome (`str`, *optional*), reason (`str`, *optional*), rule (`str`, *optional*):
             As in a [`~evaluation.records.Sample`].
         problem (`str`, *optional*):
             Beginning of the problem's id.
@@ -42,6 +42,7 @@ class SampleFilter:
 
     outcome: str | None = None
     reason: str | None = None
+    rule: str | None = None
     problem: str | None = None
     truncated: bool = False
 
@@ -50,6 +51,7 @@ class SampleFilter:
         return (
             self.outcome in (None, sample.outcome)
             and self.reason in (None, sample.reason)
+            and self.rule in (None, sample.rule)
             and sample.problem_id.startswith(self.problem or "")
             and (sample.truncated or not self.truncated)
         )
@@ -100,7 +102,8 @@ def _sample_text(sample: Sample, gold: str | None, brief: bool, color: bool) -> 
     answer = "no answer" if sample.answer is None else f"answer {spell_out(sample.answer)}"
     reference = "" if gold is None else f", reference {spell_out(gold)}"
     length = f"{sample.num_tokens} tokens{', truncated' if sample.truncated else ''}"
-    head = f"── sample {sample.sample_index}: {outcome} ({sample.reason}), {answer}{reference}, {length}\n"
+    proof = f"{sample.reason}, {sample.rule}" if sample.rule else sample.reason
+    head = f"── sample {sample.sample_index}: {outcome} ({proof}), {answer}{reference}, {length}\n"
     return head if brief else f"{head}{spell_out(sample.completion)}\n\n"
 
 
@@ -182,6 +185,7 @@ def _sample_row(sample: Sample, max_characters: int) -> dict[str, Any]:
         "index": sample.sample_index,
         "outcome": sample.outcome,
         "reason": sample.reason,
+        "rule": sample.rule,
         "answer": None if sample.answer is None else spell_out(sample.answer[:max_characters]),
         "tokens": sample.num_tokens,
         "truncated": sample.truncated,

@@ -23,7 +23,7 @@ import hashlib
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 
 Split = Literal["train", "test"]
@@ -168,7 +168,7 @@ def sample_problems(seed: int, split: Split, max_steps: int = MAX_STEPS) -> Iter
             yield problem
 
 
-def generate_problems(num_problems: int, seed: int, split: Split = "train") -> list[dict[str, str]]:
+def generate_problems(num_problems: int, seed: int, split: Split = "train") -> list[dict[str, Any]]:
     """
     Draws distinct problems of one split.
 
@@ -181,7 +181,7 @@ def generate_problems(num_problems: int, seed: int, split: Split = "train") -> l
             `"train"` or `"test"`. No question is in both, whatever the seeds.
 
     Returns:
-        `list[dict[str, str]]`: rows with the prompt as `"question"` and the integer as `"answer"`.
+        `list[dict[str, Any]]`: rows with the prompt as `"question"` and the integer as `"answer"`.
     """
     answers: dict[str, str] = {}
     for problem in sample_problems(seed, split):

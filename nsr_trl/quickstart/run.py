@@ -6,28 +6,28 @@ step and the evaluated samples before and after.
 """
 
 import json
-import os
+import sys
 import time
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm.auto import tqdm
-from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 from ..checkpoints import last_complete_checkpoint
 from ..config import SignedRewardConfig
-from ..data import Problem, to_dataset
+from ..data import to_dataset
 from ..decoration import decorating
 from ..evaluation.comparison import compare
 from ..evaluation.runner import Evaluation, evaluate
 from ..evaluation.samplers import TransformersSampler
+from ..problem import Problem
 from ..rewards import math_reward
 from ..run_card import FIGURE, write_card
 from ..trainer import SignedRewardTrainer
+from ..training_log import TrainingLog, quieten
 from .model import model_path
 from .problems import generate_problems
 
@@ -75,7 +75,8 @@ def run_quickstart(
     output_dir = Path(output_dir)
     claim(output_dir, {"objective": objective, "seed": seed})
     started = time.monotonic()
-    quieten()
+    quieten(all_bars=True)
+    logging.set_verbosity_error()
     torch.set_num_threads(1)  # the model is too small to share out: on a busy machine more threads only wait
 
     tokenizer = AutoTokenizer.from_pretrained(model_path(), padding_side="left")
@@ -104,9 +105,8 @@ def run_quickstart(
         args=quickstart_config(objective, seed, output_dir),
         train_dataset=to_dataset(train_problems, template="plain"),
         processing_class=tokenizer,
-        callbacks=[StepLine()],
     )
-    trainer.remove_callback(PrinterCallback)  # `StepLine` takes its place
+    TrainingLog.instead_of_others(trainer, has_lines=not sys.stderr.isatty())
     print(f"Training with objective={objective!r}: {trainer.signed_objective.formula}.")
     trainer.train(resume_from_checkpoint=last_complete_checkpoint(output_dir))
     if trainer.stopped_by_signal:
@@ -180,33 +180,3 @@ def quickstart_config(objective: str, seed: int, output_dir: str | Path, **other
         "disable_tqdm": True,
     }
     return SignedRewardConfig(output_dir=str(output_dir), objective=objective, seed=seed, **(settings | others))
-
-
-class StepLine(TrainerCallback):
-    """A progress bar with the numbers worth watching."""
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Opens the bar."""
-        self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training", unit="step", mininterval=1)
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **kwargs: Any) -> None:
-        """Shows what the step reported."""
-        logs = logs or {}
-        if "signed/correct_ratio" in logs:
-            shown = {"correct": f"{logs['signed/correct_ratio']:.0%}"}
-            if "entropy" in logs:  # of a step that trains nothing there is none
-                shown["entropy"] = f"{logs['entropy']:.2f}"
-            self.bar.set_postfix(shown, refresh=False)
-            self.bar.update(state.global_step - self.bar.n)
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Closes the bar."""
-        self.bar.close()
-
-
-def quieten() -> None:
-    """Silences the libraries' progress bars and advice, which a first run can do nothing about."""
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

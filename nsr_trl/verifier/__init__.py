@@ -1,7 +1,8 @@
 """The verifier: whether a response has the right answer, or whether that cannot be said. Plain Python, no torch."""
 
-from .verdict import Outcome, Reason, Verdict
+from .reference import Reference, read_reference
+from .verdict import Outcome, Reason, Rule, Verdict
 from .verify import verify, verify_batch
 
 
-__all__ = ["Outcome", "Reason", "Verdict", "verify", "verify_batch"]
+__all__ = ["Outcome", "Reason", "Reference", "Rule", "Verdict", "read_reference", "verify", "verify_batch"]

@@ -1,58 +1,83 @@
-"""What computer algebra is given at all: known commands, within limits. Text goes in, a reason to refuse comes out.
+"""Which expressions may be passed to sympy: those within limits, made of what it knows.
 
-Plain Python, so that a pair which would be refused by a worker is not sent to one.
+Plain Python, so that a pair which a worker would refuse is not sent to one.
 """
 
-import re
-
-from . import algebra
-from .verdict import Reason
+from .terms import Apply, Number, Operator, Power, Symbol, Term, letters, walk
+from .verdict import Rule
 
 
-MAX_EXPRESSION_CHARACTERS = 400
-MAX_NESTING = 12
-MAX_DIGITS = 18
-"""Most digits in a row."""
-MAX_POWER_DIGITS = 3
-"""Most digits in a row in an exponent, a factorial or a binomial coefficient."""
+MAX_NODES = 150
+"""Most nodes of an expression."""
+MAX_BITS = 64
+"""Longest number, about 18 digits."""
+MAX_SIZE = 999
+"""Largest number in an exponent, a factorial or a binomial coefficient."""
 
-_COMMANDS = (
-    algebra.GREEK
-    | algebra.FUNCTIONS
-    | frozenset(["\\frac", "\\sqrt", "\\binom", "\\cdot", "\\times", "\\div", "\\infty", "\\lfloor", "\\rfloor"])
-    | frozenset(["\\lceil", "\\rceil", "\\sum", "\\prod"])
-)
-_TEXT = re.compile(r"[A-Za-z0-9+\-*/^_!.(){}\[\]| =\\]*")
-_COMMAND = re.compile(r"\\[A-Za-z]+|\\.")
-_DIGITS = re.compile(r"[0-9]+")
-# powers of powers, numbers with a base, repeated factorials: not understood, or too large, or both
-_REFUSED = re.compile(r"\^\{[^{}]*\^|\^\{?[^{}]*\{[^{}]*\^|[0-9]_|!\s*!|\*\*|'")
-_LARGE = re.compile(
-    rf"\^\s*\{{?[^{{}}]*[0-9]{{{MAX_POWER_DIGITS + 1}}}|[0-9]{{{MAX_POWER_DIGITS + 1}}}\)*\s*!|\\binom.*[0-9]{{5}}"
+KNOWN_FUNCTIONS = frozenset(
+    "sin cos tan cot sec csc asin acos atan sinh cosh tanh exp ln root abs floor ceil factorial binom".split()
 )
 
 
-def refusal(text: str) -> Reason | None:
+def refusal(term: Term) -> Rule | None:
     """
-    Why an expression in TeX is not given to computer algebra, if it is not.
+    Why an expression is not given to computer algebra, if it is not.
 
     Args:
-        text (`str`):
+        term (`Term`):
             The expression.
 
     Returns:
-        [`Reason`] or `None`:
-            Too large, not comparable, or `None` if it may be tried.
+        [`~verdict.Rule`] or `None`:
+            Too large, left open, or `None` if it may be tried.
     """
-    if len(text) > MAX_EXPRESSION_CHARACTERS or _LARGE.search(text):
-        return Reason.TOO_LARGE
-    if any(len(digits) > MAX_DIGITS for digits in _DIGITS.findall(text)):
-        return Reason.TOO_LARGE
-    depth = deepest = 0
-    for character in text:
-        depth += (character in "({[") - (character in ")}]")
-        deepest = max(depth, deepest)
-    if deepest > MAX_NESTING:
-        return Reason.TOO_LARGE
-    is_known = _TEXT.fullmatch(text) and _COMMANDS.issuperset(_COMMAND.findall(text))
-    return None if is_known and not _REFUSED.search(text) else Reason.NOT_COMPARABLE
+    for num_nodes, part in enumerate(walk(term)):
+        if num_nodes >= MAX_NODES or _is_too_large(part):
+            return Rule.TOO_LARGE
+        if isinstance(part, Apply) and part.name not in KNOWN_FUNCTIONS:
+            return Rule.EXPRESSION_OPEN
+        if isinstance(part, Operator) and (_is_over_a_sequence(part) or _has_functions_of_functions(part.body)):
+            return Rule.EXPRESSION_OPEN
+    return None
+
+
+def _is_too_large(term: Term) -> bool:
+    match term:
+        case Number(value):
+            return max(value.numerator.bit_length(), value.denominator.bit_length()) > MAX_BITS
+        case Power(_, exponent):
+            return _is_tower(exponent) or _largest(exponent) > MAX_SIZE
+        case Apply("factorial" | "binom", arguments):
+            return any(_is_tower(argument) or _largest(argument) > MAX_SIZE for argument in arguments)
+    return False
+
+
+def _is_tower(term: Term) -> bool:
+    """Whether there is a power or a factorial within, to which another one is applied."""
+    return any((isinstance(part, Power) and not letters(part)) or _is_factorial(part) for part in walk(term))
+
+
+def _is_factorial(term: Term) -> bool:
+    return isinstance(term, Apply) and term.name == "factorial"
+
+
+def _largest(term: Term) -> float:
+    return max((abs(float(part.value)) for part in walk(term) if isinstance(part, Number)), default=0.0)
+
+
+def _is_over_a_sequence(operator: Operator) -> bool:
+    r"""`\sum F_k`: a letter whose index runs, of which nothing is known."""
+    return any(
+        isinstance(part, Symbol) and operator.letter in part.name.partition("_")[2] for part in walk(operator.body)
+    )
+
+
+def _has_functions_of_functions(body: Term) -> bool:
+    r"""`\int \sin(\sin x) dx`, over which sympy takes all the time that it is given."""
+    outer = (part for part in walk(body) if isinstance(part, Apply))
+    return any(isinstance(part, Apply) for apply in outer for argument in apply.arguments for part in walk(argument))
+
+
+def has_operator(term: Term) -> bool:
+    """Whether a LaTeX parser has to be asked: for sums, products, integrals and limits."""
+    return any(isinstance(part, Operator) for part in walk(term))

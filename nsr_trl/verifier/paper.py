@@ -17,10 +17,12 @@ Where the original calls sympy and `eval` with a limit of one second of wall-clo
 import math
 import re
 
-from . import algebra
-from .arithmetic import NotArithmeticError, TooLargeError
+from . import numeric
+from .algebra import are_equal
+from .expressions import NotUnderstoodError, TooLargeError, parse
 from .normal_form import normalize
-from .verdict import Outcome, Reason, Verdict
+from .terms import letters
+from .verdict import Rule, Verdict
 
 
 RELATIVE_TOLERANCE = 1e-4
@@ -78,16 +80,17 @@ def verify_paper(response: str, gold: str | int | float | None, is_competition: 
     ```
     """
     if not isinstance(response, str):
-        return Verdict(Outcome.UNDECIDED, None, Reason.NOT_TEXT)
+        return Verdict.by(Rule.NOT_TEXT, None)
     reference = _strip("" if gold is None else str(gold))
     answer = extract_answer(response)
     if not reference:
-        return Verdict(Outcome.UNDECIDED, answer or None, Reason.GOLD_UNPARSABLE)
+        return Verdict.by(Rule.REFERENCE_MISSING, answer or None)
     if not answer:
-        return Verdict(Outcome.INCORRECT, None, Reason.NO_ANSWER)
+        return Verdict.by(Rule.NO_ANSWER, None)
     is_equal = answer == reference if is_competition else _are_equal(answer, reference)
-    reason = Reason.STRING if answer == reference or is_competition else Reason.NUMBER
-    return Verdict(Outcome.CORRECT if is_equal else Outcome.INCORRECT, answer, reason)
+    if answer == reference:
+        return Verdict.by(Rule.TEXT_SAME, answer)
+    return Verdict.by(Rule.PAPER_SAME if is_equal else Rule.PAPER_DIFFERS, answer)
 
 
 def extract_answer(text: str) -> str:
@@ -193,12 +196,12 @@ def _is_same_value(answer: str, reference: str) -> bool:
     if "{,}" in answer + reference:
         return False
     try:
-        left, right = (algebra.parse(normalize(_MIXED.sub(r"\\cdot\\frac", text))) for text in (answer, reference))
-        if not algebra.subtract(left, right):
-            return True
-        if left.symbols or right.symbols or left.has_atoms or right.has_atoms:
-            return False
-        values = left.approximate(), right.approximate()
-    except (NotArithmeticError, TooLargeError, OverflowError, ZeroDivisionError):
+        left, right = (parse(normalize(_MIXED.sub(r"\\cdot\\frac", text))) for text in (answer, reference))
+    except (NotUnderstoodError, TooLargeError):
         return False
-    return all(abs(value.imag) < 1e-9 for value in values) and _is_close(values[0].real, values[1].real)
+    if are_equal(left, right):
+        return True
+    if letters(left) or letters(right):
+        return False
+    values = numeric.real_value(left), numeric.real_value(right)
+    return values[0] is not None and values[1] is not None and _is_close(values[0], values[1])

@@ -24,6 +24,7 @@ What it does not cover:
 
 import contextlib
 import json
+import logging
 import os
 import selectors
 import signal
@@ -40,6 +41,8 @@ from typing import Any
 from .verdict import Reason
 
 
+logger = logging.getLogger(__name__)
+
 CPU_SECONDS = 1
 """Default deadline of a task, in whole seconds of CPU time, as the kernel counts limits."""
 WALL_SECONDS = 60.0
@@ -48,6 +51,8 @@ MEMORY_BYTES = 2**30
 """Address space of a task's process."""
 MAX_TASK_BYTES = 60_000
 """Longer tasks are refused; what is shorter fits into a pipe, so that handing it over never blocks."""
+SLOW_START_SECONDS = 1.0
+"""From here on the first start of a worker is told."""
 MAX_ATTEMPTS = 10
 """Processes killed from outside before their task is given up."""
 
@@ -59,6 +64,10 @@ _BOOTSTRAP = (
 
 class WorkerStartError(RuntimeError):
     """No worker can be started, which is a fault of the installation and not of a text."""
+
+
+class _NoRoomError(OSError):
+    """The machine has no room for another process."""
 
 
 class Sandbox:
@@ -123,6 +132,8 @@ class Sandbox:
         Returns:
             `list`: for each task the value returned, or `Reason.TIME_OUT`, `Reason.WORKER_DIED` or `Reason.TOO_LARGE`.
 
+            The second also where the machine has no room for a worker: no process or file descriptor left.
+
         Raises:
             WorkerStartError: If no worker can be started at all, with what it said.
         """
@@ -134,7 +145,7 @@ class Sandbox:
         replies: list[Any] = [Reason.TOO_LARGE] * len(tasks)
         waiting = deque(_Job(index) for index, line in enumerate(lines) if len(line) <= MAX_TASK_BYTES)
         busy: dict[_Worker, _Job] = {}
-        with selectors.DefaultSelector() as selector:
+        with _selector() as selector:
             try:
                 while waiting or busy:
                     while waiting and len(busy) < limit and (worker := self._borrow(limit, wait=not busy)):
@@ -156,11 +167,22 @@ class Sandbox:
                         replies[job.index] = Reason(failure) if failure else reply["value"]
                         if on_reply is not None:
                             on_reply()
+            except _NoRoomError as error:
+                logger.warning("There must be room for a process of the verifier; there is none: %s.", error)
+                for job in waiting:
+                    replies[job.index] = Reason.WORKER_DIED
             finally:
                 for worker in busy:  # interrupted
                     worker.kill()
                     self._give_back(worker)
         return replies
+
+    def start(self) -> None:
+        """Starts a worker if there is none, without waiting for it."""
+        with self._lock:
+            if not self._workers:
+                with contextlib.suppress(OSError):  # `run` will meet it again
+                    self._idle.append(self._new_worker())
 
     def close(self) -> None:
         """Ends the idle workers; later tasks start new ones."""
@@ -173,19 +195,33 @@ class Sandbox:
     def _borrow(self, limit: int, wait: bool) -> "_Worker | None":
         """Takes an idle worker, or starts one, or waits for one that another thread gives back."""
         with self._lock:
-            while not self._idle and len(self._workers) >= max(limit, self.num_workers):
+            while True:
+                if self._idle:
+                    return self._idle.pop()
+                if len(self._workers) < max(limit, self.num_workers):
+                    try:
+                        return self._new_worker()
+                    except OSError as error:
+                        if not self._workers:
+                            raise _NoRoomError(error) from error
                 if not wait:
                     return None
                 self._lock.wait()
-            if self._idle:
-                return self._idle.pop()
-            worker = _Worker(self._command)
-            self._workers.add(worker)
-            return worker
+
+    def _new_worker(self) -> "_Worker":
+        worker = _Worker(self._command)
+        self._workers.add(worker)
+        return worker
 
     def _give_back(self, worker: "_Worker") -> None:
         with self._lock:
-            self._has_started |= worker.is_ready
+            if worker.is_ready and not self._has_started:
+                self._has_started = True
+                seconds = time.monotonic() - worker.start
+                if seconds > SLOW_START_SECONDS:
+                    logger.info(
+                        "The first process of the verifier took %.1f s to start; later pairs find it.", seconds
+                    )
             if worker.is_usable:
                 self._idle.append(worker)
             else:
@@ -208,6 +244,13 @@ class _Job:
     index: int
     attempt: int = 0
     wall_end: float = 0.0
+
+
+def _selector() -> selectors.BaseSelector:
+    try:
+        return selectors.DefaultSelector()
+    except OSError:  # no file descriptor left
+        return selectors.SelectSelector()
 
 
 def _receive(selector: selectors.BaseSelector, busy: "dict[_Worker, _Job]") -> "list[tuple[_Worker, dict[str, Any]]]":
@@ -239,6 +282,7 @@ class _Worker:
         )
         pipes = (self.process.stdin, self.process.stdout, self.process.stderr)
         self.tasks, self.replies, self._words = (pipe for pipe in pipes if pipe is not None)
+        self.start = time.monotonic()
         self.is_ready, self.is_usable = False, True
         self.last_words = ""
 

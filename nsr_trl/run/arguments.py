@@ -2,111 +2,28 @@
 
 Three dataclasses hold the fields: [`ScriptArguments`], [`SignedRewardConfig`] and TRL's `ModelConfig`. A recipe or
 file given with `--config` sets their defaults, flags override it. What is not a field must be a flag of `accelerate
-launch`; what is neither is an error that names the nearest.
+launch`; what is neither is an error that lists them all, each with the nearest name where one is near. The names of
+`trl grpo` are understood.
 """
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
-from functools import partial, update_wrapper
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
 from typing import Any, NoReturn
 
 from accelerate.commands.launch import launch_command_parser
 from trl import ModelConfig, TrlParser
 
-from .config import SignedRewardConfig
-from .data import PROMPT_TEMPLATES, Problem, load_problems
-from .quickstart.model import model_path
-from .quickstart.problems import generate_problems
-from .recipe import load_recipe
-from .resources import did_you_mean, import_function
-from .rewards import math_reward
-from .verifier.verify import GRADERS
-
-
-QUICKSTART = "quickstart"
-"""Name of the model and of the problems that ship with the package."""
-
-
-@dataclass
-class ScriptArguments:
-    """
-    What to train on and how answers are graded.
-
-    Attributes:
-        dataset (`str`):
-            Hub dataset id, a local parquet, JSON or CSV file, or `"quickstart"` for the shipped arithmetic.
-        split (`str`, *optional*):
-            Split of the dataset, where it has several.
-        question_column (`str`, *optional*), answer_column (`str`, *optional*):
-            Columns to read; looked for under the usual names when not set.
-        num_problems (`int`, *optional*):
-            Train on the first so many problems.
-        template (`str`, *optional*):
-            Prompt template by name; the model's own chat template when not set.
-        eval_dataset (`str`, *optional*), eval_split (`str`, *optional*), num_eval_problems (`int`, *optional*):
-            Problems for `eval_strategy`, as above.
-        grader (`str`, *optional*, defaults to `"default"`):
-            Rules of the verifier, as in [`verify`].
-        reward (`str`, *optional*):
-            `module:function` of a reward function that takes the place of [`math_reward`].
-        optimizer_steps_per_generation (`int`, *optional*):
-            Mini-batches that a generation batch is cut into. With `generation_batch_size` and the number of processes
-            it fixes `gradient_accumulation_steps`, so that a recipe means the same on any number of GPUs.
-    """
-
-    dataset: str = field(
-        default="DigitalLearningGmbH/MATH-lighteval",
-        metadata={"help": "Hub dataset id, a local parquet, JSON or CSV file, or 'quickstart' for shipped problems."},
-    )
-    split: str | None = field(default=None, metadata={"help": "Split of the dataset, where it has several."})
-    question_column: str | None = field(default=None, metadata={"help": "Column of the questions."})
-    answer_column: str | None = field(default=None, metadata={"help": "Column of the reference answers."})
-    num_problems: int | None = field(default=None, metadata={"help": "Train on the first so many problems."})
-    template: str | None = field(
-        default=None,
-        metadata={"help": f"Prompt template, one of {', '.join(PROMPT_TEMPLATES)}; the chat template if not set."},
-    )
-    eval_dataset: str | None = field(default=None, metadata={"help": "Problems for `eval_strategy`."})
-    eval_split: str | None = field(default=None, metadata={"help": "Split of the evaluation problems."})
-    num_eval_problems: int | None = field(default=None, metadata={"help": "Evaluate on the first so many problems."})
-    grader: str = field(default="default", metadata={"help": "Rules of the verifier.", "choices": list(GRADERS)})
-    reward: str | None = field(
-        default=None, metadata={"help": "Reward function as module:function, rather than the verifier."}
-    )
-    optimizer_steps_per_generation: int | None = field(
-        default=None,
-        metadata={
-            "help": "Mini-batches of a generation batch; with `generation_batch_size` and the number of processes it "
-            "fixes `gradient_accumulation_steps`."
-        },
-    )
-
-    def load_problems(self, seed: int) -> list[Problem]:
-        """The problems to train on."""
-        if self.dataset == QUICKSTART:
-            return [Problem(**row) for row in generate_problems(self.num_problems or 1024, seed, "train")]
-        return load_problems(self.dataset, self.split, self.num_problems, self.question_column, self.answer_column)
-
-    def load_eval_problems(self, seed: int) -> list[Problem] | None:
-        """The problems to evaluate on while training, where there are any."""
-        if self.eval_dataset is None:
-            return None
-        if self.eval_dataset == QUICKSTART:
-            return [Problem(**row) for row in generate_problems(self.num_eval_problems or 128, seed, "test")]
-        return load_problems(
-            self.eval_dataset, self.eval_split, self.num_eval_problems, self.question_column, self.answer_column
-        )
-
-    def load_reward(self) -> Callable:
-        """The reward function."""
-        if self.reward is None:
-            if self.grader == "default":
-                return math_reward
-            graded = partial(math_reward, grader=self.grader)
-            return update_wrapper(graded, math_reward)  # it is logged by its name
-        return import_function(self.reward, "reward")
+from ..config import SignedRewardConfig
+from ..quickstart.model import model_path
+from ..resources import find_yaml, nearest
+from ..settings_file import read_settings
+from ..task import QUICKSTART
+from .recipe import read_recipe
+from .script import ScriptArguments
 
 
 CLASSES = (ScriptArguments, SignedRewardConfig, ModelConfig)
@@ -130,6 +47,64 @@ class RunArguments:
     sources: dict[str, str]
     launch: dict[str, str]
 
+    @cached_property
+    def accelerate_path(self) -> Path:
+        """The accelerate config; `single_gpu` where none is named."""
+        name = self.launch.get("accelerate_config") or self.launch.get("config_file") or "single_gpu"
+        return find_yaml("accelerate_configs", name)
+
+    @cached_property
+    def accelerate(self) -> dict[str, Any]:
+        """The values of the accelerate config."""
+        _, values = read_settings("accelerate config", self.accelerate_path, self.accelerate_path)
+        return values
+
+    @property
+    def num_processes(self) -> int:
+        """Processes over all machines."""
+        return self._count("num_processes")
+
+    @property
+    def num_machines(self) -> int:
+        """Machines that the processes run on."""
+        return self._count("num_machines")
+
+    @property
+    def sharding(self) -> str:
+        """A name in `memory.SHARDED`."""
+        match self.accelerate.get("distributed_type"):
+            case "DEEPSPEED":
+                return f"zero{self._of_kind('deepspeed_config').get('zero_stage', 2)}"
+            case "FSDP":
+                return "fsdp"
+            case "MULTI_GPU":
+                return "ddp"
+            case _:
+                return "none"
+
+    @property
+    def is_offloaded(self) -> bool:
+        """Whether weights and optimizer live in main memory."""
+        return self._of_kind("deepspeed_config").get("offload_param_device", "none") != "none" or bool(
+            self._of_kind("fsdp_config").get("fsdp_offload_params")
+        )
+
+    @property
+    def is_on_cpu(self) -> bool:
+        """Whether the run asks for the CPU."""
+        return bool(self.values["use_cpu"] or self.accelerate.get("use_cpu"))
+
+    def _count(self, name: str) -> int:
+        value = self.launch.get(name, self.accelerate.get(name)) or 1
+        if not str(value).isdecimal() or int(value) < 1:
+            raise ValueError(
+                f"`{name}` must be a whole number, 1 or more; got {value!r}. Correct it, or leave it out."
+            )
+        return int(value)
+
+    def _of_kind(self, name: str) -> dict[str, Any]:
+        return self.accelerate.get(name) or {}
+
     def build(self, num_processes: int) -> tuple[ScriptArguments, SignedRewardConfig, ModelConfig]:
         """
         Returns the checked dataclasses of one of `num_processes` processes.
@@ -140,8 +115,9 @@ class RunArguments:
         values = self._schedule(num_processes)
         return tuple(cls(**{f.name: values[f.name] for f in fields(cls) if f.init}) for cls in CLASSES)  # type: ignore[return-value]
 
-    def preview(self, num_processes: int) -> tuple[ScriptArguments, SignedRewardConfig, ModelConfig]:
-        """As [`build`], in a single process, on a machine that need not have a GPU."""
+    def preview(self, num_processes: int | None = None) -> tuple[ScriptArguments, SignedRewardConfig, ModelConfig]:
+        """As [`build`], for the processes that will run, in a single one, on a machine that need not have a GPU."""
+        num_processes = num_processes or self.num_processes
         values = self._schedule(num_processes) | {"use_cpu": True}
 
         class Preview(SignedRewardConfig):
@@ -203,45 +179,97 @@ def parse(arguments: Sequence[str], prog: str) -> RunArguments:
         ValueError: If the recipe does not exist, or a name is neither a field nor a flag of the launcher.
     """
     parser = FieldParser(prog)
-    if {"-h", "--help"} & set(arguments):
+    if {"-h", "--help", "--help-all"} & set(arguments):
         parser.print_help()
         sys.exit(0)
     dests = {option: action.dest for action in parser._actions for option in action.option_strings}
     launch_flags = {option for action in launch_command_parser()._actions for option in action.option_strings} | {
         "--accelerate_config"
     }
-    known = [*dests, *launch_flags, "--config"]
-
     flags = list(_flags(arguments))
     recipe = next((group[1] for group in reversed(flags) if group[0] == "--config" and len(group) == 2), None)
-    from_recipe = {} if recipe is None else load_recipe(recipe)
-    for name, value in (from_recipe.pop("env", None) or {}).items():
-        os.environ[name] = str(value)
+    read = None if recipe is None else read_recipe(recipe)
+    from_recipe = {} if read is None else {OF_TRL.get(name, name): value for name, value in read.values.items()}
+    written = {} if read is None else {OF_TRL.get(name, name): source for name, source in read.sources.items()}
+    env = from_recipe.pop("env", None) or {}
+    if not isinstance(env, dict):
+        raise ValueError(f"`env` of a recipe must be `NAME: value` lines; {recipe!r} has {env!r:.60}. Indent them.")
+    os.environ.update({name: str(value) for name, value in env.items()})
 
     launch: dict[str, str] = {}
     sources: dict[str, str] = {}
+    unknown: list[str] = []
     for name, value in from_recipe.items():
         if f"--{name}" in dests:
-            sources[name] = str(recipe)
+            sources[name] = written[name]
         elif f"--{name}" in launch_flags:
             launch[name] = str(value)
         else:
-            raise ValueError(_unknown(name, f"the recipe {recipe!r} has {name!r}", known))
+            unknown.append(name)
     own: list[str] = []
-    for option, *values in flags:
+    for given, *values in flags:
+        option = f"--{OF_TRL.get(_field_name(given), given.removeprefix('--'))}"
         if option in dests:
             sources[dests[option]] = "flag"
             own += [option, *values]
         elif option in launch_flags:
-            launch[option.removeprefix("--").replace("-", "_")] = " ".join(values)
+            launch[_field_name(option)] = " ".join(values)
         elif option != "--config":
-            raise ValueError(_unknown(option, f"got {option}", known))
+            unknown.append(given)
+    if unknown:
+        raise ValueError(_say_unknown(unknown, [*dests, *launch_flags, "--config"]))
 
-    parser.set_defaults_with_config(**from_recipe)
+    parser.set_defaults_with_config(**{name: value for name, value in from_recipe.items() if name not in launch})
     namespace, rest = parser.parse_known_args(own)
     if rest:
         raise ValueError(f"Every argument must belong to a flag; got {' '.join(rest)!r}. Put --FIELD before it.")
     return RunArguments(vars(namespace), sources, launch)
+
+
+OF_TRL: Mapping[str, str] = {
+    "dataset_name": "dataset",
+    "dataset_train_split": "split",
+    "dataset_test_split": "eval_split",
+    "torch_dtype": "dtype",
+    "reward": "reward_funcs",  # its name in version 0.1
+}
+"""What `trl grpo`, and older versions, call a field."""
+
+GONE: Mapping[str, str] = {
+    "datasets": "a mixture is a task with several sources: write its YAML and name it with task",
+    "reward_model_name_or_path": "a reward model has no sign; name functions with reward_funcs",
+    "max_prompt_length": "TRL 1 has none: prompts that fill the model's context are left out",
+    "warmup_ratio": "set warmup_steps",
+    "use_liger_kernel": "TRL 1.16's fused LM head needs none",
+    "ignore_bias_buffers": "leave it out",
+    "gradient_checkpointing_use_reentrant": "set gradient_checkpointing_kwargs",
+    "model": "set model_name_or_path",
+    "lr": "set learning_rate",
+    "lambda": "set positive_weight",
+    "batch_size": "set per_device_train_batch_size",
+    "epochs": "set num_train_epochs",
+    "dry_run": "it is a flag of nsr-trl train: --dry-run",
+}
+"""Names that people write, and what to do in their place."""
+
+
+def _field_name(option: str) -> str:
+    return option.removeprefix("--").replace("-", "_")
+
+
+def _say_unknown(names: Sequence[str], known: Sequence[str]) -> str:
+    """One sentence on all names that are no fields."""
+    fields = sorted({_field_name(option) for option in known})
+    found = []
+    for name in names:
+        plain = _field_name(name)
+        near = nearest(plain, fields)
+        advice = GONE.get(plain) or (f"did you mean {near!r}?" if near else "")
+        found.append(f"{plain!r} ({advice})" if advice else repr(plain))
+    return (
+        "A name must be a field of the run (see --help-all) or a flag of `accelerate launch`; "
+        f"got {', '.join(found)}. Correct or remove them."
+    )
 
 
 def _flags(arguments: Sequence[str]) -> Iterator[list[str]]:
@@ -261,11 +289,6 @@ def _flags(arguments: Sequence[str]) -> Iterator[list[str]]:
             )
     if group:
         yield group
-
-
-def _unknown(name: str, found: str, known: list[str]) -> str:
-    nearest = did_you_mean(f"--{name.removeprefix('--')}", known)
-    return f"A name must be a field of the run (see --help) or a flag of `accelerate launch`; {found}. {nearest}"
 
 
 def resolve_model(name: str | None) -> str:

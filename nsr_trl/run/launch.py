@@ -7,23 +7,23 @@ after which a run saves can end.
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 
 from accelerate.commands.launch import _validate_launch_command, launch_command, launch_command_parser
 from accelerate.utils import prepare_deepspeed_cmd_env, prepare_multi_gpu_env, prepare_simple_launcher_cmd_env
 
+from ..resources import find_yaml
 from .arguments import RunArguments, parse, resolve_model
-from .plan import check_output, count_processes, find_accelerate_config, format_plan
-from .resources import find_yaml
+from .dry_run import format_dry_run
+from .preflight import check_run, refuse_faults
 
 
 PROGRAM = "nsr_trl.train"
 SHUTDOWN_SECONDS = "3600"  # from SIGTERM to SIGKILL; torchrun's own 30 end before an optimizer step of a large model
 
 
-def launch(
-    arguments: Sequence[str], hidden: Sequence[str] = (), is_dry_run: bool = False, gpu_bytes: float = 80e9
-) -> None:
+def launch(arguments: Sequence[str], hidden: Sequence[str] = (), is_dry_run: bool = False) -> None:
     """
     Starts a run, or prints its plan.
 
@@ -34,8 +34,6 @@ def launch(
             Further arguments, which the processes find in their environment and the process list does not show.
         is_dry_run (`bool`, *optional*, defaults to `False`):
             Whether to print the plan and start nothing.
-        gpu_bytes (`float`, *optional*, defaults to `80e9`):
-            Memory of a GPU, for the plan.
 
     Raises:
         ValueError: If the arguments do not hold together.
@@ -44,12 +42,16 @@ def launch(
     run = parse([*arguments, *hidden], "nsr-trl train")
     resolve_model(run.values["model_name_or_path"])
     if is_dry_run:
-        print(format_plan(run, gpu_bytes))
+        print(format_dry_run(run))
         return
-    _, settings, _ = run.preview(count_processes(run))  # an error here is one sentence, not one traceback per process
+    run.preview()  # an error here is one sentence, not one traceback per process
     args = launcher_arguments(run, arguments)
     _check_gpus(args)
-    check_output(run, settings)
+    findings = check_run(run)
+    refuse_faults(findings)
+    for finding in findings:
+        if finding.level == "warn":
+            print(f"nsr-trl train: warning: {finding.found}", file=sys.stderr)
     if not (args.use_deepspeed or args.use_fsdp or args.multi_gpu) and args.num_processes == 1:
         command, environment = prepare_simple_launcher_cmd_env(args)
         os.execvpe(command[0], command, environment)
@@ -59,12 +61,12 @@ def launch(
 
 def launcher_arguments(run: RunArguments, arguments: Sequence[str]) -> argparse.Namespace:
     """The arguments of `accelerate launch` for a run whose processes get `arguments`."""
-    path, config = find_accelerate_config(run)
-    if count_processes(run) == 1 and str(config.get("distributed_type")).startswith("MULTI_"):
-        path = str(find_yaml("accelerate_configs", "single_gpu"))  # accelerate refuses several of one
+    path, kind = run.accelerate_path, str(run.accelerate.get("distributed_type"))
+    if run.num_processes == 1 and kind.startswith("MULTI_"):
+        path = find_yaml("accelerate_configs", "single_gpu")  # accelerate refuses several of one
     parser = launch_command_parser()
     takes_value = {option: action.nargs != 0 for action in parser._actions for option in action.option_strings}
-    flags = ["--config_file", path, "--module"]
+    flags = ["--config_file", str(path), "--module"]
     for name, value in run.launch.items():
         if name in ("accelerate_config", "config_file"):
             continue
@@ -72,18 +74,19 @@ def launcher_arguments(run: RunArguments, arguments: Sequence[str]) -> argparse.
             flags += [f"--{name}", value]
         elif value.lower() != "false":
             flags.append(f"--{name}")
-    is_on_cpu = run.values["use_cpu"] or bool(config.get("use_cpu"))
     if "mixed_precision" not in run.launch:  # the fields of the run decide, not the accelerate config
         precision = "fp16" if run.values["fp16"] else "no" if run.values["bf16"] is False else "bf16"
         flags += ["--mixed_precision", precision]
-    own = [*arguments, *(["--use_cpu", "true"] if is_on_cpu else [])]
-    if is_on_cpu and config.get("distributed_type") == "FSDP":
+    own = [*arguments, *(["--use_cpu", "true"] if run.is_on_cpu else [])]
+    if run.is_on_cpu and kind == "FSDP":
         raise ValueError(
-            f"FSDP needs GPUs; got {os.path.basename(path)} and a run on the CPU, where accelerate would run DDP "
+            f"FSDP needs GPUs; got {path.name} and a run on the CPU, where accelerate would run DDP "
             "and not say so. Use --accelerate_config multi_cpu or zero3 on a CPU."
         )
+    if run.is_on_cpu and "num_cpu_threads_per_process" not in run.launch:  # else accelerate asks for it at each start
+        flags += ["--num_cpu_threads_per_process", str(max((os.cpu_count() or 1) // run.num_processes, 1))]
     args = parser.parse_args([*flags, PROGRAM, *own])
-    args.use_cpu = is_on_cpu
+    args.use_cpu = run.is_on_cpu
     args, _, _ = _validate_launch_command(args)
     return args
 

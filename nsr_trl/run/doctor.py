@@ -8,8 +8,7 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Literal
@@ -18,39 +17,19 @@ import torch
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from .arguments import RunArguments, ScriptArguments, parse, resolve_model
-from .config import SignedRewardConfig, compaction_obstacle, sampling_bias
-from .data import to_dataset
+from ..config import SignedRewardConfig, compaction_obstacle, sampling_bias, threshold_of
+from ..evaluation.judges import RewardJudge
+from ..problem import ANSWER_WRITINGS, Problem
+from ..reward_functions import MATH_REWARD
+from ..verifier import Outcome, read_reference, verify
+from ..verifier.reference import near_miss
+from .arguments import RunArguments, parse, resolve_model
+from .costs import disk_bytes, estimate_run, find_shape
+from .first_look import Look, advise, format_looks
 from .memory import GIB
-from .plan import (
-    checkpoint_bytes,
-    count_processes,
-    estimate_run,
-    find_accelerate_config,
-    find_shape,
-    make_schedule,
-    sharding_of,
-)
-from .verifier import Outcome, verify
-
-
-@dataclass(frozen=True)
-class Finding:
-    """
-    One line of the report.
-
-    Attributes:
-        level (`str`):
-            `"ok"`, `"warn"` or `"fail"`.
-        subject (`str`):
-            What was looked at.
-        found (`str`):
-            What it is, and what to do where it is not well.
-    """
-
-    level: Literal["ok", "warn", "fail"]
-    subject: str
-    found: str
+from .preflight import Finding, check_prompt, check_task, one_line
+from .schedule import make_schedule
+from .script import ScriptArguments
 
 
 def examine(arguments: Sequence[str]) -> list[Finding]:
@@ -72,20 +51,21 @@ def examine(arguments: Sequence[str]) -> list[Finding]:
     findings += check_engines(about)
     if not has_run:
         return findings
-    num_processes = count_processes(run)
     try:
-        script, args, _ = run.preview(num_processes)
+        script, args, _ = run.preview()
     except ValueError as error:
         return [*findings, Finding("fail", "batches", str(error))]
-    findings.append(check_batches(args, num_processes))
+    findings.append(check_batches(args, run.num_processes))
     if bias := sampling_bias(args):
         findings.append(Finding("warn", "sampling", bias))
-    findings += check_tokenizer(str(run.values["model_name_or_path"]), script.template)
-    findings += check_rewards(script, args.seed)
+    findings += check_prompt(run, script, args)
+    findings += check_eos(str(run.values["model_name_or_path"]))
+    findings += check_task(script, args)
+    findings += check_scoring(script, args)
     shape = find_shape(run.values["model_name_or_path"])
     findings.append(check_memory(run, args))
     if shape is not None:
-        findings.append(check_disk(args, checkpoint_bytes(run, shape)))
+        findings.append(check_disk(args, *disk_bytes(run, args, shape)))
     if args.push_to_hub:
         findings.append(check_hub_login())
     return findings
@@ -131,25 +111,23 @@ def check_versions() -> list[Finding]:
 
 
 def check_verifier() -> Finding:
-    """Grades an answer that only computer algebra, and so its parser and a worker process, can tell is right."""
-    verdict = verify(r"\boxed{\sin^2 x + \cos^2 x + \sqrt{8}}", r"1 + 2\sqrt{2}")
+    """Grades a sum, which needs a worker process and its parser, against its value and a near miss."""
     antlr = installed_version("antlr4-python3-runtime")
-    if verdict.outcome is Outcome.CORRECT:
-        return Finding("ok", "verifier", f"grades by computer algebra (antlr4 runtime {antlr})")
-    return Finding(
-        "fail",
-        "verifier",
-        f"calls a right answer {verdict.outcome}, {verdict.reason} (antlr4 runtime {antlr}). "
-        "Run: pip install --force-reinstall latex2sympy2_extended",
-    )
+    for gold, wanted in ((r"\frac{n(n+1)}{2}", Outcome.CORRECT), (r"\frac{n(n+1)}{3}", Outcome.INCORRECT)):
+        verdict = verify(r"\boxed{\sum_{k=1}^{n} k}", gold)
+        if verdict.outcome is not wanted:
+            found = (
+                f"says {verdict.outcome} by the rule {verdict.rule} where {wanted} is true (antlr4 runtime {antlr})"
+            )
+            return Finding("fail", "verifier", f"{found}. Run: pip install --force-reinstall latex2sympy2_extended")
+    return Finding("ok", "verifier", f"grades by computer algebra (antlr4 runtime {antlr})")
 
 
 def check_gpus(run: RunArguments | None = None) -> list[Finding]:
     """The GPUs of this machine, against the processes of the run."""
     count = torch.cuda.device_count()
     if count == 0:
-        is_on_cpu = run is not None and (run.values["use_cpu"] or find_accelerate_config(run)[1].get("use_cpu"))
-        if is_on_cpu:
+        if run is not None and run.is_on_cpu:
             return [Finding("ok", "gpu", "none, and the run asks for the CPU")]
         level: Literal["warn", "fail"] = "warn" if run is None else "fail"
         return [
@@ -165,9 +143,7 @@ def check_gpus(run: RunArguments | None = None) -> list[Finding]:
             Finding(level2, f"gpu {index}", f"{name}, {free / GIB:.1f} of {total / GIB:.1f} GiB free{advice}")
         )
     if run is not None:
-        _, config = find_accelerate_config(run)
-        machines = int(run.launch.get("num_machines") or config.get("num_machines") or 1)
-        needed = count_processes(run) // machines
+        needed = run.num_processes // run.num_machines
         if needed > count:
             advice = f"the run starts {needed} processes on a machine that has {count}. Pass --num_processes {count}"
             found.append(Finding("fail", "gpu", advice))
@@ -177,7 +153,7 @@ def check_gpus(run: RunArguments | None = None) -> list[Finding]:
 def check_engines(run: RunArguments | None = None) -> list[Finding]:
     """VLLM and DeepSpeed: whether they are there, of a version that TRL drives, and needed."""
     needs_vllm = run is not None and bool(run.values["use_vllm"]) and run.values["vllm_mode"] == "colocate"
-    needs_deepspeed = run is not None and sharding_of(find_accelerate_config(run)[1])[0].startswith("zero")
+    needs_deepspeed = run is not None and run.sharding.startswith("zero")
     return [
         _check_engine("vllm", needs_vllm, _trl_range("vllm")),
         _check_engine("deepspeed", needs_deepspeed, _trl_range("deepspeed")),
@@ -220,26 +196,16 @@ def check_batches(args: SignedRewardConfig, num_processes: int) -> Finding:
     return Finding("ok", "batches", found)
 
 
-def check_tokenizer(model_name: str, template: str | None) -> list[Finding]:
-    """The chat template that prompts need, and an end of sequence that generation can stop at."""
+def check_eos(model_name: str) -> list[Finding]:
+    """An end of sequence that generation can stop at."""
     from transformers import AutoTokenizer, GenerationConfig
 
     path = resolve_model(model_name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError) as error:
-        advice = (
-            f"{model_name!r} has none to load ({' '.join(str(error).split())[:120]}). Check the name and the network"
-        )
-        return [Finding("fail", "tokenizer", advice)]
+    except (OSError, ValueError):  # found by `check_prompt`
+        return []
     findings = []
-    if template is not None:
-        findings.append(Finding("ok", "prompt", f"the template {template!r}"))
-    elif tokenizer.chat_template:
-        findings.append(Finding("ok", "prompt", "the model's chat template"))
-    else:
-        advice = f"{model_name!r} has no chat template. Set --template, such as simple"
-        findings.append(Finding("fail", "prompt", advice))
     if tokenizer.eos_token_id is None:
         findings.append(Finding("fail", "eos", "the tokenizer has no EOS token: no completion ends. Set eos_token"))
         return findings
@@ -259,28 +225,107 @@ def check_tokenizer(model_name: str, template: str | None) -> list[Finding]:
     return findings
 
 
-def check_rewards(script: ScriptArguments, seed: int, num_rows: int = 5) -> list[Finding]:
-    """The reward function on the references of a few problems, each put into a box: all must be correct."""
+def check_scoring(script: ScriptArguments, args: SignedRewardConfig, num_rows: int = 5) -> list[Finding]:
+    """
+    The deciding reward function on the references of a few problems.
+
+    Each reference, written as the answer format has it, must be correct, and a near miss of it must not be.
+    """
     try:
-        problems = script.load_problems(seed)[:num_rows]
-        reward = script.load_reward()
-    except (ConnectionError, FileNotFoundError, OSError, ValueError) as error:
-        return [Finding("fail", "dataset", " ".join(str(error).split())[:300])]
-    dataset = to_dataset(problems)
-    found = [Finding("ok", "dataset", f"{script.dataset}, such as {problems[0].question!r:.60}")]
-    completions = [f"\\boxed{{{problem.answer}}}" for problem in problems]
-    rewards = reward(
-        prompts=[problem.question for problem in problems],
-        completions=completions,
-        **{name: dataset[name] for name in dataset.column_names if name != "prompt"},
+        task = script.train_task()
+        rewards = script.rewards()
+        problems = task.problems("train", num_rows, args.seed, with_columns=True)
+    except (ConnectionError, ImportError, OSError, ValueError):  # found by `check_task`
+        return []
+    names = [reward.__name__ for reward in rewards]
+    reward = rewards[names.index(args.outcome_reward)] if args.outcome_reward in names else rewards[0]
+    writing = ANSWER_WRITINGS.get(task.answer_format)
+    if writing is None or not all(problem.answer for problem in problems):
+        return []
+    judge = RewardJudge(reward, task.prompting, threshold_of(args))
+
+    def outcomes(answers: Sequence[tuple[Problem, str]]) -> list[str]:
+        judged = judge.judge([writing % answer for _, answer in answers], [problem for problem, _ in answers])
+        return [judgement.outcome for judgement in judged]
+
+    try:
+        found = outcomes([(problem, problem.answer) for problem in problems])
+    except Exception as error:  # noqa: BLE001 (a user's function may raise anything)
+        sentence = f"{reward.__name__} raised {type(error).__name__}: {one_line(error)[:120]}. Correct it"
+        return [Finding("fail", "rewards", sentence)]
+    if set(found) != {"correct"}:
+        level: Literal["warn", "fail"] = "fail" if reward.__name__ == MATH_REWARD else "warn"
+        advice = f"references, written as {task.answer_format}, must be correct; got {', '.join(found)}"
+        return [Finding(level, "rewards", f"{advice}. {_CHECK_REFERENCES}")]
+    good = Finding("ok", "rewards", f"{len(problems)} references, written as {task.answer_format}, are correct")
+    return [good, _check_near_misses(problems, outcomes)]
+
+
+_CHECK_REFERENCES = "Check the answer column with nsr-trl verify --gold"
+
+
+def _check_near_misses(
+    problems: Sequence[Problem], outcomes: Callable[[Sequence[tuple[Problem, str]]], list[str]]
+) -> Finding:
+    """Whether the reward tells wrong answers: one that gives 1 to every answer passes all that has gone before."""
+    misses = [(problem, near_miss(read_reference(problem.answer))) for problem in problems]
+    known = [(problem, miss) for problem, miss in misses if miss is not None]
+    if not known:
+        return Finding(
+            "warn", "near misses", f"no reference is one of which a wrong answer is known. {_CHECK_REFERENCES}"
+        )
+    found = outcomes(known)
+    shown = f"{known[0][1]!r:.40} for {known[0][0].answer!r:.40}"
+    if "correct" in found:
+        advice = f"wrong answers, such as {shown}, must not be correct; got {', '.join(found)}"
+        return Finding("fail", "near misses", f"{advice}. Check the reward function")
+    if "undecided" in found:
+        advice = f"wrong answers, such as {shown}, should be incorrect; got {', '.join(found)}"
+        return Finding("warn", "near misses", f"{advice}. {_CHECK_REFERENCES}")
+    return Finding("ok", "near misses", f"{len(known)} wrong answers, such as {shown}, are incorrect")
+
+
+def sample(arguments: Sequence[str], number: int) -> str:
+    """
+    Lets the model of a run answer problems of its task, without training.
+
+    Args:
+        arguments (`Sequence[str]`):
+            As of `nsr-trl train`.
+        number (`int`):
+            How many problems, one completion each.
+
+    Returns:
+        `str`: the table of [`format_looks`], and what to change
+
+    Raises:
+        ValueError: If the model or the problems cannot be loaded.
+    """
+    from ..evaluation.samplers import Request, TransformersSampler
+
+    run = parse(arguments, "nsr-trl doctor")
+    script, args, _ = run.preview()
+    task = script.train_task()
+    problems = {problem.id: problem for problem in task.problems("train", number, args.seed, with_columns=True)}
+    sampler = TransformersSampler.from_pretrained(
+        resolve_model(run.values["model_name_or_path"]),
+        max_new_tokens=args.max_completion_length,
+        temperature=args.temperature,
+        top_p=args.top_p,
+        top_k=args.top_k,
+        batch_size=number,
     )
-    shown = ", ".join("undecided" if value is None else f"{value:g}" for value in rewards)
-    if all(value is not None and value > 0.5 for value in rewards):
-        found.append(Finding("ok", "rewards", f"{len(problems)} references, boxed, are correct ({shown})"))
-    else:
-        advice = f"references, boxed, must be correct; got {shown}. Check the answer column with nsr-trl verify --gold"
-        found.append(Finding("fail", "rewards", advice))
-    return found
+    requests = [
+        Request(id, 0, task.prompting.rendered(problem, sampler.tokenizer)) for id, problem in problems.items()
+    ]
+    completions = [completion for batch in sampler.sample(requests, args.seed) for completion in batch]
+    asked = [problems[completion.request.problem_id] for completion in completions]
+    judgements = task.judge.judge([completion.text for completion in completions], asked)
+    looks = [
+        Look(c.text, j.outcome, j.answer or "", j.reason, j.rule, truncated=c.truncated)
+        for c, j in zip(completions, judgements, strict=True)
+    ]
+    return "\n".join([format_looks(looks, number), *advise(looks, task.answer_format)])
 
 
 def check_memory(run: RunArguments, args: SignedRewardConfig) -> Finding:
@@ -288,11 +333,9 @@ def check_memory(run: RunArguments, args: SignedRewardConfig) -> Finding:
     if torch.cuda.is_available():
         available = min(torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count()))
     elif not run.values["use_cpu"]:
-        return Finding(
-            "warn", "memory", "no GPU to compare the estimate with. See nsr-trl train --dry-run --gpu-memory 80"
-        )
+        return Finding("warn", "memory", "no GPU to compare the estimate with. See nsr-trl train --dry-run")
     else:
-        available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // count_processes(run)
+        available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // run.num_processes
     estimate = estimate_run(run, args, available)
     if estimate is None:
         return Finding("warn", "memory", "no estimate: the model's config is not at hand")
@@ -303,15 +346,15 @@ def check_memory(run: RunArguments, args: SignedRewardConfig) -> Finding:
     return Finding("warn", "memory", advice)
 
 
-def check_disk(args: SignedRewardConfig, size: float) -> Finding:
-    """Room for the checkpoints that are kept, one more while it is written, and the model at the end."""
-    kept = 0 if args.save_strategy == "no" else (args.save_total_limit or 1) + 1
-    needed = (kept + 1) * size
+def check_disk(args: SignedRewardConfig, kept: int, needed: float) -> Finding:
+    """Room for the checkpoints that are there at once, and the model at the end."""
     folder = next(
         p for p in [Path(args.output_dir).absolute(), *Path(args.output_dir).absolute().parents] if p.exists()
     )
     free = shutil.disk_usage(folder).free
-    found = f"{free / 1e9:.0f} GB free in {folder}, {kept} checkpoints of {size / 1e9:.1f} GB and the model"
+    found = (
+        f"{free / 1e9:.0f} GB free in {folder}, {kept} checkpoints of {needed / (kept + 1) / 1e9:.1f} GB and the model"
+    )
     if free < needed:
         advice = f"{found} need {needed / 1e9:.0f} GB. Change --output_dir or --save_total_limit"
         return Finding("fail", "disk", advice)

@@ -1,0 +1,1 @@
+"""A run before it starts: its arguments, what they amount to, whether it can start, and the start."""

@@ -1,0 +1,62 @@
+"""What the verifier read and which rule decided: a response and its reference go in, lines for a person come out."""
+
+from typing import Any
+
+from .equivalence import MAX_CHARACTERS, readings_of
+from .expressions import Ambiguity, TooLargeError
+from .normal_form import normalize
+from .reference import read_reference
+from .verify import verify
+from .writing import kind_of, write
+
+
+def explain(response: str, gold: Any, *, answer_format: str = "boxed") -> str:
+    r"""
+    Tells how one response is judged.
+
+    Args:
+        response (`str`):
+            Response of the model.
+        gold (`Any`):
+            As in [`verify`].
+        answer_format (`str`, *optional*, defaults to `"boxed"`):
+            As in [`verify`].
+
+    Returns:
+        `str`: the answer and the reference as they were read, the readings they may have besides, and the rule.
+
+    Example:
+    ```python
+    >>> print(explain(r"\boxed{0.5}", r"\frac12"))
+    answer     0.5
+      read as  number: \frac{1}{2}
+    reference  \frac12
+      read as  number: \frac{1}{2}
+    verdict    correct by number.same: exact numbers, and equal
+    ```
+    """
+    verdict = verify(response, gold, answer_format=answer_format)
+    reference = read_reference(gold)
+    lines = [*_side("answer", verdict.answer), *_side("reference", reference.text or None, reference.missing)]
+    rule = verdict.rule
+    return "\n".join([*lines, f"{'verdict':<11}{rule.outcome} by {rule}: {rule.meaning}"])
+
+
+def _side(name: str, text: str | None, missing: str = "") -> list[str]:
+    if text is None:
+        return [f"{name:<11}none{f', {missing}' if missing else ''}"]
+    lines = [f"{name:<11}{text}"]
+    try:
+        readings = readings_of(normalize(text)) if len(text) <= MAX_CHARACTERS else ()
+    except TooLargeError:
+        readings = ()
+    if not readings:
+        return [*lines, "  read as  too large"]
+    lines.append(f"  read as  {kind_of(readings[0].node)}: {write(readings[0].node)}")
+    others = {write(reading.node): None for reading in readings[1:]}
+    others.pop(write(readings[0].node), None)
+    if others:
+        met: list[Ambiguity] = sorted(readings[0].choices)
+        lines += [f"  or as    {other}" for other in others]
+        lines += [f"  for      {ambiguity.meaning}" for ambiguity in met]
+    return lines

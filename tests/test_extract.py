@@ -1,0 +1,135 @@
+r"""The answer in a response: in a box, and in the other formats."""
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nsr_trl.verifier.extract import ANSWER_FORMATS, extract, extract_answer
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (r"so \boxed{42}.", "42"),
+        (r"\boxed{1} and then \boxed{2}", "2"),
+        (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"),
+        (r"$\boxed{\left\{1, \{2\}\right\}}$", r"\left\{1, \{2\}\right\}"),
+        ("$$\\boxed{\n42\n}$$", "42"),
+        (r"\fbox{7}", "7"),
+        (r"\boxed {17}", "17"),
+        (r"\\boxed{42}", "42"),
+        (r"new line \\\boxed{42}", "42"),
+        (r"\boxed{42}}", "42"),
+        (r"\boxed{x = \boxed{5}}", "5"),
+        (r"\boxed{1}, $\boxed{2}$ \text{and} \boxed{3}", "1, 2, 3"),
+        (r"\boxed{5} or \boxed{5}", "5"),
+        (r"\boxed{1} = \boxed{2}", "2"),
+        (r"\boxed{1} \boxed{2}", "2"),
+        (r"\boxed{5}, that is \boxed{6", "5"),  # the last one is cut off
+        (r"\boxed{5}, put into \boxed{} as asked", "5"),
+        (r"$\boxed 9$.", "9"),
+        (r"\(\boxed 9\)", "9"),
+        (r"\boxed{5}, the \boxed form as asked", "5"),
+        (r"<think>\boxed{5}</think>\boxed{6}", "6"),
+        (r"<think>\boxed{5}</think>6", None),
+        (r"\boxed{5", None),
+        (r"\boxed{}", None),
+        (r"\boxed{ }", None),
+        (r"\boxed", None),
+        (r"\boxedin{5}", None),
+        ("the answer is 5", None),
+        ("", None),
+    ],
+)
+def test_the_answer_is_the_last_balanced_box_that_holds_something(text, answer):
+    assert extract_answer(text) == answer
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\\boxed{" * 300_000,
+        "\\boxed{" * 150_000 + "}" * 150_000,
+        "\\boxed{1}" * 200_000,
+        "\\boxed " * 300_000,
+        "\\boxed" + " " * 2_000_000,
+        "\\" * 2_000_001 + "{",
+        "{" * 2_000_000,
+        "}" * 2_000_000,
+    ],
+)
+def test_extraction_is_linear_in_the_text(text):
+    start = time.perf_counter()
+    extract_answer(text)
+    assert time.perf_counter() - start < 10  # quadratic time would be hours
+
+
+FORMATS = [  # format, response, answer
+    ("gsm8k", "She sold 48 / 2 = 24 clips.\n#### 24", "24"),
+    ("gsm8k", "#### 1\nno: #### 2 apples\n", "2 apples"),
+    ("gsm8k", r"\boxed{5}", None),
+    ("gsm8k", "###### 5", "5"),
+    ("xml", "<think>3</think><answer> 42 </answer>", "42"),
+    ("xml", "<reasoning>5</reasoning>\n<answer>\n7\n</answer>\n", "7"),
+    ("xml", "<Answer>1</Answer> and <ANSWER>2</ANSWER>", "2"),
+    ("xml", "<final>8</final>", "8"),
+    ("xml", "<reasoning>5</reasoning>", None),
+    ("xml", "5</answer>", None),
+    ("last", "First 3. So the answer is **42**.", "42"),
+    ("last", "The answer is: $x+1$.\n", "x+1"),
+    ("last", "First 3, then 1,234.5 apples.", "1,234.5"),
+    ("last", "So it is $\\frac12$. I hope this helps!", "\\frac12"),
+    ("last", "", None),
+    ("auto", r"\boxed{7}, not 8", "7"),
+    ("auto", "7\n#### 8", "8"),
+    ("auto", "<answer>9</answer>", "9"),
+    ("auto", "So the answer is 10.", "10"),
+    (r"ANSWER: (\S+)", "ANSWER: 1 ANSWER: 2", "2"),
+    (r"[0-9]+ apples", "3 apples and 4 apples", "4 apples"),
+    (r"A(?:NSWER)?: (.+)\.", "no", None),
+]
+
+
+@pytest.mark.parametrize(("answer_format", "response", "answer"), FORMATS)
+def test_the_answer_in_each_format(answer_format, response, answer):
+    assert extract(response, answer_format).answer == answer
+
+
+@pytest.mark.parametrize("answer_format", ["box", "json", "last line", "BOXED", "", None, 5, "(["])
+def test_a_format_that_is_none_is_refused_with_those_there_are(answer_format):
+    with pytest.raises(ValueError, match=r"boxed, gsm8k, xml, last, auto"):
+        extract("5", answer_format)
+
+
+@pytest.mark.parametrize(
+    "part", ["#", "#### ", "<", "<answer>", "</answer>", "a. ", "**", "$", "answer is ", "1,", "\n"]
+)
+@pytest.mark.parametrize("answer_format", ANSWER_FORMATS)
+def test_every_format_is_read_in_linear_time(part, answer_format):
+    start = time.perf_counter()
+    extract(part * (1_000_000 // len(part)), answer_format)
+    assert time.perf_counter() - start < 10  # quadratic time would be hours
+
+
+PIECES = st.lists(
+    st.sampled_from(
+        r"\boxed{ { } \{ $ \( \) 5 x , and . ! ** #### <answer> </answer> <think> </think> the answer is : = \\".split(
+            " "
+        )
+    ),
+    max_size=25,
+).map(" ".join)
+
+
+@given(PIECES, st.sampled_from(ANSWER_FORMATS))
+def test_any_text_can_be_read_in_any_format(text, answer_format):
+    answer = extract(text, answer_format).answer
+    assert answer is None or answer.strip() == answer != ""
+
+
+@given(PIECES)
+def test_a_box_is_found_whatever_follows(text):
+    after = text.replace("boxed", "").replace("</think>", "")
+    assert extract_answer(rf"so \boxed{{5}} {after}") is not None
