@@ -54,6 +54,7 @@ def test_batches_that_do_not_divide_are_a_failure_with_the_arithmetic():
 
 def test_sampling_that_biases_vllms_correction_is_a_warning():
     arguments = ["--config", "quickstart", "--use_vllm", "true", "--vllm_mode", "colocate"]
+    arguments += ["--vllm_importance_sampling_correction", "true"]  # the recipes leave it off
     assert "sampling" not in by_subject(doctor.examine(arguments))
     finding = by_subject(doctor.examine([*arguments, "--top_p", "0.95"]))["sampling"]
     assert finding.level == "warn"
