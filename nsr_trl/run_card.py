@@ -161,7 +161,7 @@ def describe_run(
             "correct also requires": ", ".join(args.outcome_requires or ()) or None,
             "weight of the other rewards": args.auxiliary_weight or None,
             "stopped by the alarm": trainer.stopped_by_alarm,
-            "what moved": trainer.weighing.controller.describe(),
+            "moving weights": trainer.weighing.controller.describe(),
             "correct above": threshold_of(args),
             "undecided trained as": "incorrect" if args.undecided_as_incorrect else None,
             "seed": args.seed,

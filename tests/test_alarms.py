@@ -91,6 +91,13 @@ def test_every_alarm_names_a_heading_and_stands_in_the_table():
     assert all(name.replace("_", "-") == anchor for name, anchor, *_ in rows)
 
 
+def test_a_log_may_hold_anything():
+    log = [{"step": 1, "loss": 0.0, "entropy": None, "signed/correct_ratio": float("nan")}, {"eval_pass@1": None}]
+    log += [{"step": 2, "eval_pass@best": 1.0, "eval_pass@1": 0.5, "loss": "nan"}, {"step": 2, "train_runtime": 1.0}]
+    assert ringing(log) == {}
+    assert ringing([]) == {}
+
+
 def test_what_chance_makes_of_few_prompts_rings_nothing():
     log = log_of({"signed/correct_ratio": [0.5] * 3 + [0.25] * 3})  # half is lost
     assert "correct_falling" in ringing(log, num_prompts=64)  # 3 standard errors are 1.5 x sqrt(1/64 + 1/192) = .22
