@@ -225,3 +225,17 @@ def test_handover_changes_the_objective_once(make_trainer, tmp_path, caplog):
     assert resumed.signed_objective.name == "w_reinforce"
     lambdas = [entry["signed/positive_weight"] for entry in resumed.state.log_history if "loss" in entry]
     assert lambdas == pytest.approx([0] * 7 + [0.1] * 2)  # from the rollout after the alarm
+
+
+def test_stop_goes_back_to_the_adapter_of_the_last_good_checkpoint(make_trainer, tmp_path):
+    peft = pytest.importorskip("peft")
+    safetensors = pytest.importorskip("safetensors.torch")
+    lora = peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+    trainer = make_trainer(**GOING_WRONG, on_alarm="stop", reward_funcs=right_for(4), peft_config=lora)
+    trainer.train()
+    saved = safetensors.load_file(tmp_path / "checkpoint-3" / "adapter_model.safetensors")
+    left = safetensors.load_file(tmp_path / "checkpoint-6" / "adapter_model.safetensors")
+    found = peft.get_peft_model_state_dict(trainer.model)
+    assert found.keys() == saved.keys()
+    assert all(torch.equal(found[name], saved[name]) for name in saved)
+    assert not all(torch.equal(left[name], saved[name]) for name in saved)
