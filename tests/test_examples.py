@@ -71,6 +71,12 @@ def test_the_rewards_of_the_public_notebooks_tell_right_from_wrong_and_form_from
     assert example.near_reward(near, answer=["100"] * 4) == pytest.approx([1.0, 0.9, 0.0, 0.0])
 
 
+def test_other_rewards_train_beside_the_sign(tiny_model, tmp_path):
+    flags = ("--outcome_requires", "shows_working", "--auxiliary_weight", "0.1", "--reward_weights", "1", "1", "0.01")
+    printed = run_example("several_rewards", *tiny_run(tiny_model, tmp_path), "--objective", "nsr", *flags)
+    assert printed.count("signed/auxiliary_share") == 2
+
+
 def load_example(name):
     spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
