@@ -83,6 +83,7 @@ def test_a_reward_comes_from_a_module_on_the_python_path(tmp_path):
     arguments += ["--reward", "my_rewards:accuracy", "--objective", "nsr", "--output_dir", str(tmp_path / "out")]
     arguments += ["--max_steps", "1", "--per_device_train_batch_size", "16", "--num_generations", "4", "--use_cpu"]
     arguments += ["--max_completion_length", "64", "--logging_steps", "1", "--report_to", "none", "--bf16", "false"]
+    arguments += ["--save_steps", "1"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run(
         [sys.executable, "-m", "nsr_trl.train", *arguments],
@@ -93,5 +94,6 @@ def test_a_reward_comes_from_a_module_on_the_python_path(tmp_path):
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    assert "rewards/accuracy/mean" in done.stdout
-    assert "'signed/undecided_ratio': '0'" in done.stdout
+    state = json.loads((tmp_path / "out" / "checkpoint-1" / "trainer_state.json").read_text())
+    assert "rewards/accuracy/mean" in state["log_history"][0]
+    assert state["log_history"][0]["signed/undecided_ratio"] == 0
