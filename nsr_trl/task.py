@@ -24,7 +24,7 @@ from .data import Source, load_rows, prompt_row, read_problems, to_dataset
 from .evaluation.judges import Judge, RewardJudge, VerifierJudge
 from .problem import Problem, Prompting
 from .quickstart.problems import generate_problems
-from .resources import did_you_mean, find_yaml, shipped_names
+from .resources import did_you_mean, find_yaml, nearest, shipped_names
 from .reward_functions import MATH_REWARD, find_reward
 from .rewards import completion_text
 from .settings_file import head_comment, one_line, read_settings
@@ -268,6 +268,12 @@ def find_task(name: str | Path) -> Task:
     """
     if str(name) in task_names() or Path(name).suffix in (".yaml", ".yml"):
         return _read_task(str(name), find_yaml("tasks", name))
+    near = nearest(str(name), task_names())
+    if near is not None and not Path(name).exists():
+        raise ValueError(
+            f"A task must be one of {', '.join(task_names())}, a file, or the id of a dataset on the Hub; got "
+            f"{str(name)!r}. Did you mean {near!r}?"
+        )
     source = (Source(str(name)),)
     return Task(
         Path(name).stem if Path(name).is_file() else Path(name).name, source, source, prompting=_prompting({}, source)

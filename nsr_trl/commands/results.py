@@ -10,6 +10,7 @@ from typing import Any
 
 from ..choices import OUTCOMES
 from ..evaluation.visible import one_line
+from .numbers import positive
 
 
 def add_parsers(commands: Any) -> None:
@@ -39,7 +40,7 @@ def add_parsers(commands: Any) -> None:
     kind.add_argument(
         "--over-steps", action="store_true", help="the folders are of `evaluate --checkpoints`: Pass@k by step"
     )
-    plot.add_argument("--k", type=_positive, nargs="+", help="with --over-steps: the k (default: least and greatest)")
+    plot.add_argument("--k", type=positive, nargs="+", help="with --over-steps: the k (default: least and greatest)")
     plot.add_argument("--output", required=True, metavar="FILE", help="figure to write: .png, .svg or .pdf")
     plot.add_argument("--names", nargs="+", metavar="NAME", help="names to show, one per folder")
     plot.set_defaults(run=run_plot)
@@ -60,31 +61,24 @@ def add_parsers(commands: Any) -> None:
     show.add_argument("--dataset", metavar="NAME", help="only this dataset, or step")
     show.add_argument("--problem", metavar="ID", help="only problems whose id begins so")
     show.add_argument("--truncated", action="store_true", help="only samples that ran into the length limit")
-    show.add_argument("--limit", type=_positive, metavar="N", help="stop after N samples (terminal)")
+    show.add_argument("--limit", type=positive, metavar="N", help="stop after N samples (terminal)")
     show.add_argument("--brief", action="store_true", help="leave out the completions (terminal)")
     show.add_argument("--html", metavar="FILE", help="write a page instead")
     show.add_argument(
         "--max-per-problem",
-        type=_positive,
+        type=positive,
         default=4,
         metavar="N",
         help="samples of each outcome of each problem on the page, the first ones (default: %(default)s)",
     )
     show.add_argument(
         "--max-characters",
-        type=_positive,
+        type=positive,
         default=20_000,
         metavar="N",
         help="longer completions are cut in the middle on the page (default: %(default)s)",
     )
     show.set_defaults(run=run_show)
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1; got {number}")
-    return number
 
 
 def run_compare(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:

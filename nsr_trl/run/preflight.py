@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from transformers.integrations import get_reporting_integration_callbacks
+
 from ..checkpoints import check_folder, find_checkpoint
 from ..config import SignedRewardConfig
 from ..grading import check_references
@@ -22,6 +24,12 @@ from .script import ScriptArguments
 
 NUM_REFERENCES = 64
 """References that are read before a run."""
+
+SENTENCE = "a sentence"
+"""The kind of a reference that is a text of many words: a solution, most likely, and not its answer."""
+
+LOSS_TYPES = ("dapo", "grpo", "bnpo", "dr_grpo", "luspo", "cispo", "sapo", "vespo")
+"""TRL's, which it checks at the first update."""
 
 OF_TRAINER = {
     "prompts",
@@ -68,6 +76,12 @@ def check_run(run: RunArguments) -> list[Finding]:
     """
     try:
         script, args, _ = run.preview()
+        get_reporting_integration_callbacks(args.report_to)
+        if args.loss_type not in LOSS_TYPES:
+            raise ValueError(
+                f"`loss_type` must be one of {', '.join(LOSS_TYPES)}; got {args.loss_type!r}. Leave it out for 'dapo'."
+            )
+        assert run.num_machines
     except ValueError as error:
         return [Finding("fail", "settings", one_line(error))]
     findings = [*check_task(script, args), *check_prompt(run, script, args)]
@@ -227,13 +241,13 @@ def _check_signature(reward: Callable, columns: Sequence[str]) -> list[Finding]:
 
 def _check_references(problems: Sequence[Problem]) -> Finding:
     checks = check_references([problem.answer for problem in problems])
-    unusable = [check for check in checks if not check.is_usable]
+    unusable = [check for check in checks if not check.is_usable or check.reference.kind == SENTENCE]
     if not unusable:
         return Finding("ok", "references", f"{len(checks)} read, each is correct as an answer to itself")
     first = unusable[0]
     shown = (
         f"{len(unusable)} of {len(checks)} references cannot be used, such as {first.reference.text!r:.60} "
-        f"({first.reference.problem or 'it is not correct as an answer to itself'})"
+        f"({first.reference.problem or 'it is ' + (first.reference.kind or 'not correct as an answer to itself')})"
     )
     if 2 * len(unusable) > len(checks):
         return Finding(
