@@ -1,10 +1,14 @@
 """
-Several reward functions: one decides the sign, the others are watched.
+Several reward functions: one decides the sign, the others are watched, or train beside it.
 
     python examples/several_rewards.py --model_name_or_path Qwen/Qwen2.5-0.5B-Instruct --output_dir out --objective nsr
 
 Under a signed objective a sum of rewards has no sign to take. `outcome_reward` names the function that says whether
-the answer is correct; what the others return is logged as `rewards/NAME/mean` and trains nothing.
+the answer is correct; what the others return is logged as `rewards/NAME/mean` and trains nothing by itself. Two flags
+change that, alone or together:
+
+    --outcome_requires shows_working                      # an answer without working is not correct
+    --auxiliary_weight 0.1 --reward_weights 1 1 0.01      # their advantages, a tenth of them, beside the sign
 """
 
 from trl import ModelConfig, TrlParser

@@ -8,7 +8,6 @@ was before, and the log of any finished run can be asked as well.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Any
 
 from .resources import did_you_mean
@@ -17,10 +16,16 @@ from .resources import did_you_mean
 WINDOW = 3
 """Logs over which a series is smoothed; at its beginning there are fewer."""
 
+PASS = "eval_pass@"
+"""What the metrics of Pass@k at evaluation begin with."""
+
 PAGE = "docs/alarms.md"
 
 LEAST_RISE = 0.005
 """Of the share of solved prompts, to count as one."""
+
+GOOD = 0.25
+"""How far along a grave alarm may be at a step that is good."""
 
 METRIC = "signed/alarm/"
 """What the metrics of alarms begin with."""
@@ -49,8 +54,15 @@ NOTHING = Reading(0.0, "")
 
 def smoothed(log: Log, name: str) -> list[float]:
     """Means of a metric over the last `WINDOW` logs that have it, one for each of these logs."""
-    values = [entry[name] for entry in log if isinstance(entry.get(name), int | float) and math.isfinite(entry[name])]
-    return [fmean(values[max(0, end - WINDOW) : end]) for end in range(1, len(values) + 1)]
+    values = [value for entry in log if (value := _number(entry, name)) is not None]
+    windows = (values[max(0, end - WINDOW) : end] for end in range(1, len(values) + 1))
+    return [sum(window) / len(window) for window in windows]
+
+
+def _number(entry: Mapping[str, Any], name: str) -> float | None:
+    """A metric of an entry, where it is there and finite."""
+    value = entry.get(name)
+    return value if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def _ratio(name: str, what: str, unit: str, least: float) -> Callable[[Log, float, float], Reading]:
@@ -104,11 +116,8 @@ def _correct_falling(log: Log, threshold: float, noise: float) -> Reading:
 
 
 def _none_correct(log: Log, threshold: float, noise: float) -> Reading:
-    num = 0
-    for entry in reversed(log):
-        if entry.get("signed/correct_ratio", 0) > 0:
-            break
-        num += "signed/correct_ratio" in entry
+    ratios = [ratio for entry in log if (ratio := _number(entry, "signed/correct_ratio")) is not None]
+    num = next((i for i, ratio in enumerate(reversed(ratios)) if ratio > 0), len(ratios))
     return Reading(num / threshold, f"no completion was correct in {num} logs in a row")
 
 
@@ -127,12 +136,13 @@ def _unsolved_rising(log: Log, threshold: float, noise: float) -> Reading:
 
 
 def _pass_at_k_falling(log: Log, threshold: float, noise: float) -> Reading:
-    evaluations = [entry for entry in log if "eval_pass@1" in entry]
+    suffixes = {name.removeprefix(PASS) for entry in log for name in entry if name.startswith(PASS)}
+    k = max((int(suffix) for suffix in suffixes if suffix.isdigit()), default=1)
+    name = f"{PASS}{k}"
+    evaluations = [entry for entry in log if None not in (_number(entry, name), _number(entry, "eval_pass@1"))]
     if len(evaluations) < 2:
         return NOTHING
-    k = max(int(name.removeprefix("eval_pass@")) for name in evaluations[-1] if name.startswith("eval_pass@"))
-    name = f"eval_pass@{k}"
-    best, now = max(evaluations, key=lambda entry: entry.get(name, 0.0)), evaluations[-1]
+    best, now = max(evaluations, key=lambda entry: entry[name]), evaluations[-1]
     if k == 1 or now["eval_pass@1"] <= best["eval_pass@1"]:
         return NOTHING
     return Reading(
@@ -362,7 +372,7 @@ class AlarmWatch:
 
     def good_until(self, log: Log) -> int | None:
         """
-        The last step at which no grave alarm had come half of its way.
+        The last step at which no grave alarm had come a quarter of its way: what is smoothed shows late.
 
         Args:
             log (`Sequence[Mapping[str, Any]]`):
@@ -373,7 +383,7 @@ class AlarmWatch:
         """
         grave = [name for name in self._thresholds if ALARMS[name].is_grave]
         for end in range(len(log), 0, -1):
-            if "loss" in log[end - 1] and all(self.read(name, log[:end]).extent < 0.5 for name in grave):
+            if "loss" in log[end - 1] and all(self.read(name, log[:end]).extent < GOOD for name in grave):
                 return int(log[end - 1]["step"])
         return None
 

@@ -52,6 +52,8 @@ class CardFacts:
             Evaluations of the model, compared with those of its base.
         evaluations (`Mapping[str, Evaluation]`):
             Evaluations of the model by dataset, where there are none of its base.
+        reads_group (`bool`):
+            Whether the weight of a completion depends on the others of its prompt.
         figure (`str`, *optional*), dynamics (`str`, *optional*):
             Paths of the figures of Pass@k and of the training, relative to the card.
     """
@@ -72,6 +74,7 @@ class CardFacts:
     trained: Mapping[str, str] = field(default_factory=dict)
     comparisons: tuple[Comparison, ...] = ()
     evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
+    reads_group: bool = False
     figure: str | None = None
     dynamics: str | None = None
 

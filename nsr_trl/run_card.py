@@ -147,6 +147,7 @@ def describe_run(
         objective=objective.name,
         formula=objective.formula,
         is_signed=objective.weigh is not None,
+        reads_group=objective.weigh is not None and objective.positive_weight is None,
         citation=trainer._paper["citation"],
         tags=tuple(trainer._tag_names),
         settings={
@@ -160,7 +161,7 @@ def describe_run(
             "correct also requires": ", ".join(args.outcome_requires or ()) or None,
             "weight of the other rewards": args.auxiliary_weight or None,
             "stopped by the alarm": trainer.stopped_by_alarm,
-            "what moved": trainer.weighing.controller.describe(),
+            "moving weights": trainer.weighing.controller.describe(),
             "correct above": threshold_of(args),
             "undecided trained as": "incorrect" if args.undecided_as_incorrect else None,
             "seed": args.seed,

@@ -21,6 +21,26 @@ def test_a_flag_overrides_the_recipe_and_the_plan_says_which_is_which():
     assert "epsilon_high" not in run.sources
 
 
+def test_parameters_of_an_objective_come_from_a_file_or_a_flag(tmp_path):
+    base = "model_name_or_path: quickstart\noutput_dir: out\nnum_generations: 8\ngeneration_batch_size: 8\n"
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(
+        f"{base}objective: pkpo\nobjective_args: {{k: 8}}\n"
+        "outcome_requires: [form]\nalarm_thresholds: {clip: null}\n"
+    )
+    _, args, _ = run_of("--config", str(recipe)).preview(1)
+    assert args.objective_args == {"k": 8}
+    assert args.outcome_requires == ["form"]
+    assert args.alarm_thresholds == {"clip": None}
+    _, args, _ = run_of("--config", str(recipe), "--objective_args", '{"k": 2}', "--focal_gamma", "0.5").preview(1)
+    assert (args.objective_args, args.focal_gamma) == ({"k": 2}, 0.5)
+    _, args, _ = run_of(
+        *("--config", str(recipe), "--objective", "w_reinforce", "--objective_args", "{}"),
+        *("--lambda_controller", "balance", "--outcome_requires", "form", "tags"),
+    ).preview(1)
+    assert (args.lambda_controller, args.outcome_requires) == ("balance", ["form", "tags"])
+
+
 def test_launcher_flags_are_told_from_fields():
     run = run_of("--config", "quickstart", "--accelerate_config", "zero3", "--num_processes", "4", "--seed", "3")
     assert run.launch == {"accelerate_config": "zero3", "num_processes": "4"}

@@ -86,3 +86,9 @@ def test_grpo_is_not_called_signed():
     text = str(build_card(replace(FACTS, objective="grpo", is_signed=False)))
     assert "group-relative" in text
     assert "signed weight" not in text
+
+
+def test_a_weight_that_reads_the_group_is_not_called_a_sign():
+    card = str(build_card(replace(FACTS, objective="maxrl", formula="MaxRL", reads_group=True)))
+    assert "a function of its verified answer and\nof how many completions of its prompt are right: MaxRL." in card
+    assert "never normalised" not in card

@@ -1,6 +1,7 @@
 """The documentation's lists are the code's, and its code runs."""
 
 import doctest
+import math
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -10,9 +11,8 @@ import torch
 
 from nsr_trl.config import SIGNED_FIELDS
 from nsr_trl.evaluation.presets import PRESETS, Preset
-from nsr_trl.family import by_counts, grpo
 from nsr_trl.metrics import METRICS
-from nsr_trl.objective import OBJECTIVE_NAMES, build_objective
+from nsr_trl.objective import OBJECTIVE_NAMES, build_objective, rule_of
 from nsr_trl.resources import shipped_names
 from nsr_trl.rewards import UNDECIDED_METRICS
 from nsr_trl.run.script import ScriptArguments
@@ -50,8 +50,25 @@ def test_the_share_of_completions_that_run_is_what_the_objectives_give():
     rows = re.findall(r"^\| `(\w+)`.*\| (\d+)% \|", (DOCS / "objectives.md").read_text(), re.MULTILINE)
     assert len(rows) == len(OBJECTIVE_NAMES)
     for name, percent in rows:
-        weigh = by_counts(grpo) if name == "grpo" else build_objective(name).weigh
-        assert round(100 * (weigh(outcomes) != 0).float().mean().item()) == int(percent), name
+        weights = rule_of(build_objective(name))(outcomes)
+        assert round(100 * (weights != 0).float().mean().item()) == int(percent), name
+
+
+def test_the_shares_by_pass_rate_are_what_the_objectives_give():
+    """Completions of a group of 8 that carry a weight, c of them right with the chance of a binomial."""
+    rows = re.findall(r"^\| (`.*?) \| (\d+%.*?) \|$", (DOCS / "performance.md").read_text(), re.MULTILINE)
+    documented = {
+        name: [int(share.strip(" %")) for share in shares.split("|")]
+        for names, shares in rows
+        for name in re.findall(r"`(\w+)`", names)
+    }
+    assert documented.keys() == {*OBJECTIVE_NAMES}
+    outcomes = torch.tensor([[1] * c + [-1] * (8 - c) for c in range(9)])
+    for name, percents in documented.items():
+        runs = (rule_of(build_objective(name))(outcomes) != 0).float().mean(1)
+        for p, percent in zip((0.2, 0.6, 0.8, 0.95), percents, strict=True):
+            chances = torch.tensor([math.comb(8, c) * p**c * (1 - p) ** (8 - c) for c in range(9)])
+            assert round(100 * (chances * runs).sum().item()) == percent, name
 
 
 def test_every_signed_field_is_mentioned():

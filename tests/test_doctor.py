@@ -52,6 +52,15 @@ def test_batches_that_do_not_divide_are_a_failure_with_the_arithmetic():
     assert "3 processes x per_device_train_batch_size=64" in findings["batches"].found
 
 
+def test_sampling_that_biases_vllms_correction_is_a_warning():
+    arguments = ["--config", "quickstart", "--use_vllm", "true", "--vllm_mode", "colocate"]
+    arguments += ["--vllm_importance_sampling_correction", "true"]  # the recipes leave it off
+    assert "sampling" not in by_subject(doctor.examine(arguments))
+    finding = by_subject(doctor.examine([*arguments, "--top_p", "0.95"]))["sampling"]
+    assert finding.level == "warn"
+    assert "biased under top_p=0.95" in finding.found
+
+
 def test_references_that_the_verifier_cannot_read_are_a_failure(tmp_path):
     path = tmp_path / "problems.jsonl"
     path.write_text("".join(json.dumps({"problem": f"p{n}", "answer": "" if n else "4"}) + "\n" for n in range(5)))

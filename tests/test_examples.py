@@ -46,6 +46,12 @@ def test_an_example_trains_and_saves(name, tiny_model, tmp_path):
     assert ("rewards/brevity/mean" in printed) == (name == "several_rewards")
 
 
+def test_other_rewards_train_beside_the_sign(tiny_model, tmp_path):
+    flags = ("--outcome_requires", "shows_working", "--auxiliary_weight", "0.1", "--reward_weights", "1", "1", "0.01")
+    printed = run_example("several_rewards", *tiny_run(tiny_model, tmp_path), "--objective", "nsr", *flags)
+    assert printed.count("signed/auxiliary_share") == 2
+
+
 def load_example(name):
     spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)

@@ -6,8 +6,7 @@ from itertools import combinations, product
 import pytest
 import torch
 
-from nsr_trl.family import by_counts, grpo
-from nsr_trl.objective import FAMILY, OBJECTIVE_NAMES, build_objective
+from nsr_trl.objective import FAMILY, OBJECTIVE_NAMES, build_objective, rule_of
 
 
 # G = 8; for c = 0 to 8 right the weight of a right and of a wrong completion, None where there is none of them.
@@ -110,7 +109,7 @@ ALONE = {
 
 @pytest.mark.parametrize("name", ALONE)
 def test_a_single_decided_completion_weighs_what_the_docstring_says(name):
-    weigh = by_counts(grpo) if name == "grpo" else build_objective(name).weigh
+    weigh = rule_of(build_objective(name))
     alone = torch.tensor([[1, 0, 0, 0]]), torch.tensor([[-1, 0, 0, 0]])
     # one at a time: a_grae reads the batch
     assert [weigh(outcomes)[0, 0].item() for outcomes in alone] == pytest.approx(ALONE[name])

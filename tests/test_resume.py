@@ -15,7 +15,7 @@ import torch
 import transformers
 from packaging.version import Version
 
-from nsr_trl.checkpoints import MANIFEST, is_complete, last_complete_checkpoint
+from nsr_trl.checkpoints import MANIFEST, is_complete, last_complete_checkpoint, mark_complete
 
 
 SCRIPT = Path(__file__).parent / "distributed" / "train_and_resume.py"
@@ -125,6 +125,21 @@ def test_a_checkpoint_of_another_number_of_processes_resumes_with_new_rollouts(m
         resumed.train(resume_from_checkpoint=str(checkpoint))
     assert "holds no rollouts for 1 processes: this run goes on with new ones" in caplog.text
     assert resumed._step == 20
+
+
+def test_the_weights_go_on_moving_on_another_number_of_processes(make_trainer, tmp_path):
+    settings = SETTINGS | {"lambda_controller": {"kind": "balance", "smoothing": 0.99}, "max_steps": 8}
+    whole = make_trainer(**settings)
+    whole.train()
+    checkpoint = tmp_path / "checkpoint-4"
+    state = torch.load(checkpoint / "nsr_trl_rank_0.pth")
+    torch.save(state | {"num_ranks": 2}, checkpoint / "nsr_trl_rank_0.pth")
+    mark_complete(checkpoint, whole._run)
+    resumed = make_trainer(**settings, output_dir=str(tmp_path / "again"))
+    resumed.train(resume_from_checkpoint=str(checkpoint))
+    for trainer in (whole, resumed):  # 16 completions in each of four rollouts, two of them before the checkpoint
+        seen = trainer.weighing.controller.seen
+        assert seen["right"] + seen["wrong"] == pytest.approx(16 * (1 + 0.99 + 0.99**2 + 0.99**3))
 
 
 def test_outside_of_training_sigterm_does_what_it_did(make_trainer):

@@ -278,6 +278,8 @@ def test_an_own_objective_trains_and_its_name_is_on_the_card(make_trainer):
     facts = trainer.card_facts()
     assert (facts.objective, facts.formula) == (path, f"{path} (scale=0.5)")
     assert "rule_of_ones_own" in facts.tags
+    assert facts.reads_group
+    assert not make_trainer(objective="nsr").card_facts().reads_group
 
 
 def test_emulating_nsr_with_shifted_rewards_stops_the_run(make_trainer):

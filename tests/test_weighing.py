@@ -148,7 +148,7 @@ def test_lambda_in_force_is_logged_and_on_the_card(make_trainer):
     logged = [entry["signed/positive_weight"] for entry in trainer.state.log_history if "loss" in entry]
     assert logged == pytest.approx([0, 0.25, 0.5, 0.75])
     facts = trainer.card_facts()
-    assert facts.settings["what moved"] == "from 0 to 1, linear over 100% of the run; 0.75 at the end"
+    assert facts.settings["moving weights"] == "from 0 to 1, linear over 100% of the run; 0.75 at the end"
     assert facts.formula == "lambda L_PSR + L_NSR, lambda from 0 to 1, linear over 100% of the run"
     trainer.train()  # and a new training begins at the beginning
     assert trainer.state.log_history[0]["signed/positive_weight"] == 0

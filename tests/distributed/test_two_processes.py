@@ -79,6 +79,7 @@ def assert_equal_logs(logs, expected):
         {"objective": "w_reinforce", "positive_weight": 0.5, "compact": "on"},
         {"objective": "psr", "compact": "on"},  # few rows: a rank may have none
         {"objective": "nsr", "compact": "on", "entropy_coef": 1.0},
+        {"lambda_controller": {"kind": "entropy", "rate": 0.5}, "on_alarm": "stop"},
     ],
     ids=lambda s: "-".join(map(str, s.values())),
 )
