@@ -8,14 +8,15 @@ from typing import Any, NoReturn
 from . import __version__
 from .choices import GRADERS, OBJECTIVES
 from .commands import card, evaluate, results, tasks, train
+from .evaluation.visible import spell_out
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one sentence, without the usage."""
+    """A parser whose errors are one sentence, without the usage; what they quote of others is spelled out."""
 
     def error(self, message: str) -> NoReturn:
         """Ends with the sentence on stderr and status 2."""
-        self.exit(2, f"{self.prog}: error: {message}\n")
+        self.exit(2, f"{self.prog}: error: {spell_out(message)}\n")
 
 
 def build_parser() -> argparse.ArgumentParser:

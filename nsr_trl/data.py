@@ -100,7 +100,11 @@ def load_rows(source: Source, limit: int | None = None) -> Dataset | IterableDat
             f"{', '.join(FILE_BUILDERS)} file; {source.dataset!r} cannot be loaded ({error}). "
             "Correct the name, or the path, or connect to the Hub."
         ) from error
-    except ValueError as error:
+    except (ValueError, StopIteration) as error:
+        if isinstance(error, StopIteration) or "corresponds to no data" in str(error):  # of an empty file
+            raise ValueError(
+                f"A dataset must have rows; {source.dataset!r} has none. Name another file, split or dataset."
+            ) from error
         raise ValueError(
             f"A dataset must have the config and the split that are asked for; of {source.dataset!r} with config "
             f"{source.config!r} and split {source.split!r}: {' '.join(str(error).split())} "

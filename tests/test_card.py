@@ -46,7 +46,7 @@ def test_a_card_shows_what_it_was_given():
         command="nsr-trl train --config nsr-qwen3-4b",
     )
     text = str(build_card(given))
-    assert "### math\n\n|  | before | after | after - before | verdict |" in text
+    assert "### math\n\n|  | before | after | after - before | p | verdict |" in text
     assert "| Pass@1 | 25.0 [25.0, 25.0] | 87.5 [75.0, 100.0] |" in text
     assert "### amc23" in text
     assert "![Pass@k](pass_at_k.png)" in text

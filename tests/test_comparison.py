@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from nsr_trl.evaluation.comparison import Crossing, Verdict, compare, permutation_p_values
+from nsr_trl.evaluation.comparison import Crossing, Verdict, adjusted_p_values, compare, permutation_p_values
 from nsr_trl.evaluation.pass_at_k import pass_at_k
 from nsr_trl.evaluation.results import Evaluation, estimate_pass_at_k
 
@@ -117,14 +117,65 @@ def test_the_values_shown_are_those_that_the_run_reported():
 def test_table_markdown_and_json_say_the_same():
     comparison = compare(*curves(200), base_name="a|b", run_name="run", dataset="amc23")
     lines = comparison.table().splitlines()
-    assert lines[0].split() == ["a|b", "run", "run", "-", "a|b", "verdict"]
-    cells = ["Pass@1", "25.0", "[25.0,", "25.0]", "60.0", "[53.0,", "66.5]", "+35.0", "[+28.0,", "+41.5]", "above"]
+    assert lines[0].split() == ["a|b", "run", "run", "-", "a|b", "p", "verdict"]
+    cells = [
+        "Pass@1",
+        "25.0",
+        "[25.0,",
+        "25.0]",
+        "60.0",
+        "[53.0,",
+        "66.5]",
+        "+35.0",
+        "[+28.0,",
+        "+41.5]",
+        "<0.001",
+        "above",
+    ]
     assert lines[1].split() == cells
     markdown = comparison.markdown().splitlines()
-    assert markdown[:2] == ["|  | a\\|b | run | run - a\\|b | verdict |", "| --- | ---: | ---: | ---: | --- |"]
-    assert markdown[2] == "| Pass@1 | 25.0 [25.0, 25.0] | 60.0 [53.0, 66.5] | +35.0 [+28.0, +41.5] | above |"
+    assert markdown[:2] == [
+        "|  | a\\|b | run | run - a\\|b | p | verdict |",
+        "| --- | ---: | ---: | ---: | ---: | --- |",
+    ]
+    assert markdown[2] == "| Pass@1 | 25.0 [25.0, 25.0] | 60.0 [53.0, 66.5] | +35.0 [+28.0, +41.5] | <0.001 | above |"
     content = json.loads(json.dumps(comparison.to_dict()))
     assert content["dataset"] == "amc23"
     assert content["pass_at_k"]["1"]["difference"]["value"] == pytest.approx(0.35)
     assert content["pass_at_k"]["1"]["verdict"] == "above"
     assert content["crossings"] == [{"k": 3, "start": 2, "end": 4, "is_distinguishable": True}]
+
+
+def test_correcting_for_the_number_of_k_asks_for_no_more_than_it_must():
+    rng = np.random.default_rng(0)
+    differences = rng.normal(0.1, 1.0, size=(4, 40))
+    alone, corrected = permutation_p_values(differences), adjusted_p_values(differences)
+    assert (corrected >= alone).all()
+    assert (corrected <= np.minimum(1, 4 * alone) + 0.02).all()  # Bonferroni's bound
+    same = np.repeat(differences[:1], 5, axis=0)  # five times the same question is one
+    np.testing.assert_allclose(adjusted_p_values(same), permutation_p_values(same)[0])
+    assert adjusted_p_values(np.zeros((2, 5))).tolist() == [1, 1]
+
+
+def test_runs_that_are_alike_are_told_apart_at_any_k_in_one_case_of_twenty():
+    rng, num_called = np.random.default_rng(0), 0
+    for _ in range(400):
+        chances = rng.beta(0.3, 0.9, 30)
+        first, second = rng.binomial(64, chances), rng.binomial(64, chances)
+        differences = np.stack([pass_at_k(64, first, k) - pass_at_k(64, second, k) for k in (1, 2, 4, 8, 16, 32, 64)])
+        num_called += adjusted_p_values(differences, num_flips=1_000).min() <= 0.05
+    assert num_called / 400 <= 0.083  # 0.05, and 400 trials have a standard error of 0.011
+
+
+def test_what_the_verdicts_leave_open_is_said():
+    comparison = compare(build_evaluation([4] * 5), build_evaluation([6] * 5))
+    assert "At k = 1, 2, 4 the interval leaves out 0 and the permutation test does not agree" in comparison.table()
+    comparison = compare(*curves(200))
+    assert "corrected for all 4, the verdict stays at k = 1, 2, 4, 8." in comparison.table()
+
+
+def test_a_narrow_terminal_gets_the_table_without_the_intervals_of_the_sides():
+    comparison = compare(*curves(200), base_name="b" * 40, run_name="r" * 40)
+    assert max(map(len, comparison.table(80).splitlines())) <= 80
+    assert comparison.table(80).splitlines()[1].split()[:5] == ["Pass@1", "25.0", "60.0", "+35.0", "[+28.0,"]
+    assert comparison.table(400).splitlines()[:9] == comparison.table().splitlines()[:9]

@@ -129,6 +129,17 @@ def test_merged_shards_are_the_run_that_was_not_split(evaluate, tmp_path, capsys
     assert sorted(lines(tmp_path / "alone")) == sorted(lines(whole))
 
 
+def test_tasks_of_slurm_evaluate_a_shard_each_in_a_folder_of_its_own(evaluate, refusal, tmp_path, monkeypatch):
+    assert "needs SLURM_PROCID and SLURM_NTASKS; got '' and ''. Start it with srun" in refusal(shard="slurm")
+    whole = evaluate(output="whole")
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    for task in ("0", "1"):
+        monkeypatch.setenv("SLURM_PROCID", task)
+        evaluate(output="tasks", shard="slurm")
+    main(["merge", str(tmp_path / "merged"), *map(str, sorted((tmp_path / "tasks").glob("shard-*-of-2")))])
+    assert sorted(lines(tmp_path / "merged" / "sums")) == sorted(lines(whole))
+
+
 def test_a_merge_names_the_shard_that_is_missing_or_unlike_the_others(evaluate, tmp_path, capsys):
     def merge(*folders, output="merged"):
         with pytest.raises(SystemExit) as ended:
@@ -148,6 +159,36 @@ def test_a_merge_names_the_shard_that_is_missing_or_unlike_the_others(evaluate, 
     (second / "summary.json").unlink()
     assert f"must be complete; {second} have no summary" in merge(first, second)
     assert "must be a folder with a problems.jsonl" in merge(tmp_path / "gone")
+
+
+def test_a_merge_names_the_shard_that_lost_lines_and_leaves_nothing_when_it_fails(
+    evaluate, tmp_path, capsys, monkeypatch
+):
+    first, second = (evaluate(output=name, shard=f"{i}/2") for i, name in ((1, "first"), (2, "second")))
+    kept = lines(second)
+
+    def refused():
+        with pytest.raises(SystemExit):
+            main(["merge", str(tmp_path / "merged"), str(first), str(second)])
+        return capsys.readouterr().err
+
+    (second / "samples.jsonl").write_text("".join(f"{line}\n" for line in kept[3:]))
+    assert f"Shards must hold every sample; {second} lacks 3. Run its command again" in refused()
+    (second / "samples.jsonl").write_text("".join(f"{line}\n" for line in kept))
+    summary = (second / "summary.json").read_text()
+    (second / "summary.json").write_text("")
+    assert f"{second / 'summary.json'} must hold a JSON object; it is empty" in refused()
+    (second / "summary.json").write_text(summary)
+
+    def fails(*args):
+        raise OSError("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "write_summary", fails)
+        assert "no room" in refused()
+    assert not (tmp_path / "merged").exists()
+    main(["merge", str(tmp_path / "merged"), str(first), str(second)])
+    assert len(lines(tmp_path / "merged")) == 32
 
 
 # --- bad input -------------------------------------------------------------------------------------------------------
@@ -173,6 +214,53 @@ def test_bad_input_ends_with_a_sentence_and_status_2(refusal, flags, sentence):
     error = refusal(**flags)
     assert sentence in error
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        ({"temperature": -1}, "`temperature` must be 0 (greedy) or more; got -1.0"),
+        ({"top_p": 0}, "`top_p` must be above 0 and at most 1; got 0.0"),
+        ({"top_k": -5}, "`top_k` must be 0 (all tokens) or more; got -5"),
+        ({"dtype": "float17"}, "`dtype` must be auto, float32, float16 or bfloat16; got 'float17'"),
+        ({"device": "cuda:99"}, "`device` must be one of this machine's, cpu"),
+        ({"device": "gpu"}, "`device` must be one of this machine's, cpu"),
+        ({"template": "qwen4"}, "`template` must be one of qwen,"),
+        ({"output": "sums.jsonl"}, "sums.jsonl is not a folder. Name another with --output-dir"),
+        ({"output": "sums.jsonl/below"}, "sums.jsonl is not a folder"),
+        ({"seed": 1}, "this run changes seed: 0 -> 1"),
+        ({"temperature": 0.5}, "this run changes sampler.temperature: 1.0 -> 0.5"),
+        ({"num_problems": 7}, "this run changes problems: "),
+    ],
+)
+def test_what_can_be_checked_is_checked_before_a_model_is_loaded(refusal, evaluate, monkeypatch, flags, sentence):
+    evaluate(num_samples=1, max_new_tokens=4)
+
+    def loads(*args, **kwargs):
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr("nsr_trl.evaluation.samplers.AutoModelForCausalLM.from_pretrained", loads)
+    assert sentence in refusal(**{"num_samples": 1, "max_new_tokens": 4} | flags)
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", "question,answer\n"])
+def test_a_dataset_without_problems_is_named(refusal, tmp_path, content):
+    path = tmp_path / f"none.{'csv' if ',' in content else 'jsonl'}"
+    path.write_text(content)
+    assert f"A dataset must have rows; '{path}' has none. Name another" in refusal(dataset=path)
+
+
+@pytest.mark.parametrize("name", ["...jsonl", "..jsonl"])
+def test_a_dataset_cannot_be_named_so_that_its_run_lies_elsewhere(refusal, sums, tmp_path, name):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / name).write_text(sums.read_text())
+    assert "Rename the file" in refusal(dataset=tmp_path / "data" / name)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_shipped_model_is_known_by_its_name(evaluate):
+    folder = evaluate(model="quickstart", num_samples=1, max_new_tokens=4)
+    assert json.loads((folder / "config.json").read_text())["sampler"]["model"] == str(model_path())
 
 
 def test_a_file_that_is_not_rows_is_named(refusal, tmp_path):

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from nsr_trl.evaluation.pass_at_k import Estimate
+from nsr_trl.evaluation.records import read_samples
 from nsr_trl.evaluation.results import Evaluation, estimate_pass_at_k, format_table
 from nsr_trl.evaluation.runner import evaluate
-from nsr_trl.evaluation.samplers import WAVE, Completion, OwnDraws, Request, TransformersSampler
+from nsr_trl.evaluation.samplers import WAVE, Completion, OwnDraws, Request, TransformersSampler, paced
 from nsr_trl.problem import Problem
 from nsr_trl.quickstart.model import build_model, build_tokenizer
 
@@ -106,16 +107,44 @@ def test_the_least_and_the_greatest_number_draw_a_token_that_has_a_probability(u
     assert draws(torch.zeros((1, 1), dtype=torch.long), scores).argmax() == (10 if uniform == 0 else 989)
 
 
-def test_top_k_top_p_and_temperature_are_those_of_transformers(sampler):
-    sampler.temperature, sampler.top_k, sampler.top_p = 0.5, 3, 0.9
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "top_p", "expected"),
+    [
+        (0.5, 0, 1.0, [16, 9, 4, 1]),  # squared: 16, 9, 4, 1 of 30
+        (1.0, 2, 1.0, [4, 3, 0, 0]),
+        (1.0, 3, 1.0, [4, 3, 2, 0]),
+        (1.0, 0, 0.8, [4, 3, 2, 0]),  # the first two have 0.7 < 0.8, so the third stays
+        (0.5, 3, 0.9, [16, 9, 4, 0]),  # of 29; the first two have 25/29 = 0.86 < 0.9, so the third stays
+        (0.5, 2, 0.9, [16, 9, 0, 0]),  # top-k alone takes the third: top-p would keep it
+        (0.5, 3, 0.8, [16, 9, 0, 0]),  # top-p alone takes the third: 25/29 >= 0.8
+    ],
+)
+def test_top_k_top_p_and_temperature_are_those_of_transformers(sampler, temperature, top_k, top_p, expected):
+    sampler.temperature, sampler.top_k, sampler.top_p = temperature, top_k, top_p
     (batch,) = sampler.batches(requests_for(["What is 1?"], 2))
     *warpers, draws = sampler._logits_processors(batch, seed=0, width=1)
     scores = torch.log(torch.tensor([[0.4, 0.3, 0.2, 0.1]] * 2))
     for warper in warpers:
         scores = warper(torch.zeros((2, 1), dtype=torch.long), scores)
-    # squared and cut to three: 16, 9, 4 of 29; the first two have 25/29 = 0.86 < 0.9, so the third stays
-    torch.testing.assert_close(scores.softmax(-1)[0], torch.tensor([16, 9, 4, 0]) / 29)
+    torch.testing.assert_close(scores.softmax(-1)[0], torch.tensor(expected) / sum(expected))
     assert isinstance(draws, OwnDraws)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"temperature": -1}, r"`temperature` must be 0 \(greedy\) or more; got -1"),
+        ({"temperature": float("nan")}, "`temperature` must be"),
+        ({"temperature": float("inf")}, "`temperature` must be"),
+        ({"top_p": 0}, "`top_p` must be above 0 and at most 1; got 0"),
+        ({"top_p": 1.5}, "`top_p` must be"),
+        ({"top_k": -1}, r"`top_k` must be 0 \(all tokens\) or more; got -1"),
+        ({"max_new_tokens": 0}, "`max_new_tokens` must be at least 1; got 0"),
+    ],
+)
+def test_sampling_parameters_outside_their_range_are_refused(sampler, settings, named):
+    with pytest.raises(ValueError, match=named):
+        TransformersSampler(sampler.model, sampler.tokenizer, **{"max_new_tokens": 6} | settings)
 
 
 def test_sampling_leaves_a_training_model_and_the_random_state_as_they_were(sampler):
@@ -184,6 +213,9 @@ def test_an_evaluation_counts_votes_answers_and_groups():
     assert evaluation.majority_at_k[2].value == pytest.approx((1 / 2 + 1 / 4 + 0) / 3)
     assert evaluation.majority_at_k[1].value == pytest.approx(evaluation.pass_at_k[1].value)
     assert evaluation.distinct_answers == pytest.approx((3 + 3 + 3) / 3)
+    # c = 2, 1 and 0 of 4: the first is solved in half of its samples, none in all
+    assert {share: estimate.value for share, estimate in evaluation.cover_at_share.items()} == {0.5: 1 / 3, 1.0: 0}
+    assert "maj@2" in evaluation.table()
     assert {name: group.num_problems for name, group in evaluation.groups["level"].items()} == {
         "1": 1,
         "2": 1,
@@ -246,6 +278,48 @@ def test_the_samples_of_a_trained_model_are_not_mixed_with_those_before(sampler,
         next(sampler.model.parameters()).add_(0.1)
     with pytest.raises(ValueError, match=r"must all come from one config; this run changes sampler"):
         evaluate(sampler, **run)
+
+
+@pytest.mark.parametrize("change", ["template", "stop", "weight"])
+def test_samples_of_another_prompt_stop_token_or_weight_are_not_mixed(sampler, tmp_path, change):
+    run = {"problems": PROBLEMS, "num_samples": 2, "output_dir": tmp_path, "show_progress": False}
+    evaluate(sampler, **run)
+    if change == "template":  # in place, as an editor would
+        sampler.tokenizer.chat_template += "7"
+        named = "prompts: "
+    elif change == "stop":
+        sampler.model.generation_config.eos_token_id = [1, 2]
+        named = r"sampler\.stop_token_ids: \[\d+\] -> \[1, 2\]"
+    else:
+        parameter = max(sampler.model.parameters(), key=lambda p: p.numel())
+        with torch.no_grad():
+            parameter.view(-1)[-1] += 1  # the last of its many values
+        named = r"sampler\.weights: "
+    with pytest.raises(ValueError, match=f"must all come from one config; this run changes {named}"):
+        evaluate(sampler, **run | {"num_samples": 4})
+
+
+class BrokenSampler(WrittenSampler):
+    """Answers one by one, with an empty list after each as a server does that is waited for, and then fails."""
+
+    def sample(self, requests, seed):
+        def arriving():
+            for batch in WrittenSampler.sample(self, requests, seed):
+                yield batch
+                yield []
+            raise ValueError("the rest never comes")
+
+        yield from paced(arriving(), seconds=60)
+
+
+def test_what_came_before_an_error_is_recorded(tmp_path):
+    run = {"num_samples": 4, "template": "plain", "output_dir": tmp_path, "show_progress": False}
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(BrokenSampler(ANSWERS, stop_after=7), PROBLEMS, **run)
+    assert len(list(read_samples(tmp_path))) == 7
+    with pytest.raises(ValueError, match="the rest never comes"):
+        evaluate(BrokenSampler(ANSWERS), PROBLEMS, **run)
+    assert len(list(read_samples(tmp_path))) == 12
 
 
 def test_impossible_k_and_repeated_problems_are_refused():

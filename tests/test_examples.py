@@ -76,7 +76,7 @@ def test_two_objectives_are_compared(tiny_model, tmp_path):
         *tiny_run(tiny_model, tmp_path),
         *("--objectives", "psr", "nsr", "--num_problems", 4, "--num_samples", 4),
     )
-    assert re.search(r"psr +nsr +nsr - psr +verdict", printed)
+    assert re.search(r"psr +nsr +nsr - psr +p +verdict", printed)
     assert (tmp_path / "pass_at_k.png").exists()
     assert (tmp_path / "psr" / "model.safetensors").exists()
 

@@ -23,6 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "evaluation.results",
         "evaluation.comparison",
         "evaluation.runs",
+        "evaluation.visible",
         "quickstart.problems",
         "problem",
         "prompts",
@@ -53,20 +54,22 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "evaluation.samplers",
         "evaluation.tally",
         "evaluation.plots",
-        "evaluation.viewer",
+        "evaluation.completions",
         "quickstart.model",
         "run.help",
     ),
     # and what reads files of settings
     ("run.recipe",),
     # and the samplers that stand on the protocol of another one
-    ("evaluation.vllm_sampler", "evaluation.endpoint_sampler"),
+    ("evaluation.vllm_sampler", "evaluation.endpoint_sampler", "evaluation.workers", "evaluation.viewer"),
+    ("evaluation.engines",),
     # built on the adapters
     ("dynamics", "reasoning_gym", "reward_functions", "weighing"),
-    ("run_card", "task"),
+    ("run_card", "task", "evaluation.series"),
     ("run.script",),
     # assemblies
     ("trainer", "evaluation.runner", "evaluation.merge", "grading", "run.arguments", "run.schedule"),
+    ("evaluation.exchange",),
     # a run before it starts
     ("run.costs",),
     ("run.dry_run", "run.preflight"),

@@ -7,6 +7,7 @@ import pytest
 from nsr_trl.evaluation import pass_at_k as module
 from nsr_trl.evaluation.pass_at_k import (
     bootstrap_interval,
+    cover_at,
     estimate_mean,
     estimate_means,
     majority_at_k,
@@ -125,3 +126,25 @@ def test_several_estimates_share_their_resamples():
 def test_equal_values_that_floats_cannot_add_exactly_have_an_interval_of_no_width():
     estimate = estimate_mean([0.1] * 7)
     assert estimate.high - estimate.low < 1e-15
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    # scipy 1.17's bootstrap((values,), np.mean, method="BCa", n_resamples=100_000); with the sign of the bias
+    # correction flipped the first would be (0.0083, 0.3583)
+    [
+        ([0.0] * 9 + [0.1, 0.2, 1.0], (0.0166667, 0.4333333)),
+        ([1.0] * 27 + [0.9, 0.5, 0.0], (0.8133333, 0.9966667)),
+        ([0.05 * i for i in range(20)] + [3.0], (0.4214286, 1.0238095)),
+    ],
+)
+def test_the_interval_is_scipys_bca(values, expected):
+    assert bootstrap_interval(values) == pytest.approx(expected, abs=0.0075)  # 10,000 resamples
+
+
+def test_cover_counts_problems_solved_in_a_share_of_their_samples():
+    assert cover_at(10, [0, 2, 3, 10], 0.3).tolist() == [0, 0, 1, 1]  # 0.3 * 10 is 3.0000000000000004 in floats
+    assert cover_at([4, 8], [2, 3], 0.5).tolist() == [1, 0]
+    assert cover_at(4, [3, 4], 1).tolist() == [0, 1]
+    with pytest.raises(ValueError, match=r"above 0 and at most 1; got 0\. Ask"):
+        cover_at(4, [1], 0)

@@ -1,4 +1,5 @@
 import json
+import os
 import resource
 from dataclasses import replace
 
@@ -69,6 +70,84 @@ def test_a_damaged_line_is_named(tmp_path):
         file.write('{"answer": 1}\n')
     with pytest.raises(ValueError, match=r"must be a sample; line 2 is .*answer.*\. Remove the line"):
         list(read_samples(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"problem_id": "p1"}, "of an unknown problem"),
+        ({"problem_id": 1}, "problem_id = 1"),
+        ({"sample_index": -1}, "sample_index = -1"),
+        ({"sample_index": 1.0}, r"sample_index = 1\.0"),
+        ({"sample_index": True}, "sample_index = True"),
+        ({"outcome": "great\x1b[2J"}, r"outcome = 'great\\x1b\[2J'"),
+        ({"outcome": ["correct"]}, r"outcome = \['correct'\]"),
+        ({"answer": 7}, "answer = 7"),
+        ({"reason": None}, "reason = None"),
+        ({"num_tokens": "7"}, "num_tokens = '7'"),
+        ({"num_tokens": float("nan")}, "num_tokens = nan"),
+        ({"num_tokens": -7}, "num_tokens = -7"),
+        ({"truncated": 1}, "truncated = 1"),
+        ({"completion": None}, "completion = None"),
+    ],
+)
+@pytest.mark.parametrize("with_completions", [True, False])
+def test_a_field_that_is_damaged_is_named_with_its_line(tmp_path, change, named, with_completions):
+    with open_run(tmp_path) as folder:
+        folder.append([SAMPLE])
+    line = (tmp_path / "samples.jsonl").read_text()
+    with (tmp_path / "samples.jsonl").open("a") as file:
+        file.write(json.dumps(json.loads(line) | {"sample_index": 1} | change) + "\n")
+    with pytest.raises(ValueError, match=rf"samples\.jsonl must be a sample; line 2 is .*{named}.*\. Remove the line"):
+        list(read_samples(tmp_path, with_completions))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"num_tokens": float("nan")}, {"num_tokens": "7"}, {"completion": 7}, {"outcome": "yes"}, {"truncated": None}],
+)
+def test_a_sample_is_checked_before_it_is_written(tmp_path, change):
+    with open_run(tmp_path) as folder:
+        folder.append([SAMPLE])
+        bad = replace(SAMPLE, sample_index=2, **change)
+        with pytest.raises(ValueError, match=f"has {next(iter(change))} = .* nothing of this batch was written"):
+            folder.append([replace(SAMPLE, sample_index=1), bad])
+    assert list(read_samples(tmp_path)) == [SAMPLE]
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ("", "hold the problems of the run; it is empty"),
+        ("{}\n", r"line 1 is \{\}, without an id"),
+        ('{"id": "a"}\n[]\n', r"line 2 is \[\], without an id"),
+        ('{"id": "a"}\n{"id": "a"}\n', "line 2 is the second of id a"),
+        ('{"id": "a", "answer": 7}\n', "line 1 is one with answer = 7"),
+        ('{"id": "a"}\nhalf', "line 2 is b'half'"),
+        ("\x00\x00\x00", "line 1 is b"),
+    ],
+)
+def test_damaged_problems_are_named_with_file_and_line(tmp_path, content, named):
+    (tmp_path / "problems.jsonl").write_text(content)
+    with pytest.raises(ValueError, match=rf"problems\.jsonl must (be a problem; )?{named}"):
+        read_problems(tmp_path)
+
+
+@pytest.mark.parametrize(("content", "named"), [("", "it is empty"), ("[1]", r"it holds b'\[1\]'"), ("{", "it holds")])
+def test_a_damaged_config_is_named(tmp_path, content, named):
+    open_run(tmp_path).close()
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=rf"config\.json must hold a JSON object; {named}.*\. Restore the file"):
+        open_run(tmp_path)
+
+
+def test_what_was_appended_is_flushed_to_the_disk(tmp_path, monkeypatch):
+    flushed = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: flushed.append(os.fstat(file).st_size) or fsync(file))
+    with open_run(tmp_path) as folder:
+        folder.append([SAMPLE])
+        assert flushed[-1] == (tmp_path / "samples.jsonl").stat().st_size > 0
 
 
 def test_another_config_is_refused_with_the_difference_shown(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 
@@ -90,8 +91,10 @@ def test_compare_prints_a_table_per_shared_dataset_and_run(runs, capsys):
     assert out.startswith("aime2025:\n\n")
     assert "\n\namc23:\n\n" in out
     # 30 of 40 against 10 of 40, and every problem differs by 2/4
-    row = "Pass@1 25.0 [25.0, 25.0] 75.0 [75.0, 75.0] +50.0 [+50.0, +50.0] above"
-    assert row in [" ".join(line.split()) for line in out.splitlines()]
+    row = (
+        r"Pass@1 25.0 \[25.0, 25.0\] 75.0 \[75.0, 75.0\] \+50.0 \[\+50.0, \+50.0\] 0.00[1-3] above"  # 2 / 2^10 = 0.002
+    )
+    assert any(re.fullmatch(row, " ".join(line.split())) for line in out.splitlines())
     main(["compare", *runs])
     out, err = capsys.readouterr()
     assert "aime2025" not in out
@@ -101,9 +104,22 @@ def test_compare_prints_a_table_per_shared_dataset_and_run(runs, capsys):
     assert "not distinguishable" in out
 
 
+def test_compare_fits_a_terminal_of_80_columns_in_colour(runs):
+    ours, theirs = pty.openpty()
+    env = os.environ | {"COLUMNS": "80"}
+    command = [sys.executable, "-m", "nsr_trl", "compare", *runs[:2], "--names", "the-base-model", "the-trained-model"]
+    done = subprocess.run(command, env=env, stdin=theirs, stdout=theirs, stderr=subprocess.PIPE)
+    os.close(theirs)
+    shown = os.read(ours, 100_000).decode()
+    os.close(ours)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert "\x1b[1;32mabove\x1b[0m" in shown
+    assert max(len(re.sub("\x1b[^m]*m", "", line)) for line in shown.splitlines()) <= 80
+
+
 def test_compare_writes_json_and_markdown(runs, tmp_path, capsys):
     main(["compare", *runs[:2], "--names", "before", "after", "--markdown", "--json", str(tmp_path / "out.json")])
-    assert "## amc23\n\n|  | before | after | after - before | verdict |\n" in capsys.readouterr().out
+    assert "## amc23\n\n|  | before | after | after - before | p | verdict |\n" in capsys.readouterr().out
     comparisons = json.loads((tmp_path / "out.json").read_text())
     assert [comparison["dataset"] for comparison in comparisons] == ["aime2025", "amc23"]
     assert comparisons[1]["pass_at_k"]["1"]["verdict"] == "above"
@@ -207,8 +223,9 @@ def test_show_pages_in_a_terminal_and_writes_what_an_ascii_one_can_show(runs, tm
 
 def test_show_writes_a_page(runs, tmp_path, capsys):
     main(["show", runs[0], "--html", str(tmp_path / "page.html"), "--max-per-problem", "1"])
-    # aime2025: an outcome for each of 10 problems; amc23: two
-    assert "30 of 80 samples of 20 problems, the first 1 of each outcome" in capsys.readouterr().out
+    # of each outcome of each problem the first and those that equal it: all but the 20 that are truncated, of which
+    # aime2025's 10 and amc23's 10 are the fourth
+    assert "60 of 80 samples of 20 problems, the first 1 of each outcome" in capsys.readouterr().out
     assert (tmp_path / "page.html").read_text(encoding="utf-8").startswith("<!doctype html>")
 
 

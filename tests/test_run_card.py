@@ -53,7 +53,7 @@ def test_the_card_command_adds_evaluations_and_writes_the_same_twice(trained, tm
     main(["card", str(folder), "--evaluation", str(Path(after).parent), "--base", str(Path(base).parent)])
     assert capsys.readouterr().out.strip() == str(folder / "README.md")
     text = (folder / "README.md").read_text()
-    assert "### sums\n\n|  | before | after | after - before | verdict |" in text
+    assert "### sums\n\n|  | before | after | after - before | p | verdict |" in text
     assert "![Pass@k](pass_at_k.png)" in text
     assert {result.dataset_name for result in ModelCard(text).data.eval_results} == {"sums"}
     assert not list(folder.glob("evaluation/**/samples.jsonl"))  # the summaries, not the samples

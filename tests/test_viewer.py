@@ -11,7 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from nsr_trl.evaluation.viewer import SampleFilter, collect, page, sample_texts, spell_out
+from nsr_trl.evaluation.viewer import SampleFilter, collect, page, sample_texts
+from nsr_trl.evaluation.visible import one_line, spell_out
 
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
@@ -94,8 +95,9 @@ def test_filters_choose_samples(folders, chosen, num_samples):
 def test_no_control_character_of_a_model_reaches_the_terminal(tmp_path):
     texts = "".join(HOSTILE[:-1])
     problem = {"id": "p", "question": texts, "answer": texts, "level": texts, "subject": texts}
-    folder = write_run(tmp_path / "run", [problem], [sample("p", 0, "correct", texts, texts)])
+    folder = write_run(tmp_path / "run", [problem], [sample("p", 0, "correct", texts, texts, reason="reason\x1b[2J")])
     shown = "".join(sample_texts({"\x1b[2J": folder}, SampleFilter()))
+    assert "reason\\x1b[2J" in shown
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]", shown)
     assert "\\x1b[2J" in shown
     assert "\\u202egnitide\\u202c" in shown
@@ -103,6 +105,45 @@ def test_no_control_character_of_a_model_reaches_the_terminal(tmp_path):
 
 def test_letters_of_any_script_newlines_and_tabs_are_left_as_they_are():
     assert spell_out("café\tשלום\n年 \\frac12 👍") == "café\tשלום\n年 \\frac12 👍"
+
+
+@pytest.mark.parametrize(
+    "code",
+    # soft hyphen, joiner, fillers of Hangul, vowel separator, blanks, selectors, tags, private use, surrogate
+    [
+        0xAD,
+        0x34F,
+        0x115F,
+        0x180E,
+        0x2800,
+        0x3164,
+        0xFE0F,
+        0xFEFF,
+        0xFFA0,
+        0xE0041,
+        0xE0100,
+        0xE01EF,
+        0xE000,
+        0xD800,
+        0x061C,
+        0x200B,
+        0x202E,
+        0x2028,
+        0x2029,
+        0x2066,
+        0x9B,
+        0x7F,
+    ],  # marks of direction, separators, controls
+)
+def test_a_character_without_ink_is_spelled_out(code):
+    shown = spell_out(f"a{chr(code)}b")
+    assert shown == f"a{chr(code).encode('unicode_escape').decode()}b"
+    assert shown.isascii()
+
+
+def test_a_text_within_a_sentence_is_one_line_of_bounded_length():
+    assert one_line("a\n\tb\r") == r"a\n\tb\r"
+    assert one_line("x" * 1_000, 10) == "x" * 10 + "..."
 
 
 # --- the page --------------------------------------------------------------------------------------------------------
@@ -137,10 +178,16 @@ def test_the_page_asks_for_nothing_from_elsewhere(folders):
     assert "{{" not in written
 
 
-def dump(url, tmp_path):
+def dump(url, tmp_path, width=800):
     """The document after its scripts ran, as Chromium sees it."""
     options = "--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --allow-file-access-from-files".split()
-    command = [CHROMIUM, *options, f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000"]
+    command = [
+        CHROMIUM,
+        *options,
+        f"--user-data-dir={tmp_path / 'profile'}",
+        f"--window-size={width},900",
+        "--virtual-time-budget=5000",
+    ]
     done = subprocess.run([*command, "--dump-dom", url], capture_output=True, text=True, timeout=120, check=True)
     assert "</html>" in done.stdout, done.stderr
     return done.stdout
@@ -270,3 +317,132 @@ def test_a_phone_needs_no_sideways_scrolling_and_a_keyboard_is_enough(folders, t
     problems = ["amc23%2Fp1", "amc23%2Fp2", "aime2025%2Fq1", "long%2Fp", "aime2025%2Fq1"]
     assert seen == [*([f"#problem={problem}", 0] for problem in problems), ["", 0], ["", 0]]
     assert focused == "text"
+
+
+@needs_chromium
+def test_equal_samples_are_shown_once_with_their_number(tmp_path):
+    rows = [sample("p", i, "correct", "the same", reason="number") for i in range(5)]
+    rows += [sample("p", 5, "correct", "another"), sample("p", 6, "incorrect", "the same", answer="8")]
+    folder = write_run(tmp_path / "run", [{"id": "p", "question": "q", "answer": "7"}], rows)
+    content = collect({"d": folder}, SampleFilter(), max_per_problem=4, max_characters=100)
+    assert [(each["count"], each["completion"]) for each in content.problems[0]["samples"]] == [
+        (5, "the same"),
+        (1, "another"),
+        (1, "the same"),
+    ]
+    assert content.note == "7 of 7 samples of 1 problems"
+    script = """view.location.hash = "problem=d/p";
+        await settle();
+        return [...page.querySelectorAll("summary")].map((head) => head.textContent);"""
+    heads = in_frame(tmp_path, content, script)
+    assert "\u00d7 5" in heads[0]
+    assert "sample 0 and 4 equal" in heads[0]
+    assert "\u00d7" not in heads[1]
+
+
+@needs_chromium
+def test_the_first_problem_is_open_where_there_is_room_and_two_runs_stand_side_by_side(folders, tmp_path):
+    after = [sample("p1", i, "correct", f"now right {i}") for i in range(3)]
+    write_run(tmp_path / "after" / "amc23", [{"id": "p1", "question": "How many?", "answer": "7"}], after)
+    before = {"amc23": folders["amc23"]}
+    other = {"amc23": tmp_path / "after" / "amc23"}
+    content = collect(before, SampleFilter(), 9, 1_000, other, ("before", "after"))
+    assert [(row["id"], row["correct"], row["other"]["correct"]) for row in content.problems] == [
+        ("p1", 1, 3),
+        ("p2", 0, 0),
+    ]
+    (tmp_path / "page.html").write_text(page("both", content), encoding="utf-8")
+    seen = dump(f"file://{tmp_path}/page.html", tmp_path, width=1200)
+    assert re.findall("<h2[^>]*>(.*?)</h2>", seen) == ["before", "after"]
+    assert "3 of 3 correct" in seen
+    assert "now right 0" in seen  # the first sample of the first problem, open without a click
+    assert "try 0" not in seen.split("<main>")[1].split("</main>")[0]  # p2's are not
+
+
+FORMULAS = {
+    r"$\frac{1}{2}$": "<mfrac><mn>1</mn><mn>2</mn></mfrac>",
+    r"$\frac12$": "<mfrac><mn>1</mn><mn>2</mn></mfrac>",
+    r"$x^2$": "<msup><mi>x</mi><mn>2</mn></msup>",
+    r"$a_{1}^{n}$": "<msubsup><mi>a</mi><mn>1</mn><mi>n</mi></msubsup>",
+    r"\(\sqrt[3]{8}\)": "<mroot><mn>8</mn><mn>3</mn></mroot>",
+    r"\[\sum_{i=1}^n i\]": "<munderover><mo>∑</mo>",
+    r"$\left(\frac{a}{b}\right)$": "<mo>(</mo><mfrac><mi>a</mi><mi>b</mi></mfrac><mo>)</mo>",
+    r"$\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}$": "<mtr><mtd><mn>3</mn></mtd><mtd><mn>4</mn></mtd></mtr>",
+    r"so \boxed{\text{no}}": '<mrow class="boxed"><mtext>no</mtext></mrow>',
+    r"$\alpha \le \infty$": "<mi>α</mi><mo>≤</mo><mi>∞</mi>",
+    r"$\unknown x$": r"<mtext>\unknown</mtext><mi>x</mi>",
+    "it costs $5 or $6 each": "it costs $5 or $6 each",
+    "$x$5 is no formula": "$x$5 is no formula",
+    r"$\frac{1}{": r"$\frac{1}{",
+    r"$<script>x</script>$": "<mo>&lt;</mo>",
+}
+
+
+@needs_chromium
+def test_formulas_are_set_and_what_cannot_be_read_stays_as_it_is_written(tmp_path):
+    rows = [sample("p", i, "correct", text) for i, text in enumerate(FORMULAS)]
+    folder = write_run(tmp_path / "run", [{"id": "p", "question": "q", "answer": "7"}], rows)
+    script = """view.location.hash = "problem=d/p";
+        await settle();
+        for (const block of page.querySelectorAll("details")) block.open = true;
+        await settle();
+        const read = () => [...page.querySelectorAll("pre")].map((text) => text.innerHTML);
+        const set = read();
+        page.body.dispatchEvent(new view.KeyboardEvent("keydown", { key: "m", bubbles: true }));
+        await settle();
+        for (const block of page.querySelectorAll("details")) block.open = true;
+        await settle();
+        return [set, [...page.querySelectorAll("pre")].map((text) => text.textContent)];"""
+    rendered, source = in_frame(tmp_path, collect({"d": folder}, SampleFilter(), 99, 1_000), script)
+    for shown, expected in zip(rendered, FORMULAS.values(), strict=True):
+        assert expected in shown
+    assert source == list(FORMULAS)  # and `m` shows what was written
+
+
+@needs_chromium
+def test_hostile_formulas_end_soon(tmp_path):
+    texts = ["$" + "{" * 1_900 + "$", "\\[" * 100_000, "$$" * 100_000, "\\begin{align}" * 10_000, "\\boxed{{" * 50_000]
+    rows = [sample("p", i, "correct", text) for i, text in enumerate(texts)]
+    folder = write_run(tmp_path / "run", [{"id": "p", "question": "q", "answer": "\\frac{" * 1_000}], rows)
+    script = """view.location.hash = "problem=d/p";
+        await settle();
+        const start = performance.now();
+        for (const block of page.querySelectorAll("details")) block.open = true;
+        await settle();
+        return [page.querySelectorAll("pre").length, performance.now() - start];"""
+    count, milliseconds = in_frame(tmp_path, collect({"d": folder}, SampleFilter(), 99, 2_000_000), script)
+    assert count == len(texts)
+    assert milliseconds < 5_000
+
+
+def test_completions_of_a_training_run_are_shown_by_step(tmp_path, capsys):
+    from datasets import Dataset
+
+    from nsr_trl.cli import main
+
+    table = {
+        "step": [2, 2],
+        "prompt": [[{"role": "user", "content": "What is 1+1?"}]] * 2,
+        "completion": [[{"role": "assistant", "content": rf"\boxed{{{n}}}"}] for n in (2, 3)],
+        "math_reward": [1.0, 0.0],
+        "signed/outcome": ["correct", "incorrect"],
+        "signed/weight": [0.1, -1.0],
+        "verifier/answer": ["2", "3"],
+        "verifier/reason": ["string", "number"],
+        "verifier/rule": ["equal text", "numbers"],
+        "advantage": [0.1, -1.0],
+    }
+    (tmp_path / "completions").mkdir()
+    for step in (2, 10):
+        Dataset.from_dict(table).to_parquet(tmp_path / "completions" / f"completions_{step:05d}.parquet")
+    for path in (tmp_path, tmp_path / "completions"):
+        main(["show", str(path), "--dataset", "step 10", "--outcome", "incorrect"])
+        out = capsys.readouterr().out
+        assert re.search(r"━━ step 10 · \w{16}\nWhat is 1\+1\?\n\n── sample 1: incorrect", out)
+        assert "(number, weight -1, numbers), answer 3\n\\boxed{3}\n" in out
+    main(["show", str(tmp_path), "--html", str(tmp_path / "page.html")])
+    assert "4 of 4 samples of 2 problems" in capsys.readouterr().out
+    (tmp_path / "completions" / "completions_00011.parquet").write_text("no table")
+    with pytest.raises(SystemExit):
+        main(["show", str(tmp_path)])
+    assert "A table of completions must be one that a trainer logged" in capsys.readouterr().err

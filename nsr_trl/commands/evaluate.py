@@ -1,38 +1,35 @@
-"""`nsr-trl evaluate` and `nsr-trl merge`: Pass@k of a model on datasets, on one machine or several."""
+"""`nsr-trl evaluate`, `merge`, `import` and `export`: runs made here, on several machines, or by other programs."""
 
 import argparse
-from importlib import import_module
-from operator import attrgetter
+import os
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..choices import GRADERS
+from ..evaluation.engines import ENGINES, PLACEMENT, build_on_devices, choose_engine
 from ..evaluation.presets import PRESETS
 
 
 if TYPE_CHECKING:
-    from ..evaluation.samplers import Sampler
+    from ..evaluation.results import Evaluation
+    from ..evaluation.series import Metric
+    from ..problem import Problem
     from ..task import Task
 
+
+FORMATS = ("lm-eval", "inspect")  # a copy, for a quick --help
+SLURM = "slurm"
+QUICKSTART = "quickstart"  # the shipped model, as in `nsr-trl train`
 
 SAMPLING = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "max_new_tokens": 3_072, "num_samples": 256}
 """What holds where neither a flag nor a preset says otherwise: the model's own distribution."""
 
 
-SAMPLERS: dict[str, tuple[str, str, tuple[str, ...]]] = {
-    "transformers": ("samplers", "TransformersSampler.from_pretrained", ("batch_size", "dtype", "device")),
-    "vllm": (
-        "vllm_sampler",
-        "VLLMSampler",
-        ("tensor_parallel_size", "data_parallel_size", "gpu_memory_utilization", "dtype"),
-    ),
-    "endpoint": ("endpoint_sampler", "EndpointSampler", ("base_url", "max_concurrency")),
-}
-"""What builds a sampler, by its name: module, callable and the options that it takes besides model and sampling."""
-
-
 def add_parsers(commands: Any) -> None:
-    """Adds the two commands."""
+    """Adds the four commands."""
     evaluate = commands.add_parser(
         "evaluate",
         help="sample a model on datasets, verify the answers and estimate Pass@k with intervals",
@@ -40,7 +37,12 @@ def add_parsers(commands: Any) -> None:
         "Writes a folder per dataset with the samples and the result. Run again after a crash, the same command "
         "resumes where it stopped; with a larger --num-samples it draws only what is missing.",
     )
-    evaluate.add_argument("--model", required=True, help="Hub id or folder; with --base-url, its name on the server")
+    model = evaluate.add_mutually_exclusive_group(required=True)
+    model.add_argument(
+        "--model",
+        help="Hub id, folder, or quickstart for the shipped one; with --base-url, its name on the server",
+    )
+    model.add_argument("--checkpoints", metavar="RUN", help="evaluate the checkpoints of a training run instead")
     evaluate.add_argument(
         "--task",
         "--dataset",
@@ -62,7 +64,11 @@ def add_parsers(commands: Any) -> None:
         "--num-problems", type=_positive, metavar="N", help="only the first N of each, to try things out"
     )
     data.add_argument(
-        "--shard", type=_shard, metavar="i/n", help="only the i-th of n parts; `nsr-trl merge` joins them"
+        "--shard",
+        type=_shard,
+        metavar="i/n",
+        help="only the i-th of n parts, which `nsr-trl merge` joins; or slurm, for the part of a task that srun "
+        "started, in a folder of its own",
     )
 
     sampling = evaluate.add_argument_group("prompt and sampling")
@@ -95,6 +101,21 @@ def add_parsers(commands: Any) -> None:
         "--reward", metavar="MODULE:FUNCTION", help="a reward function that scores in the verifier's place"
     )
 
+    steps = evaluate.add_argument_group("checkpoints of a run")
+    steps.add_argument("--every", type=_positive, metavar="N", help="only checkpoints whose step is a multiple of N")
+    steps.add_argument(
+        "--watch",
+        type=_positive,
+        nargs="?",
+        const=30,
+        metavar="SECONDS",
+        help="look for new ones so often, until the run has written its model (default: %(const)s)",
+    )
+    steps.add_argument("--keep-best", metavar="pass@k", help="keep the model that is best by it in RUN/best")
+    steps.add_argument(
+        "--report-to", nargs="+", choices=("tensorboard", "wandb"), default=[], help="hand the scalars on by step"
+    )
+
     where = evaluate.add_argument_group("where to sample")
     where.add_argument(
         "--sampler",
@@ -107,7 +128,13 @@ def add_parsers(commands: Any) -> None:
     where.add_argument("--device", help="transformers: where to put the model (default: the accelerator, or the CPU)")
     where.add_argument("--batch-size", type=_positive, help="transformers: completions at once (default: 256)")
     where.add_argument("--tensor-parallel-size", type=_positive, help="vllm: devices per copy of the model")
-    where.add_argument("--data-parallel-size", type=_positive, help="vllm: copies of the model")
+    where.add_argument("--num-gpus", type=_positive, metavar="N", help="GPUs to use (default: all that can be seen)")
+    where.add_argument(
+        "--data-parallel-size",
+        type=_positive,
+        metavar="N",
+        help="copies of the model, each in a process of its own (default: one per GPU, or per tensor-parallel group)",
+    )
     where.add_argument("--gpu-memory-utilization", type=float, help="vllm: share of the memory to take")
     where.add_argument("--max-concurrency", type=_positive, help="endpoint: requests at once")
     evaluate.set_defaults(run=run_evaluate)
@@ -122,36 +149,183 @@ def add_parsers(commands: Any) -> None:
     merge.add_argument("shards", metavar="SHARD", nargs="+", help="output folders of the shards, all of them")
     merge.set_defaults(run=run_merge)
 
+    imports = commands.add_parser(
+        "import",
+        help="make a run of a log of lm-evaluation-harness or inspect_ai",
+        description="Makes a run of another program's log, its completions verified anew, so that `compare`, `plot` "
+        "and `show` work on runs that were made elsewhere.",
+    )
+    imports.add_argument(
+        "log", metavar="LOG", help="samples_*.jsonl of lm_eval --log_samples, or .eval or .json of inspect"
+    )
+    imports.add_argument("--output-dir", required=True, metavar="RUN", help="folder to write")
+    imports.add_argument("--name", help="name of the dataset (default: the log's)")
+    imports.add_argument("--grader", choices=GRADERS, default="default", help="the rules (default: %(default)s)")
+    imports.add_argument(
+        "--answer-format", default="auto", metavar="FORMAT", help="where the answer is (default: %(default)s)"
+    )
+    imports.set_defaults(run=run_import)
+
+    export = commands.add_parser(
+        "export",
+        help="write a run as a log of lm-evaluation-harness or inspect_ai",
+        description="Writes the samples and results of a run in the format of another program.",
+    )
+    export.add_argument("folder", metavar="RUN", help="output folder of an evaluation")
+    export.add_argument("--format", required=True, choices=FORMATS, help="whose format")
+    export.add_argument("--output-dir", required=True, metavar="DIR", help="folder to write into")
+    export.set_defaults(run=run_export)
+
 
 def run_evaluate(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Checks and loads everything cheap, then the model, then evaluates dataset after dataset."""
-    _fill_in(args)
+    """Checks and loads everything cheap, then the model or one checkpoint after the other, then evaluates."""
     try:
-        from ..evaluation.runner import evaluate, resolve_ks
-
-        ks = resolve_ks(args.k, args.num_samples)
+        _fill_in(args)
+        _check(args)
         tasks = _find_tasks(args)
-        judges = {name: task.judge for name, task in tasks.items()}
         problems = {name: task.problems("test", args.num_problems, with_columns=True) for name, task in tasks.items()}
-        sampler = _build_sampler(args)
-        for name, task in tasks.items():
-            evaluation = evaluate(
-                sampler,
-                problems[name],
-                num_samples=args.num_samples,
-                k=ks,
-                prompting=task.prompting,
-                judge=judges[name],
-                output_dir=Path(args.output_dir) / name,
-                seed=args.seed,
-                shard=args.shard,
-            )
-            _print(name, evaluation)
+        if args.checkpoints:
+            _evaluate_checkpoints(args, tasks, problems)
+        else:
+            _evaluate_model(args, tasks, problems, args.model, Path(args.output_dir))
     except (ValueError, OSError, ImportError, MemoryError) as error:
         parser.error(str(error))
     except KeyboardInterrupt:
         parser.exit(130, "\nStopped; the same command resumes where it was.\n")
     print(f"\nThe samples and summaries are in {args.output_dir}/")
+
+
+def _check(args: argparse.Namespace) -> None:
+    """What can be wrong before anything is loaded."""
+    from ..evaluation.records import check_folder
+    from ..evaluation.runner import resolve_ks
+    from ..evaluation.samplers import check_placement, check_sampling
+
+    args.k = resolve_ks(args.k, args.num_samples)
+    check_sampling(args.temperature, args.top_p, args.top_k, args.max_new_tokens)
+    check_placement(args.device, args.dtype or "auto")
+    check_folder(args.output_dir, {})
+    if args.checkpoints and args.base_url:
+        raise ValueError("--checkpoints must be sampled from on this machine; got --base-url. Leave one of them out.")
+    if not args.checkpoints and (args.every or args.watch or args.keep_best or args.report_to):
+        raise ValueError(
+            "--every, --watch, --keep-best and --report-to must go with --checkpoints; got --model. Leave them out, "
+            "or name the training run."
+        )
+
+
+def _evaluate_model(
+    args: argparse.Namespace,
+    tasks: "Mapping[str, Task]",
+    problems: "Mapping[str, list[Problem]]",
+    model: str,
+    output_dir: Path,
+) -> "dict[str, Evaluation]":
+    """Evaluates one model on all tasks, printing each result."""
+    from ..evaluation.records import check_folder
+    from ..evaluation.runner import check_template, describe, evaluate
+    from ..evaluation.samplers import load_tokenizer
+
+    sampling = {name: getattr(args, name) for name in SAMPLING if name != "num_samples"}
+    tokenizer = None if args.base_url else load_tokenizer(model)
+    for name, task in tasks.items():
+        known = describe(problems[name], task.prompting, task.judge, args.seed, args.shard)
+        check_folder(output_dir / name, known | {"sampler": sampling})
+        check_template(task.prompting, tokenizer)
+    engine, options = _engine_options(args)
+    evaluations = {}
+    with ExitStack() as stack:
+        sampler = build_on_devices(
+            engine,
+            model,
+            options,
+            args.num_gpus,
+            args.data_parallel_size,
+            in_this_process=not args.checkpoints
+            or engine != "vllm",  # whose memory only a process that ends gives back
+        )
+        if isinstance(sampler, AbstractContextManager):
+            stack.enter_context(sampler)
+        for name, task in tasks.items():
+            evaluations[name] = evaluate(
+                sampler,
+                problems[name],
+                num_samples=args.num_samples,
+                k=args.k,
+                prompting=task.prompting,
+                judge=task.judge,
+                output_dir=output_dir / name,
+                seed=args.seed,
+                shard=args.shard,
+            )
+            _print(name, evaluations[name])
+    return evaluations
+
+
+def _evaluate_checkpoints(
+    args: argparse.Namespace, tasks: "Mapping[str, Task]", problems: "Mapping[str, list[Problem]]"
+) -> None:
+    """Evaluates the checkpoints of a run that are not evaluated yet and, with --watch, those that come."""
+    from ..evaluation.series import Metric, has_ended, whole_checkpoints
+
+    metric = Metric.parse(args.keep_best) if args.keep_best else None
+    if metric is not None and metric.k not in args.k:
+        raise ValueError(f"--keep-best must be by a k that is evaluated; got {args.keep_best} and --k {args.k}.")
+    while True:
+        is_last_look = has_ended(args.checkpoints)  # asked first: what is written meanwhile is seen by the next look
+        found = whole_checkpoints(args.checkpoints, args.every or 1)
+        num_evaluated = sum(_evaluate_checkpoint(args, tasks, problems, checkpoint, metric) for checkpoint in found)
+        if not args.watch or (is_last_look and not num_evaluated):
+            break
+        if not num_evaluated:
+            time.sleep(args.watch)
+    if not found:
+        raise ValueError(
+            f"--checkpoints must name a training run with checkpoints; {args.checkpoints!r} holds none that is whole"
+            f"{f' and of a step that is a multiple of {args.every}' if args.every else ''}. Wait for one with --watch."
+        )
+
+
+def _evaluate_checkpoint(
+    args: argparse.Namespace,
+    tasks: "Mapping[str, Task]",
+    problems: "Mapping[str, list[Problem]]",
+    checkpoint: Path,
+    metric: "Metric | None",
+) -> bool:
+    """Evaluates a checkpoint and keeps its model if it is the best; returns whether there was something to do."""
+    from ..decoration import decorating
+    from ..evaluation.runs import read_summary
+    from ..evaluation.series import best_value, is_evaluated, keep_if_best, report, step_of
+
+    output_dir, first = Path(args.output_dir) / checkpoint.name, next(iter(tasks))
+    evaluations: dict[str, Evaluation] = {}
+
+    def evaluate() -> "Evaluation":
+        print(f"\n## {checkpoint.name}")
+        evaluations.update(_evaluate_model(args, tasks, problems, str(checkpoint), output_dir))
+        return evaluations[first]
+
+    try:
+        if all(is_evaluated(checkpoint, output_dir / name, args.num_samples, args.k) for name in tasks):
+            known = read_summary(output_dir / first)
+            if metric is None or metric.of(known) <= best_value(args.output_dir):
+                return False
+            is_best = keep_if_best(args.output_dir, checkpoint, lambda: known, metric, first)
+        elif metric is None:
+            is_best = evaluate() is None
+        else:
+            is_best = keep_if_best(args.output_dir, checkpoint, evaluate, metric, first)
+    except (ValueError, OSError):
+        if checkpoint.exists():
+            raise
+        print(f"{checkpoint} was deleted by its run before it was evaluated; it is passed over.")
+        return True
+    if is_best:
+        print(f"\nThe best so far by {args.keep_best} on {first} is {checkpoint.name}: {args.output_dir}/best/")
+    with decorating("The scalars", args.output_dir, args.checkpoints):
+        report(args.report_to, args.output_dir, args.checkpoints, step_of(checkpoint), evaluations)
+    return True
 
 
 def run_merge(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
@@ -166,9 +340,40 @@ def run_merge(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None
         _print(name, evaluation)
 
 
+def run_import(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Imports a log and prints the result."""
+    from ..evaluation.exchange import import_log
+
+    stem = Path(args.log).stem
+    name = args.name or (stem.removeprefix("samples_").rpartition("_")[0] if stem.startswith("samples_") else stem)
+    try:
+        evaluation = import_log(args.log, Path(args.output_dir) / name, args.grader, args.answer_format)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    _print(name, evaluation)
+
+
+def run_export(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Writes the logs and names them."""
+    from ..evaluation.exchange import export_run
+
+    try:
+        written = export_run(args.folder, args.output_dir, args.format)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    print(*written, sep="\n")
+
+
 def _fill_in(args: argparse.Namespace) -> None:
     """Sets what no flag said to the preset's value, or to the default."""
+    if args.shard == SLURM:
+        args.shard = _shard_of_task()
+        args.output_dir = os.path.join(args.output_dir, "shard-{}-of-{}".format(*args.shard))
     values: dict[str, Any] = dict(SAMPLING)
+    if args.model == QUICKSTART and not args.base_url:
+        from ..quickstart.model import model_path
+
+        args.model = str(model_path())
     if args.preset:
         preset = PRESETS[args.preset]
         values |= {name: getattr(preset, name) for name in (*SAMPLING, "template")}
@@ -189,6 +394,10 @@ def _find_tasks(args: argparse.Namespace) -> "dict[str, Task]":
                 f"Tasks evaluated together need different names; two are named {task.name!r}. "
                 "Evaluate them one by one, each with its own --output-dir."
             )
+        if task.name in ("", ".", ".."):
+            raise ValueError(
+                f"The name of a task is that of its folder; {name!r} would be {task.name!r}. Rename the file."
+            )
         overridden = ("split", "question_column", "answer_column", "template", "system_prompt", "instruction")
         tasks[task.name] = task.override(
             config=args.dataset_config,
@@ -197,30 +406,19 @@ def _find_tasks(args: argparse.Namespace) -> "dict[str, Task]":
     return tasks
 
 
-def _build_sampler(args: argparse.Namespace) -> "Sampler":
-    """Builds the sampler asked for, with the options that are its own."""
-    kind = "endpoint" if args.base_url else args.sampler
-    if kind == "auto":
-        kind = "vllm" if _has_vllm() else "transformers"
-    module, builder, names = SAMPLERS[kind]
-    for name in sorted({name for _, _, others in SAMPLERS.values() for name in others} - set(names)):
+def _engine_options(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    """The engine asked for, and the options that are its own."""
+    engine = "endpoint" if args.base_url else choose_engine() if args.sampler == "auto" else args.sampler
+    names = ENGINES[engine][2]
+    others = {name for _, _, options in ENGINES.values() for name in options} | set(PLACEMENT)
+    for name in sorted(others - set(names) - (set() if engine == "endpoint" else set(PLACEMENT))):
         if getattr(args, name) is not None:
             raise ValueError(
-                f"--{name.replace('_', '-')} must go with its own sampler; this run samples with {kind}. "
+                f"--{name.replace('_', '-')} must go with its own sampler; this run samples with {engine}. "
                 "Leave it out, or choose with --sampler or --base-url."
             )
-    options = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     sampling = {name: getattr(args, name) for name in SAMPLING if name != "num_samples"}
-    build = attrgetter(builder)(import_module(f"..evaluation.{module}", __package__))
-    return build(args.model, **sampling, **options)
-
-
-def _has_vllm() -> bool:
-    from importlib.util import find_spec
-
-    import torch
-
-    return find_spec("vllm") is not None and torch.cuda.is_available()
+    return engine, sampling | {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
 
 def _print(name: str, evaluation: Any) -> None:
@@ -240,8 +438,21 @@ def _positive(text: str) -> int:
     return number
 
 
-def _shard(text: str) -> tuple[int, int]:
+def _shard(text: str) -> tuple[int, int] | str:
     index, _, count = text.partition("/")
+    if text == SLURM:
+        return text
     if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
-        raise argparse.ArgumentTypeError(f"must be i/n with 1 <= i <= n, such as 1/4; got {text!r}")
+        raise argparse.ArgumentTypeError(f"must be i/n with 1 <= i <= n, such as 1/4, or {SLURM}; got {text!r}")
     return int(index), int(count)
+
+
+def _shard_of_task() -> tuple[int, int]:
+    """The part of this task among those that srun started."""
+    task, count = os.environ.get("SLURM_PROCID", ""), os.environ.get("SLURM_NTASKS", "")
+    if not (task.isdecimal() and count.isdecimal()):
+        raise ValueError(
+            f"`--shard {SLURM}` needs SLURM_PROCID and SLURM_NTASKS; got {task!r} and {count!r}. Start it with srun, "
+            "or name the part as in 1/4."
+        )
+    return int(task) + 1, int(count)

@@ -2,11 +2,14 @@
 
 import argparse
 import os
+import re
+import shutil
 import sys
 from collections.abc import Iterable
 from typing import Any
 
 from ..choices import OUTCOMES
+from ..evaluation.visible import one_line
 
 
 def add_parsers(commands: Any) -> None:
@@ -31,7 +34,12 @@ def add_parsers(commands: Any) -> None:
         "with --dynamics, what training runs logged by step, by sign, with alarms as marks.",
     )
     plot.add_argument("runs", nargs="+", metavar="RUN", help="output folders of evaluations, or of training runs")
-    plot.add_argument("--dynamics", action="store_true", help="the folders are of training runs")
+    kind = plot.add_mutually_exclusive_group()
+    kind.add_argument("--dynamics", action="store_true", help="the folders are of training runs")
+    kind.add_argument(
+        "--over-steps", action="store_true", help="the folders are of `evaluate --checkpoints`: Pass@k by step"
+    )
+    plot.add_argument("--k", type=_positive, nargs="+", help="with --over-steps: the k (default: least and greatest)")
     plot.add_argument("--output", required=True, metavar="FILE", help="figure to write: .png, .svg or .pdf")
     plot.add_argument("--names", nargs="+", metavar="NAME", help="names to show, one per folder")
     plot.set_defaults(run=run_plot)
@@ -42,11 +50,14 @@ def add_parsers(commands: Any) -> None:
         description="Shows the samples of an evaluation: question, extracted and reference answer, outcome, reason, "
         "rule, length and text. With --html it writes one page that needs no network and runs nothing a model wrote.",
     )
-    show.add_argument("folder", metavar="RUN", help="output folder of an evaluation")
+    show.add_argument(
+        "folder", metavar="RUN", help="output folder of an evaluation, or of a training run's completions"
+    )
+    show.add_argument("other", nargs="?", metavar="OTHER", help="another evaluation, to stand beside it on the page")
     show.add_argument("--outcome", choices=OUTCOMES, help="only samples of this outcome")
     show.add_argument("--reason", metavar="REASON", help="only samples of this reason, such as 'no answer'")
     show.add_argument("--rule", metavar="RULE", help="only samples of this rule, such as number.differs")
-    show.add_argument("--dataset", metavar="NAME", help="only this dataset")
+    show.add_argument("--dataset", metavar="NAME", help="only this dataset, or step")
     show.add_argument("--problem", metavar="ID", help="only problems whose id begins so")
     show.add_argument("--truncated", action="store_true", help="only samples that ran into the length limit")
     show.add_argument("--limit", type=_positive, metavar="N", help="stop after N samples (terminal)")
@@ -93,7 +104,7 @@ def run_compare(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
         if not shared:
             held = "; ".join(f"{name}: {', '.join(d for d in evaluations if name in evaluations[d])}" for name in runs)
             parser.error(f"the runs must share a dataset; they have {held}. Evaluate them on one dataset.")
-        if left_out := [dataset for dataset in evaluations if dataset not in shared]:
+        if left_out := [one_line(dataset) for dataset in evaluations if dataset not in shared]:
             print(f"Not in all runs, so left out: {', '.join(left_out)}", file=sys.stderr)
         base_name, *names = runs
         comparisons = [
@@ -106,12 +117,21 @@ def run_compare(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
             Path(args.json).write_text(content + "\n", encoding="utf-8")
     except (OSError, ValueError) as error:
         parser.error(str(error))
+    has_color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     texts = []
     for dataset, of_dataset in groupby(comparisons, key=attrgetter("dataset")):
         if dataset:
-            texts.append(f"## {dataset}" if args.markdown else f"{dataset}:")
-        texts += [comparison.markdown() if args.markdown else comparison.table() for comparison in of_dataset]
-    print("\n\n".join(texts))
+            texts.append(f"## {one_line(dataset)}" if args.markdown else f"{one_line(dataset)}:")
+        texts += [comparison.markdown() if args.markdown else comparison.table(width) for comparison in of_dataset]
+    text = "\n\n".join(texts)
+    print(_colored(text) if has_color and not args.markdown else text)
+
+
+def _colored(text: str) -> str:
+    """Tables with their verdicts in colour."""
+    colors = {"above": "32", "below": "31"}
+    return re.sub("(above|below)$", lambda match: f"\x1b[1;{colors[match[1]]}m{match[1]}\x1b[0m", text, flags=re.M)
 
 
 def run_plot(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
@@ -120,12 +140,21 @@ def run_plot(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     from ..evaluation.runs import name_runs, read_evaluations
 
     try:
-        from ..evaluation.plots import plot_dynamics, plot_panels
+        from ..evaluation.plots import plot_dynamics, plot_over_steps, plot_panels
+        from ..evaluation.series import read_series
 
         runs = name_runs(args.runs, args.names)
         if args.dynamics:
             logs = {name: read_log(folder) for name, folder in runs.items()}
             plot_dynamics(logs, args.output, describe_folders(runs))
+        elif args.over_steps:
+            of_runs = {name: read_series(folder) for name, folder in runs.items()}
+            datasets = dict.fromkeys(dataset for of_run in of_runs.values() for dataset in of_run)
+            by_dataset = {
+                dataset: {name: of_run[dataset] for name, of_run in of_runs.items() if dataset in of_run}
+                for dataset in datasets
+            }
+            plot_over_steps(by_dataset, args.output, args.k)
         else:
             plot_panels(read_evaluations(runs), args.output)
     except (ImportError, OSError, ValueError) as error:
@@ -137,12 +166,17 @@ def run_show(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Prints samples, or writes the page of them; with none to show it ends with status 1."""
     from itertools import islice
 
+    from ..evaluation.completions import find_completions
     from ..evaluation.records import find_runs
+    from ..evaluation.runs import name_runs
     from ..evaluation.viewer import SampleFilter, collect, page, sample_texts
     from ..verifier.verdict import RULES, Reason
 
     try:
-        folders = find_runs(args.folder)
+        folders = find_completions(args.folder) or find_runs(args.folder)
+        other = find_runs(args.other) if args.other else None
+        if other and args.html is None:
+            parser.error("two runs side by side need a page; got none. Name it with --html.")
         if args.dataset is not None:
             if args.dataset not in folders:
                 parser.error(f"--dataset must be one of {', '.join(folders)}; got {args.dataset!r}. Name one of them.")
@@ -153,11 +187,12 @@ def run_show(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
             parser.error(f"--rule must be one of {', '.join(RULES)}; got {args.rule!r}. Name one of them.")
         chosen = SampleFilter(args.outcome, args.reason, args.rule, args.problem, args.truncated)
         if args.html is not None:
-            content = collect(folders, chosen, args.max_per_problem, args.max_characters)
+            names = list(name_runs([args.folder, args.other] if args.other else [args.folder]))
+            content = collect(folders, chosen, args.max_per_problem, args.max_characters, other, tuple(names))
             num_shown = len(content.problems)
             if num_shown:
                 with open(args.html, "w", encoding="utf-8") as file:
-                    file.write(page(os.path.basename(os.path.abspath(args.folder)), content))
+                    file.write(page(" and ".join(names), content))
                 print(f"{args.html}, {os.path.getsize(args.html) / 1e6:.1f} MB: {content.note}")
         else:
             color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
@@ -172,7 +207,6 @@ def run_show(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
 def _print_paged(texts: Iterable[str]) -> int:
     """Prints texts, through a pager in a terminal, until whoever reads them has enough; returns how many."""
     import shlex
-    import shutil
     import subprocess
 
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

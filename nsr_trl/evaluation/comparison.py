@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from itertools import pairwise
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from .pass_at_k import Estimate, estimate_means, pass_at_k
 from .results import Evaluation, align, estimate_pass_at_k, facts, percent
+from .visible import one_line
 
 
 SIGNIFICANCE = 0.05
@@ -43,12 +45,15 @@ class Contrast:
             Mean of the paired differences, run - base, with its 95% interval.
         p_value (`float`):
             Of the paired permutation test, see [`permutation_p_values`].
+        adjusted_p_value (`float`):
+            The same, corrected for all the k that are compared, see [`adjusted_p_values`].
     """
 
     base: Estimate
     run: Estimate
     difference: Estimate
     p_value: float
+    adjusted_p_value: float = 1.0
 
     @property
     def verdict(self) -> Verdict:
@@ -121,9 +126,21 @@ class Comparison:
             "crossings": [asdict(crossing) for crossing in self.crossings],
         }
 
-    def table(self) -> str:
-        """The comparison as a text table, with a sentence for each crossing and for problems that only one has."""
-        return "\n\n".join(filter(None, [align(self._rows()), "\n".join(self._remarks())]))
+    def table(self, width: int | None = None) -> str:
+        """
+        The comparison as a text table, with sentences on what it does not show.
+
+        Args:
+            width (`int`, *optional*):
+                Columns that a terminal has. Where the table has more, the intervals of the two sides are left out, and
+                a verdict that is neither above nor below is called neither.
+        """
+        tables, remarks = [align(self._rows())], list(self._remarks())
+        if width is not None:
+            remarks = [fill(remark, width) for remark in remarks]
+            if max(map(len, tables[0].splitlines())) > width:
+                tables = [align(rows) for rows in self._brief_rows()]
+        return "\n\n".join(filter(None, [*tables, "\n".join(remarks)]))
 
     def markdown(self) -> str:
         """The comparison as a Markdown table with the same sentences."""
@@ -134,12 +151,26 @@ class Comparison:
         return "\n\n".join(filter(None, ["\n".join(lines), "\n".join(map(_escape_markdown, self._remarks()))]))
 
     def _rows(self) -> list[list[str]]:
-        rows = [["", self.base_name, self.run_name, f"{self.run_name} - {self.base_name}", "verdict"]]
+        rows = [["", self.base_name, self.run_name, f"{self.run_name} - {self.base_name}", "p", "verdict"]]
         for k, contrast in self.contrasts.items():
             cells = [percent(contrast.base), percent(contrast.run), percent(contrast.difference, "+")]
-            rows.append([f"Pass@{k}", *cells, contrast.verdict])
+            rows.append([f"Pass@{k}", *cells, format_p(contrast.p_value), contrast.verdict])
         facts_of_run = facts(self.run)
-        return rows + [[label, fact, facts_of_run[label], "", ""] for label, fact in facts(self.base).items()]
+        return rows + [[label, fact, facts_of_run[label], "", "", ""] for label, fact in facts(self.base).items()]
+
+    def _brief_rows(self) -> tuple[list[list[str]], list[list[str]]]:
+        """The rows of a narrow terminal: without the intervals of the sides, and what is no contrast apart."""
+        header, *rows = self._rows()
+        names = [one_line(name, 10) for name in header[1:3]]
+        contrasts, others = [["", *names, "difference", *header[4:]]], [["", *names]]
+        for label, base, run, *rest in rows:
+            sides = [side.split(" [")[0] for side in (base, run)]
+            if label.startswith("Pass@"):
+                difference, p_value, verdict = rest
+                contrasts.append([label, *sides, difference, p_value, verdict.replace(Verdict.INDISTINCT, "neither")])
+            else:
+                others.append([label, *sides])
+        return contrasts, others
 
     def _remarks(self) -> Iterator[str]:
         if not self.num_shared == len(self.base.num_correct) == len(self.run.num_correct):
@@ -147,6 +178,7 @@ class Comparison:
                 f"On the {self.num_shared} problems that both have, of {len(self.base.num_correct)} of "
                 f"{self.base_name} and {len(self.run.num_correct)} of {self.run_name}."
             )
+        yield from self._remarks_on_verdicts()
         for crossing in self.crossings:
             if crossing.is_distinguishable:
                 start, end = self.contrasts[crossing.start].verdict, self.contrasts[crossing.end].verdict
@@ -157,6 +189,30 @@ class Comparison:
         changes = [str(crossing.k) for crossing in self.crossings if not crossing.is_distinguishable]
         if changes:
             yield f"The estimates change sides at k = {', '.join(changes)}, not distinguishably: no crossover shown."
+
+    def _remarks_on_verdicts(self) -> Iterator[str]:
+        disagreeing = [
+            str(k)
+            for k, c in self.contrasts.items()
+            if c.verdict == Verdict.INDISTINCT and not c.difference.low <= 0 <= c.difference.high
+        ]
+        if disagreeing:
+            yield (
+                f"At k = {', '.join(disagreeing)} the interval leaves out 0 and the permutation test does not agree "
+                f"(p > {SIGNIFICANCE}): with few problems an interval is too narrow."
+            )
+        called = [k for k, c in self.contrasts.items() if c.verdict != Verdict.INDISTINCT]
+        if called and len(self.contrasts) > 1:
+            kept = [str(k) for k in called if self.contrasts[k].adjusted_p_value <= SIGNIFICANCE]
+            yield (
+                f"p is of each k by itself; corrected for all {len(self.contrasts)}, the verdict stays at "
+                f"{'k = ' + ', '.join(kept) if kept else 'no k'}."
+            )
+
+
+def format_p(p_value: float) -> str:
+    """A p-value to three digits, or that it is below."""
+    return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
 def compare(
@@ -194,11 +250,10 @@ def compare(
     ks = sorted(k for k in base.pass_at_k.keys() | run.pass_at_k.keys() if k <= num_samples)
     base_estimates, run_estimates = (_estimates(side, ids, ks) for side in (base, run))
     differences = np.stack([_per_problem(run, ids, k) - _per_problem(base, ids, k) for k in ks])  # (K, P)
+    p_values = _p_values(differences)
     contrasts = {
-        k: Contrast(base_estimates[k], run_estimates[k], difference, float(p_value))
-        for k, difference, p_value in zip(
-            ks, estimate_means(differences), permutation_p_values(differences), strict=True
-        )
+        k: Contrast(base_estimates[k], run_estimates[k], difference, float(p_value), float(adjusted))
+        for k, difference, p_value, adjusted in zip(ks, estimate_means(differences), *p_values, strict=True)
     }
 
     by_estimate = {k: side for k, c in contrasts.items() if (side := _sign(c.difference.value))}
@@ -235,15 +290,48 @@ def permutation_p_values(
     Returns:
         `np.ndarray` of shape `(K,)`: the share of choices whose mean is at least as far from 0, itself included
     """
+    return _p_values(differences, num_flips, seed)[0]
+
+
+def adjusted_p_values(differences: NDArray[np.float64], num_flips: int = 10_000, seed: int = 0) -> NDArray[np.float64]:
+    """
+    As [`permutation_p_values`], corrected for looking at all k: the chance that any of them is so far from 0.
+
+    The single-step maxT procedure of Westfall and Young (1993). Each mean is measured in its own spread over problems,
+    and the share of choices counts whose farthest k is as far. The verdicts at several k are of the same samples, so
+    that it asks for less than dividing the level by their number.
+
+    Args:
+        differences (`np.ndarray` of shape `(K, P)`):
+            Differences per k and problem.
+        num_flips (`int`, *optional*, defaults to `10_000`):
+            Random choices of the signs.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of the choices.
+
+    Returns:
+        `np.ndarray` of shape `(K,)`: never below those of [`permutation_p_values`]
+    """
+    return _p_values(differences, num_flips, seed)[1]
+
+
+def _p_values(
+    differences: NDArray[np.float64], num_flips: int = 10_000, seed: int = 0
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The p-values by k, and corrected for their number: two arrays of shape (K,)."""
     generator = np.random.default_rng(seed)
+    spreads = np.sqrt((differences**2).sum(axis=1))
+    spreads[spreads == 0] = 1.0  # equal throughout: as far as it can be at any choice
     sums = abs(differences.sum(axis=1)) - _ROUNDING
-    num_as_far = np.ones(len(differences))
+    num_as_far, num_farthest = np.ones((2, len(differences)))
     chunk = max(1, 2**22 // differences.shape[1])
     for start in range(0, num_flips, chunk):
         rows = min(chunk, num_flips - start)
         signs = 2.0 * generator.integers(2, size=(rows, differences.shape[1]), dtype=np.int8) - 1
-        num_as_far += (abs(signs @ differences.T) >= sums).sum(axis=0)
-    return num_as_far / (num_flips + 1)
+        flipped = abs(signs @ differences.T)  # (R, K)
+        num_as_far += (flipped >= sums).sum(axis=0)
+        num_farthest += ((flipped / spreads).max(axis=1, keepdims=True) >= sums / spreads).sum(axis=0)
+    return num_as_far / (num_flips + 1), num_farthest / (num_flips + 1)
 
 
 def _per_problem(evaluation: Evaluation, ids: list[str], k: int) -> NDArray[np.float64]:

@@ -1,5 +1,6 @@
 """Shards of one evaluation, run on several machines, go in; the run folder of the whole comes out."""
 
+import re
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from .records import (
     read_samples,
 )
 from .results import Evaluation
+from .runs import read_summary
 from .tally import GROUPINGS, Tally
 
 
@@ -63,6 +65,9 @@ def _check(folders: Sequence[Path]) -> tuple[dict[str, Any], list[int]]:
     """Returns the config that the shards have in common, and the k of their summaries."""
     configs = [read_json(folder / CONFIG) for folder in folders]
     shards = [config.pop("shard", None) for config in configs]
+    for folder, shard in zip(folders, shards, strict=True):
+        if shard is not None and not re.fullmatch(r"[1-9]\d*/[1-9]\d*", str(shard)):
+            raise ValueError(f"{folder / CONFIG} must name its shard as in 1/4; got {shard!r}. Restore the file.")
     for folder, config in zip(folders, configs, strict=True):
         if changes := differences(configs[0], config):
             raise ValueError(
@@ -85,7 +90,7 @@ def _check(folders: Sequence[Path]) -> tuple[dict[str, Any], list[int]]:
             f"Shards must be complete; {', '.join(incomplete)} have no summary. "
             "Run their command again: it resumes where it stopped."
         )
-    summaries = [Evaluation.from_dict(read_json(folder / SUMMARY)) for folder in folders]
+    summaries = [read_summary(folder) for folder in folders]
     sizes = {summary.num_samples for summary in summaries}
     if len(sizes) > 1:
         given = ", ".join(f"{folder} {each.num_samples}" for folder, each in zip(folders, summaries, strict=True))
@@ -93,13 +98,21 @@ def _check(folders: Sequence[Path]) -> tuple[dict[str, Any], list[int]]:
             f"Shards must have the same samples per problem; got {given}. "
             "Run the commands of the smaller ones again with the largest --num-samples."
         )
+    for folder, summary in zip(folders, summaries, strict=True):
+        tally = Tally([problem["id"] for problem in read_problems(folder)], summary.num_samples)
+        for sample in read_samples(folder, with_completions=False):
+            tally.add(sample)
+        if tally.num_missing:
+            raise ValueError(
+                f"Shards must hold every sample; {folder} lacks {tally.num_missing}. "
+                "Run its command again: it draws what is missing."
+            )
     return configs[0], sorted(summaries[0].pass_at_k)
 
 
 def _write(path: Path, folders: Sequence[Path], config: dict[str, Any], ks: list[int]) -> Evaluation:
     problems = [problem for folder in folders for problem in read_problems(folder)]
-    num_samples = read_json(folders[0] / SUMMARY)["num_samples"]
-    tally = Tally([problem["id"] for problem in problems], num_samples)
+    tally = Tally([problem["id"] for problem in problems], read_summary(folders[0]).num_samples)
     with RunFolder(path, config, problems) as merged:
         for folder in folders:
             samples = read_samples(folder)

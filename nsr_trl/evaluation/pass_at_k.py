@@ -124,6 +124,37 @@ def majority_at_k(answers: ArrayLike, is_correct: ArrayLike, k: int) -> NDArray[
     return np.concatenate(shares).reshape(-1, num_votes).mean(axis=1)
 
 
+def cover_at(num_samples: ArrayLike, num_correct: ArrayLike, share: float) -> NDArray[np.float64]:
+    """
+    Whether each problem is solved in at least such a share of its samples (Cover@tau of arXiv 2510.08325).
+
+    Where Pass@k asks for one right sample of k, however many wrong ones stand beside it, this asks how reliably.
+
+    Args:
+        num_samples (`ArrayLike` of shape `(P,)` or a number):
+            n.
+        num_correct (`ArrayLike` of shape `(P,)` or a number):
+            c.
+        share (`float`):
+            tau, above 0 and at most 1.
+
+    Returns:
+        `np.ndarray` of shape `(P,)` and dtype `float64`: 0 or 1
+
+    Example:
+    ```python
+    >>> cover_at(4, [0, 1, 2, 4], share=0.5)
+    array([0., 0., 1., 1.])
+    ```
+    """
+    if not 0 < share <= 1:
+        raise ValueError(
+            f"The share of Cover@tau must be above 0 and at most 1; got {share}. Ask for one such as 0.5."
+        )
+    n, c = np.asarray(num_samples, dtype=np.float64), np.asarray(num_correct, dtype=np.float64)
+    return np.asarray(c >= share * n - _ROUNDING, dtype=np.float64)
+
+
 def bootstrap_interval(
     values: ArrayLike, confidence: float = 0.95, num_resamples: int = 10_000, seed: int = 0
 ) -> tuple[float, float]:

@@ -131,6 +131,49 @@ def plot_panels(evaluations: Mapping[str, Mapping[str, Evaluation]], path: str |
     panels.save()
 
 
+def plot_over_steps(
+    series: Mapping[str, Mapping[str, Mapping[int, Evaluation]]], path: str | Path, ks: Sequence[int] | None = None
+) -> None:
+    """
+    Draws Pass@k by training step, with 95% intervals as bands: one panel per dataset and k.
+
+    Args:
+        series (`Mapping[str, Mapping[str, Mapping[int, Evaluation]]]`):
+            Evaluations by dataset, by the name to show in the legend, and by step.
+        path (`str` or `Path`):
+            As in [`plot_pass_at_k`].
+        ks (`Sequence[int]`, *optional*):
+            The k. Defaults to the least and the greatest that all evaluations of a dataset have.
+
+    Raises:
+        ValueError: If an evaluation has another k; or as [`plot_pass_at_k`].
+    """
+    rows = []
+    for dataset, runs in series.items():
+        shared = set.intersection(*(set(e.pass_at_k) for steps in runs.values() for e in steps.values()))
+        chosen = sorted({min(shared), max(shared)}) if ks is None and shared else sorted(set(ks or []))
+        if not chosen or not shared >= set(chosen):
+            raise ValueError(
+                f"Curves over steps need a k that all evaluations have; they share {sorted(shared) or 'none'}, and "
+                f"k={chosen} was asked for. Choose among these, or evaluate with more samples."
+            )
+        rows += [(dataset, k) for k in chosen]
+    styles = _styles([name for runs in series.values() for name in runs])
+    panels = _Panels(len(rows), path, max_columns=3)
+    for axes, (dataset, k) in zip(panels.axes, rows, strict=True):
+        for name, by_step in series[dataset].items():
+            steps = sorted(by_step)
+            estimates = [by_step[step].pass_at_k[k] for step in steps]
+            lows, highs = [100 * e.low for e in estimates], [100 * e.high for e in estimates]
+            axes.plot(steps, [100 * e.value for e in estimates], label=name, markersize=4, **styles[name])
+            axes.fill_between(steps, lows, highs, color=styles[name]["color"], alpha=0.12, linewidth=0)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.set(title=_literal(f"{dataset}, Pass@{k}" if dataset else f"Pass@{k}"), xlabel="step")
+    for axes in panels.axes[:: panels.num_columns]:
+        axes.set_ylabel("Pass@k (%)")
+    panels.save()
+
+
 def has_dynamics(log: Sequence[Mapping[str, Any]]) -> bool:
     """Whether a log has a curve to draw: two steps or more with one of the metrics that [`plot_dynamics`] draws."""
     return any(len(_points(log, metric)) > 1 for panel in _DYNAMICS for metric in panel.curves)

@@ -19,8 +19,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from .visible import one_line
+
 
 CONFIG, PROBLEMS, SAMPLES, SUMMARY = "config.json", "problems.jsonl", "samples.jsonl", "summary.json"
+
+OUTCOMES = ("correct", "incorrect", "undecided")
 
 _NEWLINE = ord("\n")
 _TEXT = rb'"(?:[^"\\]|\\.)*"'
@@ -115,6 +119,13 @@ class RunFolder:
 
     def append(self, samples: Iterable[Sample]) -> None:
         """Appends samples; once this returns they are on disk, and if it fails none of them is."""
+        samples = list(samples)
+        for sample in samples:
+            if fault := _fault(sample):
+                raise ValueError(
+                    f"A sample must have the fields of one to be recorded; that of problem {sample.problem_id!r} has "
+                    f"{fault}. Correct the sampler: nothing of this batch was written."
+                )
         size = os.fstat(self._file).st_size
         lines = "".join(map(_line, samples)).encode(errors="replace")
         with _explained(self.path / SAMPLES):
@@ -146,12 +157,7 @@ class RunFolder:
         if not (self.path / CONFIG).exists():
             self._write_json(CONFIG, config)
             return
-        changes = differences(read_json(self.path / CONFIG), config)
-        if changes:
-            raise ValueError(
-                f"The samples in {self.path} must all come from one config; this run changes {'; '.join(changes)}. "
-                "Choose another output folder, or restore the recorded config to resume."
-            )
+        _check_same(self.path, differences(read_json(self.path / CONFIG), config))
 
     def _cut_torn_line(self) -> None:
         """Drops a last line that a crash left unfinished, so that the next one starts on its own."""
@@ -181,6 +187,39 @@ class RunFolder:
                 raise
 
 
+def check_folder(path: str | Path, known: Mapping[str, Any]) -> None:
+    """
+    Refuses a run folder as [`RunFolder`] would, as far as a part of the config tells: before a model is loaded.
+
+    Args:
+        path (`str` or `Path`):
+            The folder, which need not exist.
+        known (`Mapping[str, Any]`):
+            Entries of the config that are known so far.
+
+    Raises:
+        ValueError: If it cannot be a folder, or holds samples of another config.
+    """
+    path = Path(path).absolute()
+    nearest = next(place for place in (path, *path.parents) if os.path.lexists(place))
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise ValueError(
+            f"A run folder must be one that can be written; {nearest} "
+            f"{'cannot be written' if nearest.is_dir() else 'is not a folder'}. Name another with --output-dir."
+        )
+    if (path / CONFIG).exists():
+        recorded = read_json(path / CONFIG)
+        _check_same(path, [change for change in differences(recorded, known) if not change.endswith("-> None")])
+
+
+def _check_same(path: Path, changes: Sequence[str]) -> None:
+    if changes:
+        raise ValueError(
+            f"The samples in {path} must all come from one config; this run changes {'; '.join(changes)}. "
+            "Choose another output folder, or restore the recorded config to resume."
+        )
+
+
 def find_runs(path: str | Path) -> dict[str, Path]:
     """
     Finds the run folders at a path: the path itself, or else those directly in it.
@@ -208,14 +247,48 @@ def find_runs(path: str | Path) -> dict[str, Path]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Reads one of the JSON files of a run folder."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Reads one of the JSON files of a run folder; a ValueError names the file if it is damaged."""
+    content = path.read_bytes()
+    try:
+        value = json.loads(content)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise ValueError(
+            f"{path} must hold a JSON object; it {'is empty' if not content.strip() else f'holds {content!r:.60}'}. "
+            "Restore the file, or evaluate into another folder."
+        )
+    return value
 
 
 def read_problems(folder: str | Path) -> list[dict[str, Any]]:
-    """Reads the problems of a run folder: `id`, `question`, `answer`, `level` and `subject` of each."""
-    with (Path(folder) / PROBLEMS).open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
+    """
+    Reads the problems of a run folder: `id`, `question`, `answer`, `level` and `subject` of each.
+
+    Raises:
+        ValueError: If there is none, or a line is not a problem.
+    """
+    path = Path(folder) / PROBLEMS
+    problems: dict[str, dict[str, Any]] = {}
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                problem = json.loads(line)
+                fault = _problem_fault(problem, problems)
+            except ValueError:
+                fault = f"{line!r:.80}"
+            if fault:
+                raise ValueError(
+                    f"Every line of {path} must be a problem; line {number} is {fault}. Restore the file; or remove "
+                    "it, and the same `nsr-trl evaluate` command writes it anew."
+                )
+            problems[problem["id"]] = problem
+    if not problems:
+        raise ValueError(
+            f"{path} must hold the problems of the run; it is empty. Restore the file; or remove it, and the same "
+            "`nsr-trl evaluate` command writes it anew."
+        )
+    return list(problems.values())
 
 
 def read_samples(folder: str | Path, with_completions: bool = True) -> Iterator[Sample]:
@@ -236,6 +309,7 @@ def read_samples(folder: str | Path, with_completions: bool = True) -> Iterator[
     path = Path(folder) / SAMPLES
     if not path.exists():
         return
+    known = {problem["id"] for problem in read_problems(folder)}
     read = _read if with_completions else partial(_read_head, values=_Values())
     with path.open("rb", buffering=2**18) as lines:
         for number, line in enumerate(lines, start=1):
@@ -243,11 +317,14 @@ def read_samples(folder: str | Path, with_completions: bool = True) -> Iterator[
                 return
             try:
                 sample = read(line)
-            except (ValueError, TypeError):
+                fault = None if sample.problem_id in known else f"of an unknown problem: {line!r:.80}"
+            except (ValueError, TypeError, RecursionError) as error:
+                fault = str(error) if isinstance(error, _FieldError) else f"{line!r:.80}"
+            if fault:
                 raise ValueError(
-                    f"A line of {path} must be a sample; line {number} is {line!r:.80}. "
+                    f"A line of {path} must be a sample; line {number} is {fault}. "
                     "Remove the line, and the sample is drawn again."
-                ) from None
+                )
             yield sample
 
 
@@ -263,8 +340,41 @@ def differences(recorded: Mapping[str, Any], config: Mapping[str, Any]) -> list[
     return changes
 
 
+class _FieldError(ValueError):
+    """What is wrong with a line."""
+
+
 def _read(line: bytes) -> Sample:
-    return Sample(**json.loads(line))
+    sample = Sample(**json.loads(line))
+    if fault := _fault(sample):
+        raise _FieldError(f"one with {fault}")
+    return sample
+
+
+def _fault(sample: Sample) -> str | None:
+    """The first field that is not what it must be, with its value."""
+    is_valid = (
+        ("problem_id", type(sample.problem_id) is str),
+        ("sample_index", type(sample.sample_index) is int and sample.sample_index >= 0),
+        ("outcome", sample.outcome in OUTCOMES),
+        ("answer", sample.answer is None or type(sample.answer) is str),
+        ("reason", isinstance(sample.reason, str)),
+        ("num_tokens", type(sample.num_tokens) is int and sample.num_tokens >= 0),
+        ("truncated", type(sample.truncated) is bool),
+        ("rule", isinstance(sample.rule, str)),
+        ("completion", type(sample.completion) is str),
+    )
+    wrong = next((name for name, holds in is_valid if not holds), None)
+    return None if wrong is None else f"{wrong} = {one_line(repr(getattr(sample, wrong)), 80)}"
+
+
+def _problem_fault(problem: Any, others: Mapping[str, Any]) -> str | None:
+    if not isinstance(problem, dict) or not isinstance(problem.get("id"), str):
+        return f"{one_line(repr(problem), 80)}, without an id"
+    if problem["id"] in others:
+        return f"the second of id {one_line(problem['id'], 80)}"
+    wrong = next((k for k, v in problem.items() if not (v is None or isinstance(v, str))), None)
+    return None if wrong is None else f"one with {one_line(wrong, 40)} = {one_line(repr(problem[wrong]), 80)}"
 
 
 class _Values(dict[bytes, Any]):
@@ -280,6 +390,8 @@ def _read_head(line: bytes, values: _Values) -> Sample:
     if head is None:  # written by another program
         return replace(_read(line), completion="")
     id, index, outcome, answer, reason, num_tokens, truncated, rule = map(values.__getitem__, head.groups(b'""'))
+    if outcome not in OUTCOMES:
+        raise _FieldError(f"one with outcome = {one_line(repr(outcome), 80)}")
     return Sample(id, index, "", outcome, answer, reason, num_tokens, truncated, rule)
 
 

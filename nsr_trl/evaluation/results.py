@@ -3,11 +3,16 @@
 P problems, n samples per problem, c of them correct.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .pass_at_k import Estimate, estimate_means, pass_at_k
+from .visible import one_line
+
+
+SHARES = (0.5, 1.0)
+"""The tau of Cover@tau: problems solved more often than not, and always."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,8 @@ class Evaluation:
             Mean over problems of Pass@k, with its 95% interval, by k.
         majority_at_k (`dict[int, Estimate]`):
             Mean over problems of maj@k, whether the most frequent of k answers is correct, by k.
+        cover_at_share (`dict[float, Estimate]`):
+            Fraction of the problems solved in at least this share of their samples (Cover@tau), by share.
         distinct_answers (`float`):
             Mean over problems of the number of different answers among the n samples. Answers are the same here and
             in majority votes if the verifier's normal form of them is: `\dfrac12` and `\frac{1}{2}`, but not `0.5`.
@@ -64,6 +71,7 @@ class Evaluation:
     majority_at_k: dict[int, Estimate] = field(default_factory=dict)
     distinct_answers: float = 0.0
     groups: dict[str, dict[str, Group]] = field(default_factory=dict)
+    cover_at_share: dict[float, Estimate] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The evaluation as JSON values."""
@@ -80,7 +88,8 @@ class Evaluation:
             for name, members in summary.get("groups", {}).items()
         }
         estimates = {key: _read_estimates(summary.get(key, {})) for key in ("pass_at_k", "majority_at_k")}
-        return cls(**{**summary, **estimates, "groups": groups})
+        cover = _read_estimates(summary.get("cover_at_share", {}), float)
+        return cls(**{**summary, **estimates, "groups": groups, "cover_at_share": cover})
 
     def table(self) -> str:
         """The evaluation as a text table."""
@@ -91,8 +100,13 @@ class Evaluation:
         return "\n\n".join(_format_groups(name, members) for name, members in self.groups.items())
 
 
-def _read_estimates(estimates: Mapping[str, Mapping[str, float]]) -> dict[int, Estimate]:
-    return {int(k): Estimate(**estimate) for k, estimate in estimates.items()}
+def _read_estimates(
+    estimates: Mapping[str, Mapping[str, float]], kind: Callable[[str], Any] = int
+) -> dict[Any, Estimate]:
+    return {
+        kind(k): Estimate(**{name: float(number) for name, number in estimate.items()})
+        for k, estimate in estimates.items()
+    }
 
 
 def estimate_pass_at_k(num_samples: int, num_correct: Mapping[str, int], ks: Iterable[int]) -> dict[int, Estimate]:
@@ -117,6 +131,10 @@ def format_table(evaluations: Mapping[str, Evaluation]) -> str:
     ks = [k for k in first.pass_at_k if all(k in other.pass_at_k for other in others)]
     rows = [["", *evaluations]]
     rows += [[f"Pass@{k}", *(percent(evaluation.pass_at_k[k]) for evaluation in evaluations.values())] for k in ks]
+    votes = [k for k in ks if 1 < k < first.num_samples and all(k in e.majority_at_k for e in evaluations.values())]
+    rows += [
+        [f"maj@{k}", *(percent(evaluation.majority_at_k[k]) for evaluation in evaluations.values())] for k in votes
+    ]
     columns = [facts(evaluation) for evaluation in evaluations.values()]
     rows += [[label, *(column[label] for column in columns)] for label in columns[0]]
     return align(rows)
@@ -129,11 +147,16 @@ def facts(evaluation: Evaluation) -> dict[str, str]:
     return {
         "problems x samples": f"{num_problems} x {num_samples}",
         "undecided": f"{evaluation.num_undecided / (num_problems * num_samples):.1%}",
-        "majority of all": percent(majority) if majority else "-",
+        "majority of all": _percent_or_dash(majority),
+        **{f"Cover@{share:g}": _percent_or_dash(evaluation.cover_at_share.get(share)) for share in SHARES},
         "distinct answers": f"{evaluation.distinct_answers:.1f}",
         "mean tokens": f"{evaluation.mean_length:.1f}",
         "truncated": f"{evaluation.truncation_rate:.1%}",
     }
+
+
+def _percent_or_dash(estimate: Estimate | None) -> str:
+    return "-" if estimate is None else percent(estimate)
 
 
 def _format_groups(name: str, members: Mapping[str, Group]) -> str:
@@ -152,6 +175,7 @@ def percent(estimate: Estimate, sign: str = "") -> str:
 
 def align(rows: list[list[str]]) -> str:
     """Rows of cells as text: the first column to the left, the others to the right."""
+    rows = [[one_line(cell) for cell in row] for row in rows]  # labels of a dataset may hold anything
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = (
         "  ".join(

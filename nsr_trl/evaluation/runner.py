@@ -1,23 +1,26 @@
 """An evaluation in reading order: problems -> prompts -> completions -> verdicts -> records -> Pass@k.
 
-Each batch of completions is verified while the next one is generated.
+Each batch of completions is verified and recorded while the next one is generated.
 """
 
 import hashlib
+import json
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tqdm.auto import tqdm
+from transformers import PreTrainedTokenizerBase
 
 from ..problem import PROMPT_TEMPLATES, Problem, Prompting
 from .judges import Judge, VerifierJudge
 from .records import RunFolder, Sample, read_samples
 from .results import Evaluation, format_table
-from .samplers import Batched, Completion, Request, Sampler
+from .samplers import Batched, Completion, Prompt, Request, Sampler, tokenize
 from .tally import GROUPINGS, Tally
 
 
@@ -90,20 +93,14 @@ def evaluate(
             f"An evaluation needs problems that are all different; got {len(problems)}, of which {len(by_id)} differ. "
             "Drop the duplicates."
         )
-    if prompting.template is None and sampler.tokenizer is not None and not sampler.tokenizer.chat_template:
-        raise ValueError(
-            "A model without a chat template needs a `template`; got none. "
-            f"Choose the one that it was trained with from {', '.join(PROMPT_TEMPLATES)}."
-        )
+    check_template(prompting, sampler.tokenizer)
+    prompts = {id: prompting.rendered(problem, sampler.tokenizer) for id, problem in by_id.items()}
     config = {
         "sampler": sampler.settings,
-        "problems": _fingerprint(by_id),
-        "template": prompting.template,
-        "seed": seed,
-        **judge.settings,
+        "prompts": _prompts_digest(prompts, sampler.tokenizer),
+        **describe(problems, prompting, judge, seed, shard),
     }
     if shard is not None:
-        config["shard"] = "{}/{}".format(*shard)
         by_id = {problem_id: by_id[problem_id] for problem_id in select_shard(by_id, *shard)}
     tally = Tally(list(by_id), num_samples)
     with ExitStack() as stack:
@@ -114,12 +111,35 @@ def evaluate(
             for sample in read_samples(output_dir, with_completions=False):
                 tally.add(sample)
         if tally.num_missing:
-            _draw(sampler, by_id, tally, folder, prompting, seed, judge, show_progress)
+            _draw(sampler, by_id, prompts, tally, folder, seed, judge, show_progress)
         groups = {name: [getattr(problem, name) for problem in by_id.values()] for name in GROUPINGS}
         evaluation = tally.evaluation(ks, groups)
         if folder:
             folder.write_summary(evaluation.to_dict())
     return evaluation
+
+
+def check_template(prompting: Prompting, tokenizer: PreTrainedTokenizerBase | None) -> None:
+    """Raises a ValueError if prompts are to be conversations and the model has no chat template."""
+    if prompting.template is None and tokenizer is not None and not tokenizer.chat_template:
+        raise ValueError(
+            "A model without a chat template needs a `template`; got none. "
+            f"Choose the one that it was trained with from {', '.join(PROMPT_TEMPLATES)}."
+        )
+
+
+def describe(
+    problems: Iterable[Problem], prompting: Prompting, judge: Judge, seed: int, shard: tuple[int, int] | None
+) -> dict[str, Any]:
+    """The part of a run's config that is known before a model is loaded."""
+    ids = "".join(sorted(problem.id for problem in problems))
+    return {
+        "problems": hashlib.sha256(ids.encode()).hexdigest()[:16],
+        "template": prompting.template,
+        "seed": seed,
+        **judge.settings,
+        **({} if shard is None else {"shard": "{}/{}".format(*shard)}),
+    }
 
 
 def resolve_ks(k: Sequence[int] | None, num_samples: int) -> list[int]:
@@ -147,16 +167,15 @@ def select_shard(problem_ids: Iterable[str], index: int, count: int) -> list[str
 def _draw(
     sampler: Sampler,
     problems: Mapping[str, Problem],
+    prompts: Mapping[str, Prompt],
     tally: Tally,
     folder: RunFolder | None,
-    prompting: Prompting,
     seed: int,
     judge: Judge,
     show_progress: bool,
 ) -> None:
     """Samples, verifies and records what is missing from the tally."""
-    prompts = {id: prompting.rendered(problem, sampler.tokenizer) for id, problem in problems.items()}
-    requests = [Request(id, index, prompt) for id, prompt in prompts.items() for index in range(tally.num_samples)]
+    requests = [Request(id, index, prompts[id]) for id in problems for index in range(tally.num_samples)]
     batches = sampler.batches(requests) if isinstance(sampler, Batched) else ([request] for request in requests)
     asked = [request for batch in batches if any(map(partial(_is_missing, tally), batch)) for request in batch]
     with (
@@ -167,36 +186,41 @@ def _draw(
             desc=folder.path.name if folder else None,
             disable=not show_progress,
         ) as progress,
-        ThreadPoolExecutor(1) as verifier,
+        ThreadPoolExecutor(1) as recorder,
     ):
 
-        def record(verifying: Future[list[Sample]]) -> None:
-            samples = verifying.result()
+        def record(completions: Sequence[Completion]) -> None:
+            # those drawn again only to complete their batch are recorded already
+            new = [completion for completion in completions if _is_missing(tally, completion.request)]
+            samples = _verify(new, problems, judge)
             if folder:
                 folder.append(samples)
             for sample in samples:
                 tally.add(sample)
             progress.update(len(samples))
 
-        under_way: deque[Future[list[Sample]]] = deque()
+        under_way: deque[Future[None]] = deque()
         try:
             for completions in sampler.sample(asked, seed):
-                # those drawn again only to complete their batch are recorded already
-                new = [completion for completion in completions if _is_missing(tally, completion.request)]
-                under_way.append(verifier.submit(_verify, new, problems, judge))
-                if len(under_way) > 1:
-                    record(under_way.popleft())
+                under_way.append(recorder.submit(record, completions))
+                while under_way and (len(under_way) > 2 or under_way[0].done()):
+                    under_way.popleft().result()
         finally:  # what was generated before a failure is not lost
             while under_way:
-                record(under_way.popleft())
+                under_way.popleft().result()
 
 
 def _is_missing(tally: Tally, request: Request) -> bool:
     return not tally.has(request.problem_id, request.sample_index)
 
 
-def _fingerprint(problem_ids: Iterable[str]) -> str:
-    return hashlib.sha256("".join(sorted(problem_ids)).encode()).hexdigest()[:16]
+def _prompts_digest(prompts: Mapping[str, Prompt], tokenizer: PreTrainedTokenizerBase | None) -> str:
+    """A hash of what the model reads: the token ids or, where a server has the tokenizer, what it is sent."""
+    digest = hashlib.sha256()
+    for id, prompt in sorted(prompts.items()):
+        sent = prompt if tokenizer is None else tokenize(tokenizer, prompt)
+        digest.update(json.dumps([id, sent]).encode())
+    return digest.hexdigest()[:16]
 
 
 def _verify(completions: Sequence[Completion], problems: Mapping[str, Problem], judge: Judge) -> list[Sample]:

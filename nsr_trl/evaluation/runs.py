@@ -57,11 +57,12 @@ def read_evaluations(runs: dict[str, Path]) -> dict[str, dict[str, Evaluation]]:
     evaluations: dict[str, dict[str, Evaluation]] = {}
     for name, folders in found.items():
         for dataset, folder in folders.items():
-            evaluations.setdefault(dataset, {})[name] = _read_summary(folder)
+            evaluations.setdefault(dataset, {})[name] = read_summary(folder)
     return evaluations
 
 
-def _read_summary(folder: Path) -> Evaluation:
+def read_summary(folder: Path) -> Evaluation:
+    """Reads the result of a run folder; a ValueError tells what it lacks."""
     path = folder / SUMMARY
     if not path.exists():
         raise ValueError(

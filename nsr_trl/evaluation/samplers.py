@@ -4,6 +4,7 @@ B requests per batch, T prompt tokens, N new tokens, V tokens in the vocabulary.
 """
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from transformers import (
 
 Prompt = str | list[dict[str, str]]
 """A plain text or a conversation."""
+
+DEFAULT_BATCH_SIZE = 256
 
 WAVE = 64
 """Samples that each problem gets before any problem gets more."""
@@ -112,15 +115,105 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[int]:
     return cast(BatchEncoding, encoding).input_ids
 
 
+def tokenize_all(tokenizer: PreTrainedTokenizerBase, requests: Iterable[Request]) -> dict[str, list[int]]:
+    """Token ids of each problem's prompt."""
+    prompts = {request.problem_id: request.prompt for request in requests}
+    return {problem_id: tokenize(tokenizer, prompt) for problem_id, prompt in prompts.items()}
+
+
+def in_batches(
+    tokenizer: PreTrainedTokenizerBase, requests: Sequence[Request], batch_size: int
+) -> Iterator[list[Request]]:
+    """Cuts requests as [`TransformersSampler.batches`] says."""
+    lengths = {id: len(ids) for id, ids in tokenize_all(tokenizer, requests).items()}
+
+    def place(request: Request) -> tuple[int, int, str, int]:
+        # longest first: little padding, and memory runs out in the first batch or never
+        id = request.problem_id
+        return request.sample_index // WAVE, -lengths[id], id, request.sample_index
+
+    for _, group in groupby(sorted(requests, key=place), key=lambda request: request.sample_index // WAVE):
+        wave = list(group)
+        for start in range(0, len(wave), batch_size):
+            yield wave[start : start + batch_size]
+
+
+def check_sampling(temperature: float, top_p: float, top_k: int, max_new_tokens: int) -> None:
+    """Raises a ValueError that names the first sampling parameter outside its range."""
+    for name, value, holds, expected in (
+        ("temperature", temperature, 0 <= temperature < math.inf, "0 (greedy) or more"),
+        ("top_p", top_p, 0 < top_p <= 1, "above 0 and at most 1"),
+        ("top_k", top_k, top_k >= 0, "0 (all tokens) or more"),
+        ("max_new_tokens", max_new_tokens, max_new_tokens >= 1, "at least 1"),
+    ):
+        if not holds:
+            raise ValueError(f"`{name}` must be {expected}; got {value}. Correct it, or leave it out.")
+
+
+def check_placement(device: str | None, dtype: str) -> None:
+    """Raises a ValueError if there is no such device here, or no such precision."""
+    if dtype not in ("auto", "float32", "float16", "bfloat16"):
+        raise ValueError(
+            f"`dtype` must be auto, float32, float16 or bfloat16; got {dtype!r}. "
+            "Leave it out to take that of the weights."
+        )
+    if device is None:
+        return
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    count = torch.accelerator.device_count() if accelerator else 0
+    try:
+        asked = torch.device(device)
+        is_here = asked.type == "cpu" or (
+            accelerator is not None and asked.type == accelerator.type and (asked.index or 0) < count
+        )
+    except RuntimeError:  # not the name of a device
+        is_here = False
+    if not is_here:
+        here = ["cpu", *(f"{accelerator.type}:{i}" for i in range(count) if accelerator)]
+        raise ValueError(
+            f"`device` must be one of this machine's, {', '.join(here)}; got {device!r}. "
+            "Leave it out to take the accelerator, or the CPU."
+        )
+
+
+def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model; a ValueError tells that there is no such model."""
+    try:
+        return cast(PreTrainedTokenizerBase, AutoTokenizer.from_pretrained(model))
+    except (OSError, ValueError) as error:
+        raise _no_model(model, error) from error
+
+
+def _no_model(model: str, error: Exception) -> ValueError:
+    return ValueError(
+        "A model must be the id of one on the Hub, or a folder that `save_pretrained` wrote; "
+        f"{model!r} cannot be loaded ({(str(error).splitlines() or [type(error).__name__])[0]}). Correct the name, or "
+        "connect to the Hub."
+    )
+
+
 def paced(batches: Iterable[list[Completion]], seconds: float = 0.5) -> Iterator[list[Completion]]:
-    """Joins lists that come in quick succession: soon enough to be verified meanwhile, long enough to be written."""
+    """
+    Joins lists that come in quick succession: soon enough to be verified meanwhile, long enough to be written.
+
+    Empty lists are waited through, not handed on: a source that sends them while nothing comes has what came before
+    handed on in time. What came before an error is handed on before the error.
+    """
     gathered: list[Completion] = []
     handed_on = time.monotonic()
-    for batch in batches:
-        gathered += batch
-        if gathered and time.monotonic() - handed_on >= seconds:
+    try:
+        for batch in batches:
+            gathered += batch
+            if gathered and time.monotonic() - handed_on >= seconds:
+                ready, gathered = gathered, []
+                yield ready
+                handed_on = time.monotonic()
+    except GeneratorExit:
+        raise
+    except BaseException:
+        if gathered:
             yield gathered
-            gathered, handed_on = [], time.monotonic()
+        raise
     if gathered:
         yield gathered
 
@@ -158,8 +251,9 @@ class TransformersSampler:
         temperature: float = 1.0,
         top_p: float = 1.0,
         top_k: int = 0,
-        batch_size: int = 256,
+        batch_size: int = DEFAULT_BATCH_SIZE,
     ) -> None:
+        check_sampling(temperature, top_p, top_k, max_new_tokens)
         self.model = model
         self.tokenizer = tokenizer
         self.max_new_tokens = max_new_tokens
@@ -186,16 +280,14 @@ class TransformersSampler:
                 The other arguments of the class.
 
         Raises:
-            ValueError: If there is no such model.
+            ValueError: If there is no such model, device or precision.
         """
+        check_placement(device, dtype)
+        tokenizer = load_tokenizer(model)
         try:
-            tokenizer = AutoTokenizer.from_pretrained(model)
             loaded = AutoModelForCausalLM.from_pretrained(model, dtype=dtype)
-        except OSError as error:
-            raise ValueError(
-                "A model must be the id of one on the Hub, or a folder that `save_pretrained` wrote; "
-                f"{model!r} cannot be loaded ({str(error).splitlines()[0]}). Correct the name, or connect to the Hub."
-            ) from error
+        except (OSError, ValueError) as error:
+            raise _no_model(model, error) from error
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
         return cls(loaded.to(device or accelerator), tokenizer, **sampling)
 
@@ -204,7 +296,8 @@ class TransformersSampler:
         """The model and the sampling parameters; not the batch size, which changes the last bits at most."""
         return {
             "model": self.model.config.name_or_path,
-            "weights": _fingerprint(self.model),
+            "weights": weights_digest(self.model),
+            "stop_token_ids": self._stop_token_ids(),
             "max_new_tokens": self.max_new_tokens,
             "temperature": self.temperature,
             "top_p": self.top_p,
@@ -218,17 +311,7 @@ class TransformersSampler:
         The first `WAVE` samples of every problem come before the others, so that a greater number of samples leaves
         the batches of complete waves as they are. The order of the requests does not matter.
         """
-        lengths = {id: len(ids) for id, ids in self._prompt_ids(requests).items()}
-
-        def place(request: Request) -> tuple[int, int, str, int]:
-            # longest first: little padding, and memory runs out in the first batch or never
-            id = request.problem_id
-            return request.sample_index // WAVE, -lengths[id], id, request.sample_index
-
-        for _, group in groupby(sorted(requests, key=place), key=lambda request: request.sample_index // WAVE):
-            wave = list(group)
-            for start in range(0, len(wave), self.batch_size):
-                yield wave[start : start + self.batch_size]
+        return in_batches(self.tokenizer, requests, self.batch_size)
 
     def sample(self, requests: Sequence[Request], seed: int) -> Iterator[list[Completion]]:
         """
@@ -243,13 +326,9 @@ class TransformersSampler:
         Yields:
             `list[Completion]`: the completions of a batch.
         """
-        prompt_ids = self._prompt_ids(requests)
+        prompt_ids = tokenize_all(self.tokenizer, requests)
         for batch in self.batches(requests):
             yield self._sample_batch(batch, [prompt_ids[request.problem_id] for request in batch], seed)
-
-    def _prompt_ids(self, requests: Sequence[Request]) -> dict[str, list[int]]:
-        prompts = {request.problem_id: request.prompt for request in requests}
-        return {problem_id: tokenize(self.tokenizer, prompt) for problem_id, prompt in prompts.items()}
 
     def _sample_batch(self, batch: list[Request], prompt_ids: list[list[int]], seed: int) -> list[Completion]:
         config = self._generation_config()
@@ -293,11 +372,15 @@ class TransformersSampler:
             processors.append(OwnDraws(keys, self.max_new_tokens, width, self.model.device))
         return processors
 
-    def _generation_config(self) -> GenerationConfig:
-        eos_token_id = self.model.generation_config.eos_token_id
+    def _stop_token_ids(self) -> list[int]:
+        generation_config = self.model.generation_config
+        eos_token_id = None if generation_config is None else generation_config.eos_token_id
         if eos_token_id is None:
             eos_token_id = self.tokenizer.eos_token_id
-        eos_token_ids = eos_token_id if isinstance(eos_token_id, list) else [eos_token_id]
+        return eos_token_id if isinstance(eos_token_id, list) else [eos_token_id]
+
+    def _generation_config(self) -> GenerationConfig:
+        eos_token_ids = self._stop_token_ids()
         pad_token_id = self.tokenizer.pad_token_id
         return GenerationConfig(
             max_new_tokens=self.max_new_tokens,
@@ -354,9 +437,10 @@ class OwnDraws(LogitsProcessor):
         return cast(torch.FloatTensor, torch.full_like(scores, -torch.inf).scatter_(1, token, 0.0))
 
 
-def _fingerprint(model: PreTrainedModel) -> str:
-    """Tells a model from itself after training, at little cost: a hash of the first values of every parameter."""
+def weights_digest(model: PreTrainedModel) -> str:
+    """Tells a model from any other, itself after training included: a hash of every bit of its parameters."""
     digest = hashlib.sha256()
-    for parameter in model.parameters():
-        digest.update(parameter.detach().flatten()[:64].float().cpu().numpy().tobytes())
+    for name, parameter in model.named_parameters():
+        digest.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}".encode())
+        digest.update(parameter.detach().contiguous().flatten().view(torch.uint8).cpu().numpy())
     return digest.hexdigest()[:16]

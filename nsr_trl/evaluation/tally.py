@@ -11,9 +11,9 @@ import numpy as np
 
 from ..verifier.normal_form import normalize, spell
 from ..verifier.verdict import Outcome
-from .pass_at_k import estimate_mean, estimate_means, majority_at_k, pass_at_k
+from .pass_at_k import cover_at, estimate_mean, estimate_means, majority_at_k, pass_at_k
 from .records import Sample
-from .results import Evaluation, Group
+from .results import SHARES, Evaluation, Group
 
 
 GROUPINGS = ("level", "subject")
@@ -89,6 +89,7 @@ class Tally:
         num_correct = is_correct.sum(axis=1)
         per_problem = np.stack([pass_at_k(self.num_samples, num_correct, k) for k in ks])  # (K, P)
         votes = np.stack([majority_at_k(answers, is_correct, k) for k in ks])  # (K, P)
+        covered = np.stack([cover_at(self.num_samples, num_correct, share) for share in SHARES])
         return Evaluation(
             num_samples=self.num_samples,
             num_correct=dict(zip(self._rows, num_correct.tolist(), strict=True)),
@@ -97,6 +98,7 @@ class Tally:
             truncation_rate=self._num_truncated / outcomes.size,
             pass_at_k=dict(zip(ks, estimate_means(per_problem), strict=True)),
             majority_at_k=dict(zip(ks, estimate_means(votes), strict=True)),
+            cover_at_share=dict(zip(SHARES, estimate_means(covered), strict=True)),
             distinct_answers=float(np.mean([len(forms) for forms in self._answer_of_form])),
             groups={
                 name: _estimate_groups(labels, {k: per_problem[ks.index(k)] for k in sorted({min(ks), max(ks)})})

@@ -7,21 +7,17 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from ..resources import resource
-from .records import Sample, read_problems, read_samples
+from .completions import read_completions
+from .records import OUTCOMES, Sample, read_problems, read_samples
+from .visible import spell_out
 
-
-# C0 and C1 controls but for newline and tab, marks that reorder or hide text, line separators, lone surrogates, tags
-_INVISIBLE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
-    "\U000e0000-\U000e007f]"
-)
 
 _COLORS = {"correct": "32", "incorrect": "31", "undecided": "35"}
 
@@ -57,11 +53,6 @@ class SampleFilter:
         )
 
 
-def spell_out(text: str) -> str:
-    r"""Writes characters that a terminal would obey or a reader could not see as escapes, such as `\x1b`."""
-    return _INVISIBLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
-
-
 def sample_texts(
     folders: Mapping[str, Path], chosen: SampleFilter, *, brief: bool = False, color: bool = False
 ) -> Iterator[str]:
@@ -83,9 +74,10 @@ def sample_texts(
     """
     previous = None
     for dataset, folder in folders.items():
-        problems = {problem["id"]: problem for problem in read_problems(folder)}
-        for sample in filter(chosen.keeps, read_samples(folder, with_completions=not brief)):
-            problem = problems.get(sample.problem_id, {})
+        listed, samples = _read(folder, with_completions=not brief)
+        problems = {problem["id"]: problem for problem in listed}
+        for sample in filter(chosen.keeps, samples):
+            problem = problems[sample.problem_id]
             text = ""
             if previous != (previous := (dataset, sample.problem_id)):
                 level = str(problem.get("level") or "")
@@ -95,16 +87,30 @@ def sample_texts(
             yield text + _sample_text(sample, problem.get("answer"), brief, color)
 
 
+def _read(source: Path, with_completions: bool = True) -> tuple[list[dict[str, Any]], Iterable[Sample]]:
+    """The problems and samples of a run folder, or of a table of completions."""
+    if source.suffix == ".parquet":
+        return read_completions(source)
+    return read_problems(source), read_samples(source, with_completions)
+
+
 def _sample_text(sample: Sample, gold: str | None, brief: bool, color: bool) -> str:
     outcome = sample.outcome
     if color:
         outcome = f"\x1b[1;{_COLORS.get(outcome, '0')}m{outcome}\x1b[0m"
     answer = "no answer" if sample.answer is None else f"answer {spell_out(sample.answer)}"
     reference = "" if gold is None else f", reference {spell_out(gold)}"
-    length = f"{sample.num_tokens} tokens{', truncated' if sample.truncated else ''}"
-    proof = f"{sample.reason}, {sample.rule}" if sample.rule else sample.reason
-    head = f"── sample {sample.sample_index}: {outcome} ({proof}), {answer}{reference}, {length}\n"
+    length = ", ".join(_length(sample))
+    proof = spell_out(f"{sample.reason}, {sample.rule}" if sample.rule else sample.reason)
+    head = f"── sample {sample.sample_index}: {outcome} ({proof}), {answer}{reference}{length and ', '}{length}\n"
     return head if brief else f"{head}{spell_out(sample.completion)}\n\n"
+
+
+def _length(sample: Sample) -> Iterator[str]:
+    if sample.num_tokens:  # else it was not recorded
+        yield f"{sample.num_tokens} tokens"
+    if sample.truncated:
+        yield "truncated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,56 +120,106 @@ class PageContent:
 
     Attributes:
         problems (`list[dict[str, Any]]`):
-            Problems as JSON values, with counts over all their samples and the samples that are kept.
+            Problems as JSON values, with counts over all their samples and the samples that are kept: equal ones once,
+            with their number. The same of another run on the problem is `other`.
         note (`str`):
             How many samples are kept, and which are not.
+        names (`tuple[str, ...]`):
+            What the two runs are called, where there are two.
     """
 
     problems: list[dict[str, Any]]
     note: str
+    names: tuple[str, ...] = ()
 
 
 def collect(
-    folders: Mapping[str, Path], chosen: SampleFilter, max_per_problem: int, max_characters: int
+    folders: Mapping[str, Path],
+    chosen: SampleFilter,
+    max_per_problem: int,
+    max_characters: int,
+    other: Mapping[str, Path] | None = None,
+    names: tuple[str, ...] = (),
 ) -> PageContent:
     """
     Reads what a page shows, holding no more samples in memory than it shows.
 
     Args:
         folders (`Mapping[str, Path]`):
-            Run folder by dataset.
+            Run folder, or table of completions, by dataset.
         chosen ([`SampleFilter`]):
             Which samples.
         max_per_problem (`int`):
-            Samples kept of each outcome of each problem, the first ones.
+            Different samples kept of each outcome of each problem, the first ones.
         max_characters (`int`):
             Characters kept of a completion, half at its beginning and half at its end.
+        other (`Mapping[str, Path]`, *optional*):
+            Another run, whose samples of the same problems stand beside these. Runs of one dataset each are taken to
+            be of the same one.
+        names (`tuple[str, ...]`, *optional*):
+            What to call the two.
 
     Returns:
         [`PageContent`]
     """
+    kept = _Kept(chosen, max_per_problem, max_characters)
     shown: list[dict[str, Any]] = []
-    num_samples = num_cut = 0
     for dataset, folder in folders.items():
-        rows = {problem["id"]: _problem_row(dataset, problem) for problem in read_problems(folder)}
-        for sample in read_samples(folder):
-            row = rows.setdefault(sample.problem_id, _problem_row(dataset, {"id": sample.problem_id}))
+        problems, samples = _read(folder)
+        rows = {problem["id"]: _problem_row(dataset, problem) for problem in problems}
+        kept.add(samples, rows)
+        if other:
+            beside = other.get(dataset) or (next(iter(other.values())) if len(other) == len(folders) == 1 else None)
+            for row in rows.values():
+                row["other"] = _counts()
+            if beside is not None:
+                kept.add(_read(beside)[1], {id: row["other"] for id, row in rows.items()})
+        shown += [row for row in rows.values() if row["samples"] or row.get("other", {}).get("samples")]
+    return PageContent(shown, kept.note(len(shown)), names if other else ())
+
+
+class _Kept:
+    """What is kept of the samples that go by, and how many did."""
+
+    def __init__(self, chosen: SampleFilter, max_per_problem: int, max_characters: int) -> None:
+        self.chosen, self.max_per_problem, self.max_characters = chosen, max_per_problem, max_characters
+        self.num_samples = self.num_kept = self.num_cut = 0
+
+    def add(self, samples: Iterable[Sample], rows: Mapping[str, dict[str, Any]]) -> None:
+        """Counts samples in the rows of their problems, and keeps some there; equal ones once, with their number."""
+        equals: dict[tuple[Any, ...], dict[str, Any]] = {}
+        for sample in samples:
+            row = rows.get(sample.problem_id)
+            if row is None:  # of a problem that only the other run has
+                continue
             row["total"] += 1
             row[sample.outcome] += 1
-            if not chosen.keeps(sample):
+            if not self.chosen.keeps(sample):
                 continue
-            num_samples += 1
-            if sum(kept["outcome"] == sample.outcome for kept in row["samples"]) < max_per_problem:
-                num_cut += len(sample.completion) > max_characters
-                row["samples"].append(_sample_row(sample, max_characters))
-        shown += [row for row in rows.values() if row["samples"]]
-    num_kept = sum(len(row["samples"]) for row in shown)
-    note = f"{num_kept:,} of {num_samples:,} samples of {len(shown):,} problems"
-    if num_kept < num_samples:
-        note += f", the first {max_per_problem} of each outcome of each problem"
-    if num_cut:
-        note += f"; {num_cut:,} texts of more than {max_characters:,} characters are cut in the middle"
-    return PageContent(shown, note)
+            self.num_samples += 1
+            verdict = sample.outcome, sample.answer, sample.reason, sample.rule, sample.truncated
+            key = (sample.problem_id, *verdict, hash(sample.completion))
+            if same := equals.get(key):
+                same["count"] += 1
+                self.num_kept += 1
+            elif sum(each["outcome"] == sample.outcome for each in row["samples"]) < self.max_per_problem:
+                self.num_cut += len(sample.completion) > self.max_characters
+                self.num_kept += 1
+                equals[key] = _sample_row(sample, self.max_characters)
+                row["samples"].append(equals[key])
+
+    def note(self, num_problems: int) -> str:
+        """How many samples are kept, and which are not."""
+        note = f"{self.num_kept:,} of {self.num_samples:,} samples of {num_problems:,} problems"
+        if self.num_kept < self.num_samples:
+            note += f", the first {self.max_per_problem} of each outcome of each problem"
+        if self.num_cut:
+            note += f"; {self.num_cut:,} texts of more than {self.max_characters:,} characters are cut in the middle"
+        return note
+
+
+def _counts() -> dict[str, Any]:
+    return {"samples": [], "total": 0} | dict.fromkeys(OUTCOMES, 0)
 
 
 def _problem_row(dataset: str, problem: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,8 +227,7 @@ def _problem_row(dataset: str, problem: Mapping[str, Any]) -> dict[str, Any]:
     row: dict[str, Any] = {
         name: None if problem.get(key) is None else spell_out(str(problem[key])) for name, key in texts.items()
     }
-    counts: dict[str, Any] = {"total": 0, "correct": 0, "incorrect": 0, "undecided": 0}
-    return {"id": problem["id"], "dataset": dataset, "samples": []} | row | counts
+    return {"id": problem["id"], "dataset": dataset} | row | _counts()
 
 
 def _sample_row(sample: Sample, max_characters: int) -> dict[str, Any]:
@@ -183,9 +238,10 @@ def _sample_row(sample: Sample, max_characters: int) -> dict[str, Any]:
         completion = f"{completion[:half]}\n[{left_out:,} characters left out]\n{completion[len(completion) - half :]}"
     return {
         "index": sample.sample_index,
+        "count": 1,
         "outcome": sample.outcome,
-        "reason": sample.reason,
-        "rule": sample.rule,
+        "reason": spell_out(sample.reason),
+        "rule": spell_out(sample.rule),
         "answer": None if sample.answer is None else spell_out(sample.answer[:max_characters]),
         "tokens": sample.num_tokens,
         "truncated": sample.truncated,
@@ -200,7 +256,8 @@ def page(title: str, content: PageContent) -> str:
     Its Content-Security-Policy allows the page's own script and style by their hashes, and no request at all.
     """
     title = spell_out(title)
-    data = {"title": title, "note": content.note, "problems": content.problems}
+    names = [spell_out(name) for name in content.names]
+    data = {"title": title, "note": content.note, "names": names, "problems": content.problems}
     template = resource("templates", "viewer.html").read_text(encoding="utf-8")
     (style,), (script,) = (re.findall(f"<{tag}>(.*?)</{tag}>", template, re.DOTALL) for tag in ("style", "script"))
     policy = f"default-src 'none'; style-src '{_sha256(style)}'; script-src '{_sha256(script)}'; base-uri 'none'"

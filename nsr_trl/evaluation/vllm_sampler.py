@@ -3,14 +3,24 @@
 import hashlib
 import importlib.util
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, GenerationConfig
 
-from .samplers import Completion, Request, paced, request_seed, tokenize
+from .samplers import (
+    Completion,
+    Request,
+    check_placement,
+    check_sampling,
+    load_tokenizer,
+    paced,
+    request_seed,
+    tokenize_all,
+)
 
 
 if TYPE_CHECKING:
@@ -30,8 +40,7 @@ class VLLMSampler:
     on at once, so that verification overlaps generation and memory does not grow with the number of requests. It is
     started by the first request: an evaluation that finds nothing left to sample does not load the model.
 
-    For more GPUs than one engine uses, split the evaluation into shards, or start `vllm serve` with
-    `--data-parallel-size` and use [`~evaluation.endpoint_sampler.EndpointSampler`].
+    For more GPUs than one engine uses see [`~evaluation.engines.build_on_devices`].
 
     Args:
         model (`str`):
@@ -46,8 +55,6 @@ class VLLMSampler:
             Number of tokens to draw from; 0 is all.
         tensor_parallel_size (`int`, *optional*, defaults to `1`):
             GPUs that share one copy of the model.
-        data_parallel_size (`int`, *optional*, defaults to `1`):
-            Copies of the model. Only 1: see above for more.
         gpu_memory_utilization (`float`, *optional*, defaults to `0.9`):
             Share of the GPU's memory to use.
         dtype (`str`, *optional*, defaults to `"auto"`):
@@ -57,8 +64,8 @@ class VLLMSampler:
 
     Raises:
         ImportError: If vLLM is not installed.
-        ValueError: If `data_parallel_size` is not 1; and, before anything is sampled, if a prompt leaves no room for a
-            completion.
+        ValueError: If a parameter is out of range, there is no such model or, before anything is sampled, a prompt
+            leaves no room for a completion.
     """
 
     def __init__(
@@ -70,20 +77,21 @@ class VLLMSampler:
         top_p: float = 1.0,
         top_k: int = 0,
         tensor_parallel_size: int = 1,
-        data_parallel_size: int = 1,
         gpu_memory_utilization: float = 0.9,
         dtype: str = "auto",
         max_model_len: int | None = None,
     ) -> None:
+        check_sampling(temperature, top_p, top_k, max_new_tokens)
+        check_placement(None, dtype)
+        if not 0 < gpu_memory_utilization <= 1:
+            raise ValueError(
+                f"`gpu_memory_utilization` must be above 0 and at most 1; got {gpu_memory_utilization}. "
+                "It is the share of the GPU's memory to take."
+            )
         if importlib.util.find_spec("vllm") is None:
             raise ImportError(
                 "VLLMSampler needs vLLM, which is not installed. Install it with `pip install nsr-trl[vllm]`, or "
                 "sample with transformers or from an endpoint."
-            )
-        if data_parallel_size != 1:
-            raise ValueError(
-                f"One process samples with one copy of the model; got data_parallel_size={data_parallel_size}. "
-                "Evaluate one shard per copy, or start `vllm serve` with --data-parallel-size and sample from it."
             )
         self.model = str(model)
         self.max_new_tokens = max_new_tokens
@@ -94,7 +102,7 @@ class VLLMSampler:
         self.gpu_memory_utilization = gpu_memory_utilization
         self.dtype = dtype
         self.max_model_len = max_model_len
-        self.tokenizer = cast(PreTrainedTokenizerBase, AutoTokenizer.from_pretrained(self.model))
+        self.tokenizer = load_tokenizer(self.model)
         self.revision: str | None = AutoConfig.from_pretrained(self.model)._commit_hash
 
     @property
@@ -104,6 +112,7 @@ class VLLMSampler:
             "engine": "vllm",
             "model": self.model,
             "weights": self.revision or fingerprint(Path(self.model)),
+            "stop_token_ids": self.stop_token_ids,
             "dtype": self.dtype,
             "max_model_len": self.max_model_len,
             "max_new_tokens": self.max_new_tokens,
@@ -111,6 +120,16 @@ class VLLMSampler:
             "top_p": self.top_p,
             "top_k": self.top_k,
         }
+
+    @property
+    def stop_token_ids(self) -> list[int]:
+        """Where vLLM ends a completion: the tokenizer's end-of-sequence token and those of the generation config."""
+        try:
+            of_config = GenerationConfig.from_pretrained(self.model).eos_token_id
+        except OSError:  # a model without one
+            of_config = None
+        ids = {self.tokenizer.eos_token_id, *(of_config if isinstance(of_config, list) else [of_config])}
+        return sorted(id for id in ids if id is not None)
 
     @cached_property
     def llm(self) -> "LLM":
@@ -173,8 +192,7 @@ class VLLMSampler:
 
     def _tokenize(self, requests: Sequence[Request]) -> dict[str, list[int]]:
         """Token ids of each problem's prompt."""
-        prompts = {request.problem_id: request.prompt for request in requests}
-        prompt_ids = {problem_id: tokenize(self.tokenizer, prompt) for problem_id, prompt in prompts.items()}
+        prompt_ids = tokenize_all(self.tokenizer, requests)
         limit = self.llm.llm_engine.model_config.max_model_len
         for problem_id, ids in prompt_ids.items():
             if len(ids) >= limit:
@@ -206,13 +224,13 @@ class VLLMSampler:
 
 
 def fingerprint(folder: Path) -> str:
-    """Tells the weights in a folder from others of the same shape at little cost: a hash of 64 places of each file."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.iterdir() if path.suffix in {".safetensors", ".bin", ".gguf"}):
-        size = path.stat().st_size
-        digest.update(f"{path.name} {size}".encode())
+    """Tells the weights in a folder from any others: a hash of the bytes of its files, which are read side by side."""
+
+    def digest(path: Path) -> str:
         with path.open("rb") as file:
-            for place in range(64):
-                file.seek(size * place // 64)
-                digest.update(file.read(1024))
-    return digest.hexdigest()[:16]
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    paths = sorted(path for path in folder.iterdir() if path.suffix in {".safetensors", ".bin", ".gguf"})
+    with ThreadPoolExecutor() as pool:
+        lines = [f"{path.name} {each}" for path, each in zip(paths, pool.map(digest, paths), strict=True)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]

@@ -111,11 +111,6 @@ def test_a_prompt_without_room_for_a_completion_is_named(make_sampler):
         next(make_sampler().sample([*requests(1, 1), too_long], seed=0))
 
 
-def test_several_copies_are_left_to_shards_and_servers():
-    with pytest.raises(ValueError, match=r"got data_parallel_size=8\. Evaluate one shard per copy"):
-        VLLMSampler(str(model_path()), max_new_tokens=1, data_parallel_size=8)
-
-
 def test_a_resumed_evaluation_equals_an_undisturbed_one(make_sampler, tmp_path):
     settings = {"template": "plain", "show_progress": False}
     whole = evaluate(make_sampler(), problems(10), num_samples=32, **settings)

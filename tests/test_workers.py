@@ -1,0 +1,222 @@
+"""Sampling with several processes: the samples of one, whoever dies on the way."""
+
+import json
+import logging
+import os
+import signal
+import time
+from functools import partial
+
+import pytest
+
+from nsr_trl.cli import main
+from nsr_trl.evaluation import engines
+from nsr_trl.evaluation.engines import build_on_devices, build_sampler, plan_workers, visible_gpus
+from nsr_trl.evaluation.records import read_samples
+from nsr_trl.evaluation.runner import evaluate
+from nsr_trl.evaluation.samplers import Completion, load_tokenizer
+from nsr_trl.evaluation.workers import WorkersSampler
+from nsr_trl.problem import Problem
+from nsr_trl.quickstart.model import model_path
+from nsr_trl.quickstart.problems import generate_problems
+
+
+class Slow:
+    """Answers its process id after a while, and obeys prompts that tell it to die."""
+
+    settings = {"model": "slow"}  # noqa: RUF012
+    tokenizer = None
+
+    def __init__(self, folder=None, dies_at_start=False):
+        self.folder = folder
+        if dies_at_start and os.environ.get("NUMBER") == "2":
+            os._exit(3)
+        if os.environ.get("NUMBER") == "2" and folder == "other":
+            self.settings = {"model": "another"}
+
+    def sample(self, requests, seed):
+        for request in requests:
+            time.sleep(0.005)
+            text = f"\\boxed{{{os.getpid()}}}"
+            prompt = request.prompt if isinstance(request.prompt, str) else request.prompt[0]["content"]
+            if prompt.startswith("die") and os.environ.get("NUMBER") in prompt:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if prompt.startswith("raise"):
+                raise ValueError("one sentence")
+            yield [Completion(request, text, 1, False)]
+
+
+def workers(num_workers=2, **settings):
+    return WorkersSampler(partial(Slow, **settings), [{"NUMBER": str(i + 1)} for i in range(num_workers)], None)
+
+
+def run(sampler, question="1 + 1", num_samples=600, folder=None):
+    with sampler:
+        return evaluate(
+            sampler,
+            [Problem(question, "2")],
+            num_samples=num_samples,
+            template="plain",
+            output_dir=folder,
+            show_progress=False,
+        )
+
+
+def test_all_workers_answer_and_every_request_is_answered_once(tmp_path):
+    run(workers(), folder=tmp_path)
+    samples = list(read_samples(tmp_path))
+    assert sorted(sample.sample_index for sample in samples) == list(range(600))
+    assert len({sample.answer for sample in samples} - {str(os.getpid())}) == 2
+
+
+def test_the_others_take_over_what_a_dead_worker_leaves(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        run(workers(3), "die 2", folder=tmp_path)
+    assert "worker 2 (NUMBER=2) ended (exit status -9); the others take over its 256 samples" in caplog.text
+    assert sorted(sample.sample_index for sample in read_samples(tmp_path)) == list(range(600))
+
+
+def test_a_worker_that_dies_at_its_start_is_done_without(tmp_path):
+    run(workers(dies_at_start=True), folder=tmp_path)
+    assert len({sample.answer for sample in read_samples(tmp_path)}) == 1
+
+
+def test_the_last_one_to_die_ends_the_evaluation_with_a_sentence(tmp_path):
+    with pytest.raises(ChildProcessError, match=r"the last of 2\. See above .* not sampled twice"):
+        run(workers(), "die 1 2", folder=tmp_path)
+
+
+def test_an_error_of_a_worker_is_the_evaluations(tmp_path):
+    with pytest.raises(ValueError, match=r"^one sentence$"):
+        run(workers(), "raise")
+
+
+def test_workers_with_different_models_are_refused(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"worker \d .* differs from worker \d .* in model: 'another' -> 'slow'|'slow' -> "
+    ):
+        run(workers(folder="other"))
+
+
+def test_no_process_outlives_the_sampler():
+    sampler = workers()
+    arriving = sampler.sample([], 0)
+    assert list(arriving) == []
+    assert sampler.settings == {"model": "slow"}
+    pids = [worker.process.pid for worker in sampler._workers]
+    sampler.close()
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+# --- a model ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def problems():
+    return [Problem(row["question"], row["answer"]) for row in generate_problems(6, seed=0, split="test")]
+
+
+def completions(folder):
+    return {(s.problem_id, s.sample_index): s.completion for s in read_samples(folder)}
+
+
+def test_two_processes_with_a_model_give_the_samples_of_one_though_one_is_killed(problems, tmp_path, caplog):
+    options = {"max_new_tokens": 24, "batch_size": 8, "device": "cpu"}
+    settings = {"num_samples": 64, "template": "plain", "show_progress": False}
+    alone = build_sampler("transformers", str(model_path()), options)
+    evaluate(alone, problems, output_dir=tmp_path / "alone", **settings)
+    with build_on_devices("transformers", str(model_path()), options, data_parallel_size=2) as pair:
+        first, second = pair._start()
+        while first.settings is None or second.settings is None:
+            pair._receive(None)
+        killed = []
+        receive = pair._receive
+
+        def receive_and_kill(waiting):
+            if second in pair._workers and second.unanswered and not killed:
+                os.kill(second.process.pid, signal.SIGKILL)
+                killed.append(second)
+            return receive(waiting)
+
+        pair._receive = receive_and_kill
+        with caplog.at_level(logging.WARNING):
+            evaluate(pair, problems, output_dir=tmp_path / "pair", **settings)
+    assert killed
+    assert "the others take over its 8 samples" in caplog.text
+    assert completions(tmp_path / "pair") == completions(tmp_path / "alone")
+    config = (tmp_path / "pair" / "config.json").read_text()
+    assert config == (tmp_path / "alone" / "config.json").read_text()
+
+
+def test_the_command_samples_with_as_many_copies_as_it_is_told(problems, tmp_path, capsys):
+    dataset = tmp_path / "sums.jsonl"
+    dataset.write_text("".join(json.dumps({"question": p.question, "answer": p.answer}) + "\n" for p in problems))
+    command = [
+        "evaluate",
+        "--model",
+        "quickstart",
+        "--dataset",
+        str(dataset),
+        "--template",
+        "plain",
+        "--device",
+        "cpu",
+    ]
+    command += ["--num-samples", "8", "--max-new-tokens", "24", "--batch-size", "8"]
+    main([*command, "--output-dir", str(tmp_path / "one")])
+    main([*command, "--output-dir", str(tmp_path / "two"), "--data-parallel-size", "2"])
+    assert completions(tmp_path / "one" / "sums") == completions(tmp_path / "two" / "sums")
+    summaries = [(tmp_path / name / "sums" / "summary.json").read_text() for name in ("one", "two")]
+    assert summaries[0] == summaries[1]
+    with pytest.raises(SystemExit):
+        main([*command, "--output-dir", str(tmp_path / "three"), "--num-gpus", "64"])
+    assert "`num_gpus` must be at most the GPUs that can be seen here; got 64" in capsys.readouterr().err
+
+
+# --- who gets which GPU ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({}, ["0", "1", "2", "3"]),
+        ({"num_gpus": 2}, ["0", "1"]),
+        ({"num_per_copy": 2}, ["0,1", "2,3"]),
+        ({"num_per_copy": 2, "num_gpus": 3}, ["0,1"]),
+        ({"num_per_copy": 4, "data_parallel_size": 1}, ["0,1,2,3"]),
+        ({"data_parallel_size": 3}, ["0", "1", "2"]),
+    ],
+)
+def test_every_copy_gets_its_own_gpus(asked, expected):
+    arguments = {"num_gpus": None, "data_parallel_size": None, "num_per_copy": 1} | asked
+    planned = plan_workers(["0", "1", "2", "3"], **arguments)
+    assert [environment["CUDA_VISIBLE_DEVICES"] for environment in planned] == expected
+
+
+def test_too_many_copies_or_gpus_are_refused():
+    with pytest.raises(ValueError, match=r"needs 2 GPUs of its own; got 3 copies for 4 GPUs"):
+        plan_workers(["0", "1", "2", "3"], None, 3, 2)
+    with pytest.raises(ValueError, match=r"`num_gpus` must be at most .*; got 5, and there are 4"):
+        plan_workers(["0", "1", "2", "3"], 5, None, 1)
+    assert plan_workers([], None, 2, 1) == [{}, {}]
+    assert plan_workers(["0", "1"], None, None, 1, is_placed=True) == [{}]
+
+
+@pytest.mark.parametrize(
+    ("variable", "count", "expected"),
+    [(None, 2, ["0", "1"]), ("3,5", 2, ["3", "5"]), ("GPU-a, GPU-b", 2, ["GPU-a", "GPU-b"]), ("", 0, [])],
+)
+def test_the_gpus_are_those_that_can_be_seen(monkeypatch, variable, count, expected):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: count)
+    if variable is None:
+        monkeypatch.delenv(engines.VISIBLE, raising=False)
+    else:
+        monkeypatch.setenv(engines.VISIBLE, variable)
+    assert visible_gpus() == expected
+
+
+def test_a_tokenizer_that_is_none_is_told_as_a_model_that_is_none():
+    with pytest.raises(ValueError, match="A model must be the id of one on the Hub"):
+        load_tokenizer("no/model")
