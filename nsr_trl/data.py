@@ -92,9 +92,9 @@ def load_rows(source: Source, limit: int | None = None) -> Dataset | IterableDat
     try:
         rows = load_dataset(**where, split=source.split, revision=source.revision, streaming=source.streaming)
     except (DatasetGenerationError, ArrowInvalid, UnicodeDecodeError) as error:
-        reason = error.__cause__ or error
         raise ValueError(
-            f"A dataset must be rows of one kind; {source.dataset!r} cannot be read ({reason}). Correct the file."
+            f"A dataset must be rows of one kind; {source.dataset!r} cannot be read ({error.__cause__ or error}). "
+            "Correct the file."
         ) from error
     except (OSError, ConnectionError) as error:
         raise FileNotFoundError(

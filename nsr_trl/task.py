@@ -171,7 +171,7 @@ class Task:
     @cached_property
     def outcome_reward(self) -> Callable:
         """The reward function that says whether an answer is correct."""
-        if self.reward is None and any(_is_of_reasoning_gym(source) for source in (*self.train, *self.test)):
+        if self.reward is None and not self.is_verified:
             return reasoning_gym_reward
         return find_reward(self.reward or MATH_REWARD, self.grader, self.answer_format)
 
@@ -186,7 +186,8 @@ class Task:
     @property
     def is_verified(self) -> bool:
         """Whether the verifier says whether an answer is correct, rather than a reward function."""
-        return self.outcome_reward.__name__ == MATH_REWARD
+        sources = (*self.train, *self.test)
+        return self.reward == MATH_REWARD or (self.reward is None and not any(map(_is_of_reasoning_gym, sources)))
 
     def override(self, **values: Any) -> "Task":
         """
@@ -221,10 +222,8 @@ class Task:
             "prompt": prompt + (f", {dict(asked.chat_template_kwargs)}" if asked.chat_template_kwargs else ""),
             "system prompt": asked.system_prompt or "",
             "instruction": asked.instruction or "",
-            "answer": "by the reward function" if not self.is_verified else f"{asked.answer_format}",
-            "scored by": (self.reward or self.outcome_reward.__name__)
-            if not self.is_verified
-            else f"the verifier, grader {self.grader}",
+            "answer": asked.answer_format if self.is_verified else "",
+            "scored by": f"the verifier, grader {self.grader}" if self.is_verified else self.reward or "reasoning_gym",
         }
         return {name: value for name, value in rows.items() if value}
 

@@ -54,6 +54,7 @@ FILES = {
     "notanobject.jsonl": "[]\n",
     "notes/a.txt": "x",
     "accelerate.yaml": "- x\n",
+    "reward.yaml": "train: rows.jsonl\nreward: nowhere:f\n",
 }
 
 TRAIN = "train --model_name_or_path MODEL --dataset rows.jsonl --output_dir out --use_cpu true"
@@ -145,7 +146,17 @@ WRONG = [
     *(f"{TRAIN} --dataset {name}" for name in ("notparquet.parquet", "notcsv.csv")),
     *(
         f"train --model_name_or_path MODEL --output_dir out --use_cpu true --task {name}.yaml"
-        for name in ("emptytask", "notask", "badtask", "testonly", "template", "format", "weights", "nowhere")
+        for name in (
+            "emptytask",
+            "notask",
+            "badtask",
+            "testonly",
+            "template",
+            "format",
+            "weights",
+            "reward",
+            "nowhere",
+        )
     ),
     f"{TRAIN} --split test",
     f"{TRAIN} --split train[:0]",
@@ -165,6 +176,8 @@ WRONG = [
     ),
     f"{TRAIN} --reward_funcs math_reward think_format_reward",
     f"{TRAIN} --reward_funcs math_reward --outcome_reward accuracy",
+    f"{TRAIN} --auxiliary_weight 0.1",
+    f"{TRAIN} --outcome_requires form",
     # evaluation
     f"{EVALUATE}",
     f"{EVALUATE} --task nowhere.jsonl",
