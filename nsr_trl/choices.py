@@ -10,3 +10,6 @@ GRADERS = ("default", "paper", "paper-competition")
 
 OUTCOMES = ("correct", "incorrect", "undecided")
 """What a verifier may say."""
+
+LOG_FORMATS = ("lm-eval", "inspect")
+"""Programs whose logs of an evaluation are written."""
