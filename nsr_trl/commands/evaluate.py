@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..choices import GRADERS
+from ..choices import GRADERS, LOG_FORMATS
 from ..evaluation.engines import ENGINES, PLACEMENT, build_on_devices, choose_engine
 from ..evaluation.presets import PRESETS
 from .numbers import positive
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from ..task import Task
 
 
-FORMATS = ("lm-eval", "inspect")  # a copy, for a quick --help
 SLURM = "slurm"
 QUICKSTART = "quickstart"  # the shipped model, as in `nsr-trl train`
 
@@ -171,7 +170,7 @@ def add_parsers(commands: Any) -> None:
         description="Writes the samples and results of a run in the format of another program.",
     )
     export.add_argument("folder", metavar="RUN", help="output folder of an evaluation")
-    export.add_argument("--format", required=True, choices=FORMATS, help="whose format")
+    export.add_argument("--format", required=True, choices=LOG_FORMATS, help="whose format")
     export.add_argument("--output-dir", required=True, metavar="DIR", help="folder to write into")
     export.set_defaults(run=run_export)
 
@@ -240,8 +239,8 @@ def _evaluate_model(
             options,
             args.num_gpus,
             args.data_parallel_size,
-            in_this_process=not args.checkpoints
-            or engine != "vllm",  # whose memory only a process that ends gives back
+            # vLLM gives its memory back when its process ends
+            in_this_process=not (args.checkpoints and engine == "vllm"),
         )
         if isinstance(sampler, AbstractContextManager):
             stack.enter_context(sampler)
@@ -312,7 +311,8 @@ def _evaluate_checkpoint(
                 return False
             is_best = keep_if_best(args.output_dir, checkpoint, lambda: known, metric, first)
         elif metric is None:
-            is_best = evaluate() is None
+            evaluate()
+            is_best = False
         else:
             is_best = keep_if_best(args.output_dir, checkpoint, evaluate, metric, first)
     except (ValueError, OSError):
