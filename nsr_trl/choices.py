@@ -10,3 +10,6 @@ GRADERS = ("default", "paper", "paper-competition")
 
 OUTCOMES = ("correct", "incorrect", "undecided")
 """What a verifier may say."""
+
+ANSWER_FORMATS = ("boxed", "gsm8k", "xml", "last", "auto")
+"""Where an answer may be asked for, by name; any other text is a regular expression."""

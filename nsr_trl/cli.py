@@ -1,6 +1,7 @@
 """The `nsr-trl` command: parse, resolve, call one function. Nothing heavy is imported before a command is chosen."""
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -8,15 +9,19 @@ from typing import Any, NoReturn
 from . import __version__
 from .choices import GRADERS, OBJECTIVES
 from .commands import card, evaluate, results, tasks, train
+from .commands.numbers import positive
 from .evaluation.visible import spell_out
+
+
+ERROR_NUMBER = r"\[Errno \d+\] "
 
 
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one sentence, without the usage; what they quote of others is spelled out."""
 
     def error(self, message: str) -> NoReturn:
-        """Ends with the sentence on stderr and status 2."""
-        self.exit(2, f"{self.prog}: error: {spell_out(message)}\n")
+        """Ends with the sentence on stderr and status 2; what the operating system says has no number in it."""
+        self.exit(2, f"{self.prog}: error: {spell_out(re.sub(ERROR_NUMBER, '', message))}\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -67,7 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FORMAT",
         help="where the answer is: boxed, gsm8k, xml, last, auto or a regular expression (default: the task's)",
     )
-    verify.add_argument("--num-workers", type=int, help="worker processes (default: the cores, 8 at most)")
+    verify.add_argument("--num-workers", type=positive, help="worker processes (default: the cores, 8 at most)")
     verify.add_argument("--num-slowest", type=int, default=5, help="slowest rows to show (default: %(default)s)")
     verify.set_defaults(run=_verify)
 

@@ -86,6 +86,8 @@ def load_rows(source: Source, limit: int | None = None) -> Dataset | IterableDat
             f"A source that ends in {path.suffix} must be an existing file; there is none at {source.dataset!r}. "
             "Correct the path, or give the id of a dataset on the Hub."
         )
+    if builder and source.config is not None:
+        raise ValueError(f"A file has no config; got {source.config!r} for {source.dataset!r}. Leave it out.")
     where = {"path": builder, "data_files": str(path)} if builder else {"path": source.dataset, "name": source.config}
     try:
         rows = load_dataset(**where, split=source.split, revision=source.revision, streaming=source.streaming)

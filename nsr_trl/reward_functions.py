@@ -6,6 +6,7 @@ from typing import Any
 
 from .resources import import_function
 from .rewards import math_reward
+from .verifier.extract import reader_of
 
 
 MATH_REWARD = "math_reward"
@@ -41,9 +42,10 @@ def find_reward(name: str, grader: str = "default", answer_format: str = "boxed"
         `Callable`
 
     Raises:
-        ValueError: If it cannot be imported, or is no function.
+        ValueError: If it cannot be imported, or is no function; or if there is no such answer format.
     """
     if name == MATH_REWARD:
+        reader_of(answer_format)  # an error now, and not at the first completion
         if (grader, answer_format) == ("default", "boxed"):
             return math_reward
         chosen: Callable = partial(math_reward, grader=grader, answer_format=answer_format)

@@ -24,7 +24,7 @@ from .data import Source, load_rows, prompt_row, read_problems, to_dataset
 from .evaluation.judges import Judge, RewardJudge, VerifierJudge
 from .problem import Problem, Prompting
 from .quickstart.problems import generate_problems
-from .resources import did_you_mean, find_yaml, shipped_names
+from .resources import did_you_mean, find_yaml, nearest, shipped_names
 from .reward_functions import MATH_REWARD, find_reward
 from .rewards import completion_text
 from .settings_file import head_comment, one_line, read_settings
@@ -171,7 +171,7 @@ class Task:
     @cached_property
     def outcome_reward(self) -> Callable:
         """The reward function that says whether an answer is correct."""
-        if self.reward is None and any(_is_of_reasoning_gym(source) for source in (*self.train, *self.test)):
+        if self.reward is None and not self.is_verified:
             return reasoning_gym_reward
         return find_reward(self.reward or MATH_REWARD, self.grader, self.answer_format)
 
@@ -186,7 +186,8 @@ class Task:
     @property
     def is_verified(self) -> bool:
         """Whether the verifier says whether an answer is correct, rather than a reward function."""
-        return self.outcome_reward.__name__ == MATH_REWARD
+        sources = (*self.train, *self.test)
+        return self.reward == MATH_REWARD or (self.reward is None and not any(map(_is_of_reasoning_gym, sources)))
 
     def override(self, **values: Any) -> "Task":
         """
@@ -221,10 +222,8 @@ class Task:
             "prompt": prompt + (f", {dict(asked.chat_template_kwargs)}" if asked.chat_template_kwargs else ""),
             "system prompt": asked.system_prompt or "",
             "instruction": asked.instruction or "",
-            "answer": "by the reward function" if not self.is_verified else f"{asked.answer_format}",
-            "scored by": (self.reward or self.outcome_reward.__name__)
-            if not self.is_verified
-            else f"the verifier, grader {self.grader}",
+            "answer": asked.answer_format if self.is_verified else "",
+            "scored by": f"the verifier, grader {self.grader}" if self.is_verified else self.reward or "reasoning_gym",
         }
         return {name: value for name, value in rows.items() if value}
 
@@ -268,6 +267,12 @@ def find_task(name: str | Path) -> Task:
     """
     if str(name) in task_names() or Path(name).suffix in (".yaml", ".yml"):
         return _read_task(str(name), find_yaml("tasks", name))
+    near = nearest(str(name), task_names())
+    if near is not None and not Path(name).exists():
+        raise ValueError(
+            f"A task must be one of {', '.join(task_names())}, a file, or the id of a dataset on the Hub; got "
+            f"{str(name)!r}. Did you mean {near!r}?"
+        )
     source = (Source(str(name)),)
     return Task(
         Path(name).stem if Path(name).is_file() else Path(name).name, source, source, prompting=_prompting({}, source)

@@ -81,17 +81,16 @@ class TrainingLog(TrainerCallback):
     Writes a line per log and, on a terminal, keeps a bar below the lines.
 
     Args:
-        stream:
-            Where to; standard error by default.
+        lines, bar:
+            Streams for the lines and for the bar; standard output and standard error by default.
         has_lines (`bool`, *optional*, defaults to `True`):
             Whether lines are written besides a bar.
     """
 
-    def __init__(self, stream: Any = None, has_lines: bool = True):
-        self.stream = stream or sys.stderr
+    def __init__(self, lines: Any = None, bar: Any = None, has_lines: bool = True):
+        self._lines, self._bar_stream = lines or sys.stdout, bar or sys.stderr
         self.has_lines = has_lines
         self.bar: tqdm | None = None
-        self._is_on_terminal = bool(getattr(self.stream, "isatty", lambda: False)())
 
     @classmethod
     def instead_of_others(cls, trainer: Any, has_lines: bool = True) -> "TrainingLog":
@@ -106,9 +105,9 @@ class TrainingLog(TrainerCallback):
         """Opens the bar."""
         self._began, self._first_step = time.monotonic(), state.global_step
         self._last_tokens, self._last_time = 0.0, self._began
-        if state.is_world_process_zero and self._is_on_terminal:
+        if state.is_world_process_zero and self._bar_stream.isatty():
             self.bar = tqdm(
-                total=state.max_steps, initial=state.global_step, desc="training", unit="step", file=self.stream
+                total=state.max_steps, initial=state.global_step, desc="training", unit="step", file=self._bar_stream
             )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -135,8 +134,8 @@ class TrainingLog(TrainerCallback):
         if self.bar is not None:
             self.bar.set_postfix_str("  ".join(shown(logs)[:3]), refresh=False)
         if self.has_lines or self.bar is None:
-            tqdm.write(line, file=self.stream)
-            self.stream.flush()
+            tqdm.write(line, file=self._lines)
+            self._lines.flush()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Closes the bar."""
@@ -168,7 +167,7 @@ class FirstRollout(TrainerCallback):
         looks = [self._look(row) for row in self.trainer.last_completions()]
         if not state.is_world_process_zero or not looks:
             return
-        tqdm.write(f"first rollout, 8 of {len(looks)} completions:\n{format_looks(looks)}", file=sys.stderr)
+        tqdm.write(f"first rollout, 8 of {len(looks)} completions:\n{format_looks(looks)}")
         for sentence in advise(looks, self.answer_format):
             logger.warning(sentence)
 

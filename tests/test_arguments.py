@@ -220,11 +220,9 @@ def test_the_accelerate_config_is_read_once(tmp_path):
 
 
 def test_the_words_that_flags_take_are_those_of_the_tables():
-    from nsr_trl.choices import GRADERS, OBJECTIVES, OUTCOMES
+    from nsr_trl.choices import OBJECTIVES, OUTCOMES
     from nsr_trl.objective import OBJECTIVE_NAMES
     from nsr_trl.verifier import Outcome
-    from nsr_trl.verifier.verify import GRADERS as GRADED
 
     assert set(OBJECTIVES) == set(OBJECTIVE_NAMES)
-    assert tuple(GRADED) == GRADERS
     assert tuple(Outcome) == OUTCOMES

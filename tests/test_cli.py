@@ -9,10 +9,9 @@ import pytest
 from datasets import Dataset
 
 import nsr_trl
-from nsr_trl.choices import GRADERS, OBJECTIVES
+from nsr_trl.choices import OBJECTIVES
 from nsr_trl.cli import main
 from nsr_trl.objective import OBJECTIVE_NAMES
-from nsr_trl.verifier.verify import GRADERS as verifier_graders
 
 
 def run(*arguments):
@@ -42,10 +41,6 @@ def test_help_loads_nothing_heavy():
 
 def test_the_objectives_offered_are_those_of_the_table():
     assert OBJECTIVES == OBJECTIVE_NAMES
-
-
-def test_the_rules_offered_are_those_of_the_verifier():
-    assert verifier_graders == GRADERS
 
 
 @pytest.mark.parametrize("arguments", [[], ["quickstrat"], ["quickstart", "--objective", "nrs"]])

@@ -198,7 +198,8 @@ def test_a_merge_names_the_shard_that_lost_lines_and_leaves_nothing_when_it_fail
     ("flags", "sentence"),
     [
         ({"dataset": "gone.jsonl"}, "must be an existing file; there is none at 'gone.jsonl'"),
-        ({"dataset": "aime2026"}, "A dataset must be a task (`nsr-trl tasks` lists them), the id"),
+        ({"dataset": "aime2026"}, "Did you mean 'aime2025'?"),
+        ({"dataset": "no/such"}, "A dataset must be a task (`nsr-trl tasks` lists them), the id"),
         ({"question_column": "text"}, "question must be in a column named 'text'; the columns are question, answer"),
         ({"split": "test"}, "split"),
         ({"k": "1 8"}, "between 1 and the samples per problem; got k=[1, 8] and num_samples=4"),

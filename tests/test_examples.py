@@ -52,6 +52,31 @@ def test_other_rewards_train_beside_the_sign(tiny_model, tmp_path):
     assert printed.count("signed/auxiliary_share") == 2
 
 
+@pytest.mark.parametrize("notebook", ["accuracy", "xml", "graded"])
+def test_the_public_notebooks_train(notebook, tiny_model, tmp_path):
+    printed = run_example("public_notebooks", "--notebook", notebook, *tiny_run(tiny_model, tmp_path))
+    assert printed.count("signed/incorrect_ratio") == 2
+    assert ("rewards/tag_count_reward/mean" in printed) == (notebook == "xml")
+
+
+def test_the_rewards_of_the_public_notebooks_tell_right_from_wrong_and_form_from_none():
+    example = load_example("public_notebooks")
+    form = "<reasoning>\n{}\n</reasoning>\n<answer>\n{}\n</answer>\n"
+    texts = [form.format("2+3", "5"), form.format("2+3", "6"), "5"]
+    completions = [[{"role": "assistant", "content": text}] for text in texts]
+    rewards = {f.__name__: f(completions, answer=["5"] * 3) for f in example.NOTEBOOKS["xml"][0]}
+    assert rewards == {
+        "correctness_reward": [2.0, 0.0, 0.0],
+        "whole_number_reward": [0.5, 0.5, 0.0],
+        "strict_form_reward": [0.5, 0.5, 0.0],
+        "loose_form_reward": [0.5, 0.5, 0.0],
+        "tag_count_reward": [0.5, 0.5, 0.0],  # 4 tags x 1/8
+    }
+    near = [[{"role": "assistant", "content": text}] for text in ("100", "101", "120", "none")]
+    # off by 1 of 100: 1 - 10 x 0.01 = 0.9
+    assert example.near_reward(near, answer=["100"] * 4) == pytest.approx([1.0, 0.9, 0.0, 0.0])
+
+
 def load_example(name):
     spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
@@ -137,5 +162,5 @@ def test_a_real_model_trains_on_math(smollm2, tmp_path, objective):
         *("--per_device_train_batch_size", 8, "--num_generations", 4, "--max_completion_length", 64, *ON_A_CPU),
         timeout=900,
     )
-    assert printed.count("'signed/incorrect_ratio'") == 2
+    assert printed.count("  correct ") == 2
     assert (tmp_path / "model.safetensors").exists()

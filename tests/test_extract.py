@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsr_trl.verifier.extract import ANSWER_FORMATS, extract, extract_answer
+from nsr_trl.choices import ANSWER_FORMATS
+from nsr_trl.verifier.extract import extract, extract_answer
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
 """`nsr-trl tasks`: the tasks that ship with the package, and what a task is."""
 
 import argparse
-import textwrap
 from typing import Any
+
+from ..run.help import listing
 
 
 def add_parsers(commands: Any) -> None:
@@ -19,15 +20,6 @@ def add_parsers(commands: Any) -> None:
     show.add_argument("name", metavar="TASK", help="name or YAML file of a task, a Hub id or a data file")
     tasks.set_defaults(run=_list)
     show.set_defaults(run=_show)
-
-
-def listing(rows: dict[str, str], width: int = 80) -> str:
-    """Names with a line or two on each, none wider than a terminal."""
-    indent = " " * 4
-    return "\n".join(
-        f"{name}\n{textwrap.fill(about, width, initial_indent=indent, subsequent_indent=indent)}"
-        for name, about in rows.items()
-    )
 
 
 def _list(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:

@@ -4,8 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..run.help import train_help
-from .tasks import listing
+from ..run.help import listing, train_help
 
 
 DELIBERATE = (2, 130, 143)

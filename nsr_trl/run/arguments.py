@@ -128,6 +128,9 @@ class RunArguments:
 
     def _schedule(self, num_processes: int) -> dict[str, Any]:
         """The fields, with `gradient_accumulation_steps` as `optimizer_steps_per_generation` asks for."""
+        for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "optimizer_steps_per_generation"):
+            if self.values[name] is not None and self.values[name] < 1:
+                raise ValueError(f"`{name}` must be 1 or more; got {self.values[name]}. Leave it out for the default.")
         num_steps, rows = self.values["optimizer_steps_per_generation"], self.values["generation_batch_size"]
         if num_steps is None:
             return self.values
@@ -202,6 +205,7 @@ def parse(arguments: Sequence[str], prog: str) -> RunArguments:
     for name, value in from_recipe.items():
         if f"--{name}" in dests:
             sources[name] = written[name]
+            _check_kind(name, value)
         elif f"--{name}" in launch_flags:
             launch[name] = str(value)
         else:
@@ -251,6 +255,14 @@ GONE: Mapping[str, str] = {
     "dry_run": "it is a flag of nsr-trl train: --dry-run",
 }
 """Names that people write, and what to do in their place."""
+
+
+def _check_kind(name: str, value: Any) -> None:
+    """Refuses a list or a mapping where a field takes one value: argparse checks text alone."""
+    declared = str(next(f.type for cls in CLASSES for f in fields(cls) if f.name == name)).lower()
+    kind = type(value).__name__
+    if kind in ("list", "dict") and kind not in declared:
+        raise ValueError(f"`{name}` must be one value; got {value!r:.60}. Write `{name}: VALUE`.")
 
 
 def _field_name(option: str) -> str:

@@ -87,6 +87,15 @@ def train_help(width: int | None = None) -> str:
     return "\n".join(lines) + "\n"
 
 
+def listing(rows: dict[str, str], width: int = 80) -> str:
+    """Names with a line or two on each, none wider than a terminal."""
+    indent = " " * 4
+    return "\n".join(
+        f"{name}\n{textwrap.fill(about, width, initial_indent=indent, subsequent_indent=indent)}"
+        for name, about in rows.items()
+    )
+
+
 def fields_of(path: Path, name: str) -> list[Line]:
     """The fields of a dataclass, from the source of its module: name, default and the first sentence of its help."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -118,10 +127,11 @@ def _help(call: ast.Call) -> str:
 
 
 def _shown(line: Line, width: int) -> list[str]:
-    """A flag with its default and the first sentence of its help, wrapped beside it."""
+    """A flag with the first sentence of its help and its default, on two lines at most beside it."""
     default = "" if line.default in ("", "None") else f" ({line.default})"
     head = f"  --{line.name} "
-    text = textwrap.wrap(line.help.rstrip(".").split(". ")[0] + default, width - COLUMN)
+    help = textwrap.shorten(line.help.rstrip(".").split(". ")[0], 2 * (width - COLUMN) - 20, placeholder=" ...")
+    text = textwrap.wrap(help + default, width - COLUMN)
     if len(head) > COLUMN:
         return [head.rstrip(), *(" " * COLUMN + part for part in text)]
     return [f"{head:<{COLUMN}}{text[0]}", *(" " * COLUMN + part for part in text[1:])]

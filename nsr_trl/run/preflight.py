@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from transformers.integrations import get_reporting_integration_callbacks
+
 from ..checkpoints import check_folder, find_checkpoint
 from ..config import SignedRewardConfig
 from ..grading import check_references
-from ..outcome_reward import find_outcome_reward
 from ..problem import Problem, asked_formats
 from ..reward_functions import MATH_REWARD
 from ..task import Task
+from ..weighing import Weighing
 from .arguments import RunArguments, resolve_model
 from .costs import checkpoint_bytes, find_shape
 from .script import ScriptArguments
@@ -22,6 +24,12 @@ from .script import ScriptArguments
 
 NUM_REFERENCES = 64
 """References that are read before a run."""
+
+SENTENCE = "a sentence"
+"""The kind of a reference that is a text of many words: a solution, most likely, and not its answer."""
+
+LOSS_TYPES = ("dapo", "grpo", "bnpo", "dr_grpo", "luspo", "cispo", "sapo", "vespo")
+"""TRL's, which it checks at the first update."""
 
 OF_TRAINER = {
     "prompts",
@@ -68,6 +76,12 @@ def check_run(run: RunArguments) -> list[Finding]:
     """
     try:
         script, args, _ = run.preview()
+        get_reporting_integration_callbacks(args.report_to)
+        if args.loss_type not in LOSS_TYPES:
+            raise ValueError(
+                f"`loss_type` must be one of {', '.join(LOSS_TYPES)}; got {args.loss_type!r}. Leave it out for 'dapo'."
+            )
+        assert run.num_machines
     except ValueError as error:
         return [Finding("fail", "settings", one_line(error))]
     findings = [*check_task(script, args), *check_prompt(run, script, args)]
@@ -102,8 +116,7 @@ def check_task(
     try:
         rewards = script.rewards()
         names = [getattr(reward, "__name__", type(reward).__name__) for reward in rewards]
-        needs_sign = args.objective != "grpo"
-        outcome = find_outcome_reward(names, args.outcome_reward, args.objective, needs_sign)
+        outcome = Weighing(args, names).outcome_reward
     except ValueError as error:
         findings.append(Finding("fail", "rewards", one_line(error)))
         outcome = None
@@ -121,8 +134,7 @@ def check_task(
             script.test_task().problems("test", 1, args.seed)
         except (ValueError, OSError, ImportError) as error:
             findings.append(Finding("fail", "evaluation", one_line(error)))
-    is_verified = rewards is not None and outcome is not None and rewards[outcome].__name__ == MATH_REWARD
-    if is_verified:
+    if outcome == MATH_REWARD:
         findings.append(_check_references(problems))
     return findings
 
@@ -134,17 +146,14 @@ def check_prompt(run: RunArguments, script: ScriptArguments, args: SignedRewardC
     name = str(run.values["model_name_or_path"])
     try:
         path = resolve_model(name)
-        tokenizer = AutoTokenizer.from_pretrained(path)
-        config = AutoConfig.from_pretrained(path).get_text_config()
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=run.values["model_revision"])
+        config = AutoConfig.from_pretrained(path, revision=run.values["model_revision"]).get_text_config()
     except (OSError, ValueError) as error:
-        return [
-            Finding(
-                "fail",
-                "model",
-                f"A model must be the id of one on the Hub, or a folder; {name!r} cannot be "
-                f"loaded ({one_line(error)[:120]}). Check the name and the network.",
-            )
-        ]
+        found = (
+            f"A model must be the id of one on the Hub, or a folder; {name!r} cannot be loaded "
+            f"({one_line(error)[:120]}). Check the name and the network."
+        )
+        return [Finding("fail", "model", found)]
     findings = [check_context(args, getattr(config, "max_position_embeddings", None))]
     try:
         task = script.train_task()
@@ -163,19 +172,15 @@ def check_asking(task: Task, problem: Problem) -> Finding:
     asked = asked_formats(prompt if isinstance(prompt, str) else "".join(message["content"] for message in prompt))
     wanted = task.answer_format
     if task.is_verified and asked and wanted in ("boxed", "gsm8k", "xml") and wanted not in asked:
+        reading = r"'Answer:\s*([^\n]+)'" if asked == ["answer:"] else asked[0]
         found = (
-            f"the prompt asks for {' and '.join(asked)} and the answer is read from {wanted!r}: every completion that "
-            f"does as it is told is incorrect. Set answer_format={asked[0]}"
-            if asked[0] != "answer:"
-            else f"the prompt asks for a line that begins with Answer: and the answer is read from {wanted!r}. Set "
-            r"answer_format='Answer:\s*([^\n]+)'"
+            f"the prompt asks for {' and '.join(asked)} and the answer is read from {wanted!r}: a completion that "
+            f"does as it is told is incorrect. Set answer_format={reading}, or change instruction, system_prompt or "
+            "template."
         )
-        return Finding("warn", "prompt", f"{found}, or change instruction, system_prompt or template.")
-    kind = (
-        "the model's chat template"
-        if task.prompting.template is None
-        else f"the template {task.prompting.template!r:.60}"
-    )
+        return Finding("warn", "prompt", found)
+    template = task.prompting.template
+    kind = "the model's chat template" if template is None else f"the template {template!r:.60}"
     return Finding("ok", "prompt", f"{kind}, answers read from {wanted}")
 
 
@@ -227,13 +232,13 @@ def _check_signature(reward: Callable, columns: Sequence[str]) -> list[Finding]:
 
 def _check_references(problems: Sequence[Problem]) -> Finding:
     checks = check_references([problem.answer for problem in problems])
-    unusable = [check for check in checks if not check.is_usable]
+    unusable = [check for check in checks if not check.is_usable or check.reference.kind == SENTENCE]
     if not unusable:
         return Finding("ok", "references", f"{len(checks)} read, each is correct as an answer to itself")
     first = unusable[0]
     shown = (
         f"{len(unusable)} of {len(checks)} references cannot be used, such as {first.reference.text!r:.60} "
-        f"({first.reference.problem or 'it is not correct as an answer to itself'})"
+        f"({first.reference.problem or 'it is ' + (first.reference.kind or 'not correct as an answer to itself')})"
     )
     if 2 * len(unusable) > len(checks):
         return Finding(

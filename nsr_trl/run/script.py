@@ -99,6 +99,10 @@ class ScriptArguments:
     def __post_init__(self) -> None:
         if isinstance(self.reward_funcs, str):  # one, in a YAML file
             self.reward_funcs = [self.reward_funcs]
+        for name in ("num_problems", "num_eval_problems", "gpu_memory", "tokens_per_second"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"`{name}` must be above 0; got {value}. Leave it out for the default.")
 
     def train_task(self) -> Task:
         """

@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from ..choices import ANSWER_FORMATS
 
-ANSWER_FORMATS = ("boxed", "gsm8k", "xml", "last", "auto")
-"""Formats by name; any other text is a regular expression."""
 
 # A box command before its brace or before bare content, any other escaped character (so `\{` is no brace), a brace.
 # `\\boxed` is how a box reads in text that was escaped twice. `\s*+` does not backtrack, which keeps the scan linear;

@@ -12,6 +12,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
+from ..choices import GRADERS
 from .equivalence import compare
 from .extract import reader_of
 from .guards import has_operator, refusal
@@ -25,8 +26,6 @@ from .verdict import RULES, Reason, Rule, Verdict
 
 logger = logging.getLogger(__name__)
 
-GRADERS = ("default", "paper", "paper-competition")
-"""Sets of rules by which a response may be judged."""
 PARSERS = ("latex2sympy2_extended", "latex2sympy2")
 """LaTeX parsers that may be asked for what our own reader leaves to them."""
 

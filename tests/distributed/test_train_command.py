@@ -47,7 +47,9 @@ def state(path):
 
 def test_one_command_trains_on_two_processes_and_saves_a_model_that_loads(tmp_path):
     printed = trained(tmp_path / "out", "--max_steps", 2, "--save_steps", 2)
-    assert printed.count("Training quickstart on 64 problems: 0.1 L_PSR + L_NSR.") == 1  # the main process alone
+    assert (
+        printed.count("Training quickstart on 64 problems of arithmetic: 0.1 L_PSR + L_NSR.") == 1
+    )  # the main process alone
     assert "2 optimizer steps in" in printed
     model, text = loaded(tmp_path / "out")
     assert "5" in text
@@ -119,7 +121,7 @@ def test_a_signal_to_the_command_saves_a_checkpoint_and_says_how_to_go_on(tmp_pa
     """The same status, and the same sentence, whether one process runs or two."""
     process = start(tmp_path / "out", *launcher, "--max_steps", 1000, "--hub_token", "planted0123")
     for line in process.stdout:
-        if "'loss'" in line:
+        if line.startswith("step "):
             break
     process.send_signal(number)
     printed, _ = process.communicate(timeout=120)
@@ -151,5 +153,6 @@ def test_statuses_are_the_same_on_one_process_and_on_two(tmp_path, launcher):
     assert absent.returncode == 2
     assert "written to its end; got resume_from_checkpoint=True" in absent.stderr
     assert "Traceback" not in absent.stderr
-    crashed = run(*settings, "--output_dir", tmp_path / "crash", "--reward", "operator:truediv")
+    (tmp_path / "crashing.py").write_text("def score(completions, **kwargs):\n    return 1 / 0\n")
+    crashed = run(*settings, "--output_dir", tmp_path / "crash", "--reward_funcs", f"{tmp_path / 'crashing.py'}:score")
     assert crashed.returncode == 1

@@ -1,0 +1,107 @@
+"""
+Three kinds of public GRPO notebook on this trainer: what they have stays, and two or three lines change.
+
+    python examples/public_notebooks.py --notebook xml --model_name_or_path Qwen/Qwen2.5-1.5B-Instruct --output_dir out
+
+`accuracy`: one function says whether the answer is right, as in TRL's quick start.
+`xml`: a system prompt asks for <reasoning> and <answer>, and five rewards are added up, most of them for the form.
+`graded`: a reward from 0 to 1 that gives a part for an answer near the right one.
+"""
+
+import re
+from dataclasses import dataclass, field
+
+from datasets import Dataset
+from trl import ModelConfig, TrlParser
+
+from nsr_trl import SignedRewardConfig, SignedRewardTrainer, math_reward
+from nsr_trl.quickstart.problems import generate_problems
+
+
+SYSTEM_PROMPT = "Think first. Respond as\n<reasoning>\n...\n</reasoning>\n<answer>\n...\n</answer>"
+
+
+# --- what such notebooks have -------------------------------------------------------------------------------------
+
+
+def text_of(completion: list[dict]) -> str:
+    return completion[0]["content"]
+
+
+def between_tags(text: str) -> str:
+    found = re.search(r"<answer>(.*?)</answer>", text, re.DOTALL)
+    return found[1].strip() if found else ""
+
+
+def correctness_reward(completions, answer, **kwargs) -> list[float]:
+    """2 for the right text between the tags."""
+    return [2.0 if between_tags(text_of(c)) == a else 0.0 for c, a in zip(completions, answer, strict=True)]
+
+
+def whole_number_reward(completions, **kwargs) -> list[float]:
+    return [0.5 if between_tags(text_of(c)).lstrip("-").isdigit() else 0.0 for c in completions]
+
+
+def strict_form_reward(completions, **kwargs) -> list[float]:
+    form = r"<reasoning>\n.*?\n</reasoning>\n<answer>\n.*?\n</answer>\n"
+    return [0.5 if re.fullmatch(form, text_of(c), re.DOTALL) else 0.0 for c in completions]
+
+
+def loose_form_reward(completions, **kwargs) -> list[float]:
+    form = r"<reasoning>.*?</reasoning>\s*<answer>.*?</answer>"
+    return [0.5 if re.search(form, text_of(c), re.DOTALL) else 0.0 for c in completions]
+
+
+def tag_count_reward(completions, **kwargs) -> list[float]:
+    """An eighth for each of the four tags that stands there once."""
+    tags = ("<reasoning>", "</reasoning>", "<answer>", "</answer>")
+    return [sum(text_of(c).count(tag) == 1 for tag in tags) / 8 for c in completions]
+
+
+def near_reward(completions, answer, **kwargs) -> list[float]:
+    """1 for the last number of a completion if it is right, less the further it is off, 0 from a tenth on."""
+    rewards = []
+    for completion, truth in zip(completions, answer, strict=True):
+        numbers = re.findall(r"-?\d+", text_of(completion))
+        error = abs(int(numbers[-1]) - int(truth)) / max(abs(int(truth)), 1) if numbers else 1.0
+        rewards.append(max(0.0, 1 - 10 * error))
+    return rewards
+
+
+# --- what changes -------------------------------------------------------------------------------------------------
+
+NOTEBOOKS = {
+    # name: (reward functions, system prompt, settings that a sum of rewards did not need)
+    "accuracy": ([math_reward], "Put the final answer within \\boxed{}.", {}),
+    "xml": (
+        [correctness_reward, whole_number_reward, strict_form_reward, loose_form_reward, tag_count_reward],
+        SYSTEM_PROMPT,
+        {"outcome_reward": "correctness_reward", "auxiliary_weight": 0.2},  # the sign; the form beside it
+    ),
+    "graded": ([near_reward], "Answer with the number.", {"correct_threshold": 0.99}),  # 1 is right, near is not
+}
+
+
+@dataclass
+class NotebookArguments:
+    notebook: str = field(default="xml", metadata={"choices": list(NOTEBOOKS)})
+
+
+def main(script: NotebookArguments, args: SignedRewardConfig, model: ModelConfig) -> None:
+    rewards, system_prompt, settings = NOTEBOOKS[script.notebook]
+    for name, value in settings.items():
+        setattr(args, name, value)
+    rows = [
+        {
+            "prompt": [{"role": "system", "content": system_prompt}, {"role": "user", "content": row["question"]}],
+            "answer": row["answer"],
+        }
+        for row in generate_problems(200, seed=0)
+    ]
+    trainer = SignedRewardTrainer(model.model_name_or_path, rewards, args, Dataset.from_list(rows))
+    trainer.train()
+    trainer.save_model()
+
+
+if __name__ == "__main__":
+    main(*TrlParser((NotebookArguments, SignedRewardConfig, ModelConfig)).parse_args_and_config())
