@@ -31,6 +31,7 @@ def long_reward(completion_ids: list[list[int]], **kwargs: Any) -> list[float]:
 
 
 SCENARIOS: dict[str, dict[str, Any]] = {
+    "warm-nsr": {"objective": "nsr", "learning_rate": 6e-4},
     "hot-nsr": {"objective": "nsr", "learning_rate": 1e-3},
     "hotter-nsr": {"objective": "nsr", "learning_rate": 3e-3},
     "hot-psr": {"objective": "psr", "learning_rate": 2e-3},

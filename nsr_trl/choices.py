@@ -13,3 +13,5 @@ OUTCOMES = ("correct", "incorrect", "undecided")
 
 ANSWER_FORMATS = ("boxed", "gsm8k", "xml", "last", "auto")
 """Where an answer may be asked for, by name; any other text is a regular expression."""
+LOG_FORMATS = ("lm-eval", "inspect")
+"""Programs whose logs of an evaluation are written."""

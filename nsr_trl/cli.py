@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from . import __version__
 from .choices import GRADERS, OBJECTIVES
 from .commands import card, evaluate, results, tasks, train
-from .commands.evaluate import _positive as positive
+from .commands.numbers import positive
 from .evaluation.visible import spell_out
 
 

@@ -60,7 +60,7 @@ def read_rows(
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is of another kind, a line is not a JSON object, or a column cannot be told.
+        ValueError: If the file is of another kind or empty, a line is not a JSON object, or a column cannot be told.
     """
     path = Path(path)
     if path.suffix not in (".jsonl", ".parquet"):
@@ -69,7 +69,7 @@ def read_rows(
         raise FileNotFoundError(f"The file must exist; there is none at {str(path)!r}. Correct the path.")
     rows = list(_json_rows(path) if path.suffix == ".jsonl" else _parquet_rows(path))
     if not rows:
-        return []
+        raise ValueError(f"A file to grade must have rows; {str(path)!r} has none. Name another.")
     response_column = _find_column(rows[0], "response", response_column, RESPONSE_COLUMNS)
     gold_column = _find_column(rows[0], "gold", gold_column, GOLD_COLUMNS)
     return [(row.get(response_column), row.get(gold_column)) for row in rows]

@@ -246,7 +246,9 @@ class SignedRewardTrainer(GRPOTrainer):
         SIGTERM, which schedulers send before they kill, and SIGINT (Ctrl-C) save a checkpoint at the end of the
         optimizer step and return; `stopped_by_signal` is then `True`, and a second signal stops at once. A resumed run
         goes on with the rollouts, random numbers and counters of the checkpoint: on a CPU its parameters equal those
-        of a run that was not stopped, bit for bit. A run that has reached its last step takes no other.
+        of a run that was not stopped, bit for bit. A run that has reached its last step takes no other. Where an alarm
+        ends it (`args.on_alarm="stop"`), the weights are those of the last good checkpoint, and `stopped_by_alarm`
+        says so.
 
         Args:
             resume_from_checkpoint (`str` or `bool`, *optional*):

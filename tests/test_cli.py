@@ -110,6 +110,7 @@ def test_verify_grades_by_the_rules_it_is_told_to(responses, capsys):
         ('{"text": "a", "gold": "5"}', "must be in a column named one of response, completion"),
         ('{"response": "a", "gold": "5"}\n[]', r"must be a JSON object; line 2 is '[]'"),
         ('{"response": ', "must be a JSON object; line 1"),
+        ("", "must have rows; "),
         (None, "The file must exist"),
     ],
 )

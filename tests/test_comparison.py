@@ -3,7 +3,14 @@ import json
 import numpy as np
 import pytest
 
-from nsr_trl.evaluation.comparison import Crossing, Verdict, adjusted_p_values, compare, permutation_p_values
+from nsr_trl.evaluation.comparison import (
+    Crossing,
+    Verdict,
+    adjusted_p_values,
+    compare,
+    match_pass_at_1,
+    permutation_p_values,
+)
 from nsr_trl.evaluation.pass_at_k import pass_at_k
 from nsr_trl.evaluation.results import Evaluation, estimate_pass_at_k
 
@@ -179,3 +186,14 @@ def test_a_narrow_terminal_gets_the_table_without_the_intervals_of_the_sides():
     assert max(map(len, comparison.table(80).splitlines())) <= 80
     assert comparison.table(80).splitlines()[1].split()[:5] == ["Pass@1", "25.0", "60.0", "+35.0", "[+28.0,"]
     assert comparison.table(400).splitlines()[:9] == comparison.table().splitlines()[:9]
+
+
+def test_runs_are_matched_at_the_highest_pass_at_1_that_all_reach():
+    def series(counts):  # of 8 samples of one problem, by step
+        return {step: build_evaluation([count]) for step, count in counts.items()}
+
+    fast, slow = series({10: 2, 20: 6, 30: 7}), series({10: 1, 20: 3, 30: 5, 40: 5})
+    assert match_pass_at_1({"fast": fast, "slow": slow}) == {"fast": 20, "slow": 30}  # 5/8: 6/8 is nearer than 2/8
+    assert match_pass_at_1({"slow": slow, "fast": fast}) == {"slow": 30, "fast": 20}
+    with pytest.raises(ValueError, match=r"matched at k = 1; a has none at step 5\. Add it with --k"):
+        match_pass_at_1({"a": {5: build_evaluation([1], ks=(2, 4))}})

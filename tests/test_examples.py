@@ -46,6 +46,12 @@ def test_an_example_trains_and_saves(name, tiny_model, tmp_path):
     assert ("rewards/brevity/mean" in printed) == (name == "several_rewards")
 
 
+def test_other_rewards_train_beside_the_sign(tiny_model, tmp_path):
+    flags = ("--outcome_requires", "shows_working", "--auxiliary_weight", "0.1", "--reward_weights", "1", "1", "0.01")
+    printed = run_example("several_rewards", *tiny_run(tiny_model, tmp_path), "--objective", "nsr", *flags)
+    assert printed.count("signed/auxiliary_share") == 2
+
+
 @pytest.mark.parametrize("notebook", ["accuracy", "xml", "graded"])
 def test_the_public_notebooks_train(notebook, tiny_model, tmp_path):
     printed = run_example("public_notebooks", "--notebook", notebook, *tiny_run(tiny_model, tmp_path))
@@ -69,12 +75,6 @@ def test_the_rewards_of_the_public_notebooks_tell_right_from_wrong_and_form_from
     near = [[{"role": "assistant", "content": text}] for text in ("100", "101", "120", "none")]
     # off by 1 of 100: 1 - 10 x 0.01 = 0.9
     assert example.near_reward(near, answer=["100"] * 4) == pytest.approx([1.0, 0.9, 0.0, 0.0])
-
-
-def test_other_rewards_train_beside_the_sign(tiny_model, tmp_path):
-    flags = ("--outcome_requires", "shows_working", "--auxiliary_weight", "0.1", "--reward_weights", "1", "1", "0.01")
-    printed = run_example("several_rewards", *tiny_run(tiny_model, tmp_path), "--objective", "nsr", *flags)
-    assert printed.count("signed/auxiliary_share") == 2
 
 
 def load_example(name):

@@ -5,9 +5,8 @@ import zipfile
 
 import pytest
 
+from nsr_trl.choices import LOG_FORMATS
 from nsr_trl.cli import main
-from nsr_trl.commands.evaluate import FORMATS
-from nsr_trl.evaluation import exchange
 from nsr_trl.evaluation.exchange import export_run, import_log
 from nsr_trl.evaluation.records import read_problems, read_samples
 from nsr_trl.problem import Problem
@@ -107,7 +106,7 @@ def test_a_log_of_inspect_is_imported(tmp_path, suffix):
     assert import_log(log, tmp_path / "run") == evaluation  # a second time there is nothing to do
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", LOG_FORMATS)
 def test_what_is_exported_is_imported_as_it_was(tmp_path, kind):
     evaluation = import_log(lm_eval_log(tmp_path / "log", [[1, 0], [5, 2], [0, 0]]), tmp_path / "run" / "gsm8k")
     paths = export_run(tmp_path / "run", tmp_path / "out", kind)
@@ -140,7 +139,3 @@ def test_a_log_that_is_none_is_told(tmp_path, capsys):
         import_log(uneven, tmp_path / "run")
     with pytest.raises(ValueError, match="there is none at"):
         import_log(tmp_path / "gone.jsonl", tmp_path / "run")
-
-
-def test_the_formats_offered_are_those_there_are():
-    assert exchange.FORMATS == FORMATS

@@ -285,7 +285,7 @@ def test_ctrl_c_leaves_at_once_with_what_was_answered_on_disk(server, tmp_path):
         start = time.monotonic()
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < 15  # the straggler would take 20
     assert process.returncode == 130
     assert "Stopped; the same command resumes" in err
     assert samples.read_text().count("\n") == 63

@@ -78,7 +78,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("training_log",),
     ("quickstart.run", "train"),
     # the command, which imports inside the chosen command
-    ("commands.tasks",),
+    ("commands.tasks", "commands.numbers"),
     ("commands.*",),
     ("cli",),
     ("__main__",),

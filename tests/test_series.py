@@ -157,6 +157,20 @@ def test_curves_over_steps_are_drawn(evaluate, tmp_path, capsys):
     assert "they share [1, 2, 4], and k=[64] was asked for" in capsys.readouterr().err
 
 
+def test_runs_are_compared_at_the_steps_of_equal_pass_at_1(evaluate, tmp_path, capsys):
+    out = evaluate()
+    shutil.copytree(out, tmp_path / "slower")
+    shutil.move(tmp_path / "slower" / "checkpoint-20", tmp_path / "slower" / "checkpoint-90")
+    capsys.readouterr()
+    main(["compare", "--match-pass-at-1", str(out), str(tmp_path / "slower"), "--names", "fast", "slow"])
+    shown = capsys.readouterr().out
+    assert "fast, step 20" in shown
+    assert "slow, step 90" in shown
+    with pytest.raises(SystemExit):
+        main(["compare", "--match-pass-at-1", str(out), str(out / "checkpoint-20"), "--names", "a", "b"])
+    assert "must be in folders checkpoint-N" in capsys.readouterr().err
+
+
 def test_checkpoints_without_a_run_are_told(tmp_path):
     with pytest.raises(ValueError, match="must name the folder of a training run; there is none at"):
         whole_checkpoints(tmp_path / "gone")

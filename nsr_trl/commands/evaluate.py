@@ -8,9 +8,10 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..choices import GRADERS
+from ..choices import GRADERS, LOG_FORMATS
 from ..evaluation.engines import ENGINES, PLACEMENT, build_on_devices, choose_engine
 from ..evaluation.presets import PRESETS
+from .numbers import positive
 
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from ..task import Task
 
 
-FORMATS = ("lm-eval", "inspect")  # a copy, for a quick --help
 SLURM = "slurm"
 QUICKSTART = "quickstart"  # the shipped model, as in `nsr-trl train`
 
@@ -60,9 +60,7 @@ def add_parsers(commands: Any) -> None:
     data.add_argument("--dataset-config", metavar="NAME", help="config of the datasets, where they have several")
     data.add_argument("--question-column", help="column of the question (default: problem, question or prompt)")
     data.add_argument("--answer-column", help="column of the reference (default: answer, final_answer, solution, ...)")
-    data.add_argument(
-        "--num-problems", type=_positive, metavar="N", help="only the first N of each, to try things out"
-    )
+    data.add_argument("--num-problems", type=positive, metavar="N", help="only the first N of each, to try things out")
     data.add_argument(
         "--shard",
         type=_shard,
@@ -79,16 +77,16 @@ def add_parsers(commands: Any) -> None:
     sampling.add_argument("--system-prompt", metavar="TEXT", help="system message (default: the task's)")
     sampling.add_argument("--instruction", metavar="TEXT", help="line below each question (default: the task's)")
     sampling.add_argument(
-        "--num-samples", type=_positive, metavar="n", help=_default("num_samples", "completions per problem")
+        "--num-samples", type=positive, metavar="n", help=_default("num_samples", "completions per problem")
     )
-    sampling.add_argument("--k", type=_positive, nargs="+", help="the k of Pass@k (default: powers of two up to n)")
+    sampling.add_argument("--k", type=positive, nargs="+", help="the k of Pass@k (default: powers of two up to n)")
     sampling.add_argument(
         "--temperature", type=float, help=_default("temperature", "sampling temperature, 0 is greedy")
     )
     sampling.add_argument("--top-p", type=float, help=_default("top_p", "probability mass of the tokens to draw from"))
     sampling.add_argument("--top-k", type=int, help=_default("top_k", "number of tokens to draw from, 0 is all"))
     sampling.add_argument(
-        "--max-new-tokens", type=_positive, help=_default("max_new_tokens", "length limit of a completion")
+        "--max-new-tokens", type=positive, help=_default("max_new_tokens", "length limit of a completion")
     )
     sampling.add_argument("--seed", type=int, default=0, help="of each (problem, sample) (default: %(default)s)")
     sampling.add_argument("--grader", choices=GRADERS, help="the verifier's rules (default: the task's)")
@@ -102,10 +100,10 @@ def add_parsers(commands: Any) -> None:
     )
 
     steps = evaluate.add_argument_group("checkpoints of a run")
-    steps.add_argument("--every", type=_positive, metavar="N", help="only checkpoints whose step is a multiple of N")
+    steps.add_argument("--every", type=positive, metavar="N", help="only checkpoints whose step is a multiple of N")
     steps.add_argument(
         "--watch",
-        type=_positive,
+        type=positive,
         nargs="?",
         const=30,
         metavar="SECONDS",
@@ -126,17 +124,17 @@ def add_parsers(commands: Any) -> None:
     where.add_argument("--base-url", metavar="URL", help="an OpenAI-compatible endpoint to sample from instead")
     where.add_argument("--dtype", help="precision (default: that of the weights)")
     where.add_argument("--device", help="transformers: where to put the model (default: the accelerator, or the CPU)")
-    where.add_argument("--batch-size", type=_positive, help="transformers: completions at once (default: 256)")
-    where.add_argument("--tensor-parallel-size", type=_positive, help="vllm: devices per copy of the model")
-    where.add_argument("--num-gpus", type=_positive, metavar="N", help="GPUs to use (default: all that can be seen)")
+    where.add_argument("--batch-size", type=positive, help="transformers: completions at once (default: 256)")
+    where.add_argument("--tensor-parallel-size", type=positive, help="vllm: devices per copy of the model")
+    where.add_argument("--num-gpus", type=positive, metavar="N", help="GPUs to use (default: all that can be seen)")
     where.add_argument(
         "--data-parallel-size",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="copies of the model, each in a process of its own (default: one per GPU, or per tensor-parallel group)",
     )
     where.add_argument("--gpu-memory-utilization", type=float, help="vllm: share of the memory to take")
-    where.add_argument("--max-concurrency", type=_positive, help="endpoint: requests at once")
+    where.add_argument("--max-concurrency", type=positive, help="endpoint: requests at once")
     evaluate.set_defaults(run=run_evaluate)
 
     merge = commands.add_parser(
@@ -172,7 +170,7 @@ def add_parsers(commands: Any) -> None:
         description="Writes the samples and results of a run in the format of another program.",
     )
     export.add_argument("folder", metavar="RUN", help="output folder of an evaluation")
-    export.add_argument("--format", required=True, choices=FORMATS, help="whose format")
+    export.add_argument("--format", required=True, choices=LOG_FORMATS, help="whose format")
     export.add_argument("--output-dir", required=True, metavar="DIR", help="folder to write into")
     export.set_defaults(run=run_export)
 
@@ -241,8 +239,8 @@ def _evaluate_model(
             options,
             args.num_gpus,
             args.data_parallel_size,
-            in_this_process=not args.checkpoints
-            or engine != "vllm",  # whose memory only a process that ends gives back
+            # vLLM gives its memory back when its process ends
+            in_this_process=not (args.checkpoints and engine == "vllm"),
         )
         if isinstance(sampler, AbstractContextManager):
             stack.enter_context(sampler)
@@ -313,7 +311,8 @@ def _evaluate_checkpoint(
                 return False
             is_best = keep_if_best(args.output_dir, checkpoint, lambda: known, metric, first)
         elif metric is None:
-            is_best = evaluate() is None
+            evaluate()
+            is_best = False
         else:
             is_best = keep_if_best(args.output_dir, checkpoint, evaluate, metric, first)
     except (ValueError, OSError):
@@ -429,13 +428,6 @@ def _print(name: str, evaluation: Any) -> None:
 
 def _default(name: str, text: str) -> str:
     return f"{text} (default: the preset's, or {SAMPLING[name]})"
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
-    return number
 
 
 def _shard(text: str) -> tuple[int, int] | str:

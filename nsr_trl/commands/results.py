@@ -6,10 +6,17 @@ import re
 import shutil
 import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..choices import OUTCOMES
 from ..evaluation.visible import one_line
+from .numbers import positive
+
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..evaluation.results import Evaluation
 
 
 def add_parsers(commands: Any) -> None:
@@ -23,6 +30,11 @@ def add_parsers(commands: Any) -> None:
     compare.add_argument("base", metavar="BASE", help="output folder of the evaluation to compare with")
     compare.add_argument("runs", nargs="+", metavar="RUN", help="output folders of the evaluations to compare")
     compare.add_argument("--names", nargs="+", metavar="NAME", help="names to show, the base's first")
+    compare.add_argument(
+        "--match-pass-at-1",
+        action="store_true",
+        help="the folders are of `evaluate --checkpoints`: compare the steps at which the runs have the same Pass@1",
+    )
     compare.add_argument("--json", metavar="FILE", help="write the comparisons to a JSON file as well")
     compare.add_argument("--markdown", action="store_true", help="print Markdown tables")
     compare.set_defaults(run=run_compare)
@@ -39,7 +51,7 @@ def add_parsers(commands: Any) -> None:
     kind.add_argument(
         "--over-steps", action="store_true", help="the folders are of `evaluate --checkpoints`: Pass@k by step"
     )
-    plot.add_argument("--k", type=_positive, nargs="+", help="with --over-steps: the k (default: least and greatest)")
+    plot.add_argument("--k", type=positive, nargs="+", help="with --over-steps: the k (default: least and greatest)")
     plot.add_argument("--output", required=True, metavar="FILE", help="figure to write: .png, .svg or .pdf")
     plot.add_argument("--names", nargs="+", metavar="NAME", help="names to show, one per folder")
     plot.set_defaults(run=run_plot)
@@ -60,31 +72,24 @@ def add_parsers(commands: Any) -> None:
     show.add_argument("--dataset", metavar="NAME", help="only this dataset, or step")
     show.add_argument("--problem", metavar="ID", help="only problems whose id begins so")
     show.add_argument("--truncated", action="store_true", help="only samples that ran into the length limit")
-    show.add_argument("--limit", type=_positive, metavar="N", help="stop after N samples (terminal)")
+    show.add_argument("--limit", type=positive, metavar="N", help="stop after N samples (terminal)")
     show.add_argument("--brief", action="store_true", help="leave out the completions (terminal)")
     show.add_argument("--html", metavar="FILE", help="write a page instead")
     show.add_argument(
         "--max-per-problem",
-        type=_positive,
+        type=positive,
         default=4,
         metavar="N",
         help="samples of each outcome of each problem on the page, the first ones (default: %(default)s)",
     )
     show.add_argument(
         "--max-characters",
-        type=_positive,
+        type=positive,
         default=20_000,
         metavar="N",
         help="longer completions are cut in the middle on the page (default: %(default)s)",
     )
     show.set_defaults(run=run_show)
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1; got {number}")
-    return number
 
 
 def run_compare(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
@@ -99,19 +104,19 @@ def run_compare(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
 
     try:
         runs = name_runs([args.base, *args.runs], args.names)
-        evaluations = read_evaluations(runs)
+        evaluations = _matched(runs) if args.match_pass_at_1 else read_evaluations(runs)
         shared = {dataset: by_run for dataset, by_run in evaluations.items() if len(by_run) == len(runs)}
         if not shared:
             held = "; ".join(f"{name}: {', '.join(d for d in evaluations if name in evaluations[d])}" for name in runs)
             parser.error(f"the runs must share a dataset; they have {held}. Evaluate them on one dataset.")
         if left_out := [one_line(dataset) for dataset in evaluations if dataset not in shared]:
             print(f"Not in all runs, so left out: {', '.join(left_out)}", file=sys.stderr)
-        base_name, *names = runs
-        comparisons = [
-            compare(by_run[base_name], by_run[name], base_name=base_name, run_name=name, dataset=dataset)
-            for dataset, by_run in shared.items()
-            for name in names
-        ]
+        comparisons = []
+        for dataset, by_run in shared.items():
+            (base_name, base), *others = by_run.items()
+            comparisons += [
+                compare(base, run, base_name=base_name, run_name=name, dataset=dataset) for name, run in others
+            ]
         if args.json:
             content = json.dumps([comparison.to_dict() for comparison in comparisons], indent=2, ensure_ascii=False)
             Path(args.json).write_text(content + "\n", encoding="utf-8")
@@ -126,6 +131,20 @@ def run_compare(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
         texts += [comparison.markdown() if args.markdown else comparison.table(width) for comparison in of_dataset]
     text = "\n\n".join(texts)
     print(_colored(text) if has_color and not args.markdown else text)
+
+
+def _matched(runs: "dict[str, Path]") -> "dict[str, dict[str, Evaluation]]":
+    """The evaluations of runs at equal Pass@1, by dataset and by run with its step."""
+    from ..evaluation.comparison import match_pass_at_1
+    from ..evaluation.series import read_series
+
+    series = {name: read_series(folder) for name, folder in runs.items()}
+    matched: dict[str, dict[str, Evaluation]] = {}
+    for dataset in dict.fromkeys(dataset for of_run in series.values() for dataset in of_run):
+        by_run = {name: of_run[dataset] for name, of_run in series.items() if dataset in of_run}
+        steps = match_pass_at_1(by_run)
+        matched[dataset] = {f"{name}, step {step}": by_run[name][step] for name, step in steps.items()}
+    return matched
 
 
 def _colored(text: str) -> str:

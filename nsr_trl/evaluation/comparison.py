@@ -270,6 +270,32 @@ def compare(
     return Comparison(base_name, run_name, dataset, base, run, len(ids), contrasts, tuple(crossings))
 
 
+def match_pass_at_1(series: Mapping[str, Mapping[int, Evaluation]]) -> dict[str, int]:
+    """
+    The steps at which runs are alike at k = 1, so that what differs at larger k is not their speed.
+
+    The Pass@1 to match is the highest that every run reaches; of each run that step is taken whose Pass@1 is nearest
+    to it, the first of several.
+
+    Args:
+        series (`Mapping[str, Mapping[int, Evaluation]]`):
+            Evaluation by run and step.
+
+    Returns:
+        `dict[str, int]`: step by run
+
+    Raises:
+        ValueError: If an evaluation has no Pass@1.
+    """
+    curves: dict[str, dict[int, float]] = {}
+    for name, by_step in series.items():
+        if missing := [step for step, evaluation in by_step.items() if 1 not in evaluation.pass_at_k]:
+            raise ValueError(f"Runs are matched at k = 1; {name} has none at step {missing[0]}. Add it with --k.")
+        curves[name] = {step: by_step[step].pass_at_k[1].value for step in sorted(by_step)}
+    target = min(max(curve.values()) for curve in curves.values())
+    return {name: min(curve, key=lambda step: abs(curve[step] - target)) for name, curve in curves.items()}
+
+
 def permutation_p_values(
     differences: NDArray[np.float64], num_flips: int = 10_000, seed: int = 0
 ) -> NDArray[np.float64]:

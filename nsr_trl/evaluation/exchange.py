@@ -22,7 +22,6 @@ from .runs import read_summary
 from .tally import GROUPINGS, Tally
 
 
-FORMATS = ("lm-eval", "inspect")
 CHUNK = 500
 """Completions verified and written at a time."""
 

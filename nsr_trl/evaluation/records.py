@@ -208,8 +208,16 @@ def check_folder(path: str | Path, known: Mapping[str, Any]) -> None:
             f"{'cannot be written' if nearest.is_dir() else 'is not a folder'}. Name another with --output-dir."
         )
     if (path / CONFIG).exists():
-        recorded = read_json(path / CONFIG)
-        _check_same(path, [change for change in differences(recorded, known) if not change.endswith("-> None")])
+        _check_same(path, differences(_restricted(read_json(path / CONFIG), known), known))
+
+
+def _restricted(recorded: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """What is recorded of the entries that are known."""
+    both = {key: (recorded[key], value) for key, value in known.items() if key in recorded}
+    return {
+        key: _restricted(before, value) if isinstance(before, dict) and isinstance(value, dict) else before
+        for key, (before, value) in both.items()
+    }
 
 
 def _check_same(path: Path, changes: Sequence[str]) -> None:
