@@ -259,7 +259,9 @@ GONE: Mapping[str, str] = {
 
 def _check_kind(name: str, value: Any) -> None:
     """Refuses a list or a mapping where a field takes one value: argparse checks text alone."""
-    declared = str(next(f.type for cls in CLASSES for f in fields(cls) if f.name == name)).lower()
+    # as written: the parser changes the types of the fields
+    written = (vars(owner).get("__annotations__", {}) for cls in CLASSES for owner in cls.__mro__)
+    declared = str(next(annotations[name] for annotations in written if name in annotations)).lower()
     kind = type(value).__name__
     if kind in ("list", "dict") and kind not in declared:
         raise ValueError(f"`{name}` must be one value; got {value!r:.60}. Write `{name}: VALUE`.")
