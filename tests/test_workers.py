@@ -76,6 +76,7 @@ def test_the_others_take_over_what_a_dead_worker_leaves(tmp_path, caplog):
     assert sorted(sample.sample_index for sample in read_samples(tmp_path)) == list(range(600))
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_at_its_start_is_done_without(tmp_path):
     run(workers(dies_at_start=True), folder=tmp_path)
     assert len({sample.answer for sample in read_samples(tmp_path)}) == 1
@@ -91,6 +92,7 @@ def test_an_error_of_a_worker_is_the_evaluations(tmp_path):
         run(workers(), "raise")
 
 
+@pytest.mark.slow
 def test_workers_with_different_models_are_refused(tmp_path):
     with pytest.raises(
         ValueError, match=r"worker \d .* differs from worker \d .* in model: 'another' -> 'slow'|'slow' -> "
