@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 
 import pytest
 from hostile import AGAIN, ANSWERS, AT_ONCE, MODES, HostileServer, http
@@ -277,7 +278,17 @@ def test_ctrl_c_leaves_at_once_with_what_was_answered_on_disk(server, tmp_path):
     command += ["--num-samples", "64", "--max-new-tokens", "8", "--k", "1"]
     env = os.environ | {"OPENAI_API_KEY": f"{KEY}\n"}
     samples = tmp_path / "run" / "p" / "samples.jsonl"
-    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    pipe = subprocess.PIPE
+    # a shell that starts the tests in the background has SIGINT ignored
+    process = subprocess.Popen(
+        command,
+        env=env,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
         deadline = time.monotonic() + 90
         while time.monotonic() < deadline and not (samples.exists() and samples.read_text().count("\n") == 63):
             time.sleep(0.05)
@@ -286,6 +297,8 @@ def test_ctrl_c_leaves_at_once_with_what_was_answered_on_disk(server, tmp_path):
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
         assert time.monotonic() - start < 15  # the straggler would take 20
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert "Stopped; the same command resumes" in err
     assert samples.read_text().count("\n") == 63
