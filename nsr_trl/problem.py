@@ -88,8 +88,9 @@ class Problem:
         return hashlib.sha256(f"{self.question}\0{self.answer}".encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:
-        """Id, question, answer, level and subject, as an evaluation records them."""
-        return {"id": self.id} | {name: getattr(self, name) for name in ("question", "answer", "level", "subject")}
+        """Id, question, answer, level and subject, as an evaluation records them: texts, whatever they were."""
+        values = {name: getattr(self, name) for name in ("question", "answer", "level", "subject")}
+        return {"id": self.id} | {name: None if value is None else str(value) for name, value in values.items()}
 
 
 @dataclass(frozen=True)

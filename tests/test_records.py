@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from nsr_trl import Problem
 from nsr_trl.evaluation.records import RunFolder, Sample, find_runs, read_problems, read_samples
 
 
@@ -196,3 +197,11 @@ def test_runs_are_found_at_a_path_or_directly_in_it(tmp_path):
     assert find_runs(str(tmp_path / "math")) == {"math": tmp_path / "math"}
     with pytest.raises(ValueError, match=r"with a problems\.jsonl, or hold such folders; .*gone' does not\. Name"):
         find_runs(tmp_path / "gone")
+
+
+def test_problems_read_back_as_they_were_written_whatever_the_types_of_their_fields(tmp_path):
+    problems = [Problem("2 + 3", 5, level=3), Problem("2 / 4", 0.5, subject=7), Problem("?", "x")]
+    with RunFolder(tmp_path, {}, [problem.to_dict() for problem in problems]):
+        pass
+    assert [Problem(row["question"], row["answer"]).id for row in read_problems(tmp_path)] == [p.id for p in problems]
+    assert [row["answer"] for row in read_problems(tmp_path)] == ["5", "0.5", "x"]
