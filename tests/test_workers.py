@@ -22,13 +22,13 @@ from nsr_trl.quickstart.problems import generate_problems
 
 
 class Slow:
-    """Answers its process id after a while, and obeys prompts that tell it to die."""
+    """Answers its process id after a while, and obeys prompts that tell it to die; the others wait until it has."""
 
     settings = {"model": "slow"}  # noqa: RUF012
     tokenizer = None
 
-    def __init__(self, folder=None, dies_at_start=False):
-        self.folder = folder
+    def __init__(self, folder=None, dies_at_start=False, grave=None):
+        self.folder, self.grave = folder, grave
         if dies_at_start and os.environ.get("NUMBER") == "2":
             os._exit(3)
         if os.environ.get("NUMBER") == "2" and folder == "other":
@@ -40,7 +40,11 @@ class Slow:
             text = f"\\boxed{{{os.getpid()}}}"
             prompt = request.prompt if isinstance(request.prompt, str) else request.prompt[0]["content"]
             if prompt.startswith("die") and os.environ.get("NUMBER") in prompt:
+                if self.grave:
+                    self.grave.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
+            while self.grave and not self.grave.exists():
+                time.sleep(0.01)
             if prompt.startswith("raise"):
                 raise ValueError("one sentence")
             yield [Completion(request, text, 1, False)]
@@ -71,9 +75,9 @@ def test_all_workers_answer_and_every_request_is_answered_once(tmp_path):
 
 def test_the_others_take_over_what_a_dead_worker_leaves(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
-        run(workers(3), "die 2", folder=tmp_path)
+        run(workers(3, grave=tmp_path / "grave"), "die 2", folder=tmp_path / "run")
     assert "worker 2 (NUMBER=2) ended (exit status -9); the others take over its 256 samples" in caplog.text
-    assert sorted(sample.sample_index for sample in read_samples(tmp_path)) == list(range(600))
+    assert sorted(sample.sample_index for sample in read_samples(tmp_path / "run")) == list(range(600))
 
 
 @pytest.mark.slow
