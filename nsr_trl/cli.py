@@ -1,7 +1,9 @@
 """The `nsr-trl` command: parse, resolve, call one function. Nothing heavy is imported before a command is chosen."""
 
 import argparse
+import os
 import re
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -95,6 +97,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args.rest = rest
     try:
         args.run(args.command, args)
+        sys.stdout.flush()
+    except BrokenPipeError:  # of `| head`: who reads has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
         if error.filename is None:
             raise

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import signal
 from pathlib import Path
 
 
@@ -16,6 +17,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 
 from nsr_trl import SignedRewardConfig, SignedRewardTrainer
 from nsr_trl.quickstart.model import build_tokenizer
+
+
+# A shell that starts the tests in the background has it ignored, and what ignores it hands that on.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

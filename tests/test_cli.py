@@ -30,6 +30,14 @@ def test_help_answers_in_under_half_a_second_of_cpu_time():
     assert min(seconds) < 0.5  # the best of three: a shared machine slows some
 
 
+def test_who_has_read_enough_of_it_ends_it_without_a_word():
+    pipe = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m nsr_trl tasks | head -1"], capture_output=True, text=True, timeout=120
+    )
+    assert pipe.stdout.split() == ["aime2024"]
+    assert pipe.stderr == ""
+
+
 def test_version_is_the_packages():
     assert run("--version").stdout.split() == ["nsr-trl", nsr_trl.__version__]
 

@@ -215,7 +215,7 @@ def test_trls_own_subclass_computes_its_loss(make_trainer):
         trainer = make_trainer(cls, config, **settings)
         if cls is WithGMPO:
             assert trainer.signed_objective.name == "w_reinforce"
-            trainer.signed_objective = build_objective("grpo")
+            trainer.weighing.controller.objective = build_objective("grpo")
         trainer.train()
         ends.append(torch.cat([p.detach().flatten() for p in trainer.model.parameters()]))
     assert torch.equal(*ends)

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from functools import partial
 
 import pytest
 from hostile import AGAIN, ANSWERS, AT_ONCE, MODES, HostileServer, http
@@ -279,15 +278,7 @@ def test_ctrl_c_leaves_at_once_with_what_was_answered_on_disk(server, tmp_path):
     env = os.environ | {"OPENAI_API_KEY": f"{KEY}\n"}
     samples = tmp_path / "run" / "p" / "samples.jsonl"
     pipe = subprocess.PIPE
-    # a shell that starts the tests in the background has SIGINT ignored
-    process = subprocess.Popen(
-        command,
-        env=env,
-        stdout=pipe,
-        stderr=pipe,
-        text=True,
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
-    )
+    process = subprocess.Popen(command, env=env, stdout=pipe, stderr=pipe, text=True)
     try:
         deadline = time.monotonic() + 90
         while time.monotonic() < deadline and not (samples.exists() and samples.read_text().count("\n") == 63):

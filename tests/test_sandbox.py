@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -53,7 +52,7 @@ def are_gone(pids, seconds=20):
 
 
 def run_script(text, *arguments):
-    """Starts a script; it finds the package and this folder as the tests do, and Ctrl-C ends it in any shell."""
+    """Starts a script; it finds the package and this folder as the tests do."""
     path = os.pathsep.join([str(HERE.parent), str(HERE)])
     return subprocess.Popen(
         [sys.executable, "-c", text, *arguments],
@@ -62,7 +61,6 @@ def run_script(text, *arguments):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
 
 
