@@ -43,12 +43,17 @@ SETTINGS = {
     [
         {"objective": "w_reinforce", "compact": "on"},
         {"objective": "nsr", "compact": "on", "num_iterations": 2},
-        {"objective": "nsr", "compact": "off", "num_iterations": 2},
-        {"lambda_controller": "balance"},
+        pytest.param({"objective": "nsr", "compact": "off", "num_iterations": 2}, marks=pytest.mark.slow),
+        pytest.param({"lambda_controller": "balance"}, marks=pytest.mark.slow),
         {"lambda_controller": {"kind": "entropy", "rate": 0.5}},
-        {"positive_weight_schedule": {"kind": "cosine", "from": 0.0, "to": 1.0}, "num_iterations": 2},
+        pytest.param(
+            {"positive_weight_schedule": {"kind": "cosine", "from": 0.0, "to": 1.0}, "num_iterations": 2},
+            marks=pytest.mark.slow,
+        ),
         {"objective": "nsr", "lambda_controller": {"kind": "handover", "warmup": 1, "rise": 0.0}},
-        {"objective": "w_reinforce", "use_adaptive_entropy": True, "entropy_target": 99.0},
+        pytest.param(
+            {"objective": "w_reinforce", "use_adaptive_entropy": True, "entropy_target": 99.0}, marks=pytest.mark.slow
+        ),
     ],
     ids=lambda s: "-".join(map(str, s.values())),
 )
