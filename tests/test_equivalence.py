@@ -382,6 +382,17 @@ TOO_LARGE = [
     ("(" * 1_000 + "5" + ")" * 1_000, "6"),
     (r"\frac{1}{" * 300 + "5" + "}" * 300, "6"),
 ]
+NOT_PRODUCTS = [  # what letters side by side stand for in calculus and on a calculator
+    (r"\frac{d}{dx}x^2", "2x"),
+    (r"\frac{d}{dx}\left(x^2\right)", "2x"),
+    (r"\frac{\mathrm{d}}{\mathrm{d}t}\sin t", r"\cos t"),
+    (r"\frac{d^2}{dx^2}x^3", "6x"),
+    (r"\frac{d}{d\theta}\sin\theta", r"\cos\theta"),
+    (r"\frac{dy}{dx}", "y'"),
+    ("d/dx(x^2)", "2x"),
+    ("5P2", "20"),
+    ("5C2", "10"),
+]
 # by a worker, by the response as a whole, or by an accident
 ELSEWHERE = {
     *(Rule.EXPRESSION_PROVED, Rule.LIST_OPEN, Rule.BOXES_TOGETHER, Rule.BOXES_APART, Rule.REFERENCE_CHOICE),
@@ -395,6 +406,12 @@ ELSEWHERE = {
 )
 def test_the_rule_that_decides(answer, gold, rule):
     assert compare(answer, gold).rule is rule
+
+
+@pytest.mark.parametrize(("answer", "gold"), NOT_PRODUCTS)
+def test_what_is_no_product_is_not_read_as_one(answer, gold):
+    assert compare(answer, gold).rule is Rule.READING_PARTIAL
+    assert compare(gold, answer).outcome is Outcome.UNDECIDED
 
 
 def test_each_rule_has_an_example():

@@ -19,6 +19,7 @@ PAIRS = {  # answer and reference, and the rule that decides in the end
     (r"\cos 20^\circ \cos 40^\circ \cos 80^\circ", r"\frac18"): Rule.NUMBER_WORK_LEFT,
     (r"\ln(x-2) + \ln(x-3)", r"\ln((x-2)(x-3))"): Rule.EXPRESSION_OPEN,  # equal where both are real
     (r"\sqrt{x^2}", "x"): Rule.EXPRESSION_OPEN,  # equal where x is positive
+    (r"\int x dx", r"\frac{x^2}{2} + C"): Rule.EXPRESSION_OPEN,  # equal but for a constant
     (r"\sum_{k=0}^{n} F_k", r"\sum_{k=1}^{n} F_k"): Rule.EXPRESSION_OPEN,  # of which nothing is known
 }
 

@@ -219,6 +219,7 @@ class _Parser:
                 factors.append(self.signed())
                 _join_power_of_ten(factors)
             elif self.accept(*_SLASH):
+                self.refuse_derivative(factors)
                 divisors.append(self.divisor())
             elif self.starts_factor():
                 self.implicit_factor(factors)
@@ -243,6 +244,8 @@ class _Parser:
         if isinstance(before, Number) and self.peek() == ".":
             raise NotUnderstoodError  # 1.2.3
         if self.peek() in DIGITS or self.peek() == ".":
+            if before in (Symbol("P"), Symbol("C")) and isinstance(factors[:-1] and factors[-2], Number):
+                raise NotUnderstoodError  # 5P2
             reading = self.choices.take(Ambiguity.JUXTAPOSED)
             number = self.number()
             if reading == 1:
@@ -351,7 +354,7 @@ class _Parser:
             return self.operator(token)
         if token in ACCENTS:
             return self.accented(token)
-        if token in GREEK or (len(token) == 1 and token.isascii() and token.isalpha()):
+        if _is_letter(token):
             return self.symbol(token)
         if token == "\\E":
             return Symbol("e")
@@ -365,10 +368,20 @@ class _Parser:
         return term
 
     def fraction(self) -> Term:
-        top, bottom = self.argument(), self.argument()
+        top = self.argument()
+        self.refuse_derivative(top.factors[:1] if isinstance(top, Product) else [top])
+        bottom = self.argument()
         if self.peek() in DIGITS:
             raise NotUnderstoodError  # \frac123
         return Quotient(top, bottom)
+
+    def refuse_derivative(self, top: Sequence[Term]) -> None:
+        r"""`\frac{d}{dx}`, `\frac{d^2y}{dx^2}` and `dy/dx` are no quotients of products."""
+        start = int(self.peek() in ("{", "("))
+        if self.peek(start) == "d" and _is_letter(self.peek(start + 1)):
+            bases = [factor.base if isinstance(factor, Power) else factor for factor in top]
+            if Symbol("d") in bases:
+                raise NotUnderstoodError
 
     def root(self) -> Term:
         index: Term = self.bracketed("]") if self.accept("[") else Number(Fraction(2))
@@ -406,7 +419,7 @@ class _Parser:
             self.position += 1
             return Number(Fraction(int(self.tokens[self.position - 1])))
         token = self.peek()
-        if token in GREEK or (len(token) == 1 and token.isascii() and token.isalpha()):
+        if _is_letter(token):
             self.position += 1
             return Symbol(token)
         return self.atom()
@@ -826,6 +839,10 @@ def _may_be_degrees(argument: Term) -> bool:
     r"""Whether an angle is a whole number so large that nobody means radians: `\sin 30`."""
     size = _integer(argument)
     return size is not None and abs(size) >= 10
+
+
+def _is_letter(token: str) -> bool:
+    return token in GREEK or (len(token) == 1 and token.isascii() and token.isalpha())
 
 
 def _is_differential(parser: _Parser) -> bool:

@@ -36,7 +36,9 @@ def refusal(term: Term) -> Rule | None:
             return Rule.TOO_LARGE
         if isinstance(part, Apply) and part.name not in KNOWN_FUNCTIONS:
             return Rule.EXPRESSION_OPEN
-        if isinstance(part, Operator) and (_is_over_a_sequence(part) or _has_functions_of_functions(part.body)):
+        if isinstance(part, Operator) and (
+            _is_indefinite(part) or _is_over_a_sequence(part) or _has_functions_of_functions(part.body)
+        ):
             return Rule.EXPRESSION_OPEN
     return None
 
@@ -63,6 +65,11 @@ def _is_factorial(term: Term) -> bool:
 
 def _largest(term: Term) -> float:
     return max((abs(float(part.value)) for part in walk(term) if isinstance(part, Number)), default=0.0)
+
+
+def _is_indefinite(operator: Operator) -> bool:
+    r"""`\int x dx`, which is equal to what it stands for but for a constant."""
+    return operator.name == "\\int" and operator.lower is None and operator.upper is None
 
 
 def _is_over_a_sequence(operator: Operator) -> bool:
