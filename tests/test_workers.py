@@ -75,9 +75,9 @@ def test_all_workers_answer_and_every_request_is_answered_once(tmp_path):
 
 def test_the_others_take_over_what_a_dead_worker_leaves(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
-        run(workers(3, grave=tmp_path / "grave"), "die 2", folder=tmp_path / "run")
+        run(workers(3, grave=tmp_path / "grave"), "die 2", num_samples=3 * 256, folder=tmp_path / "run")  # 256 to each
     assert "worker 2 (NUMBER=2) ended (exit status -9); the others take over its 256 samples" in caplog.text
-    assert sorted(sample.sample_index for sample in read_samples(tmp_path / "run")) == list(range(600))
+    assert sorted(sample.sample_index for sample in read_samples(tmp_path / "run")) == list(range(3 * 256))
 
 
 @pytest.mark.slow

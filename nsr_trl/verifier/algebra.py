@@ -78,6 +78,7 @@ class Expression:
         return self.numerator.get((), Fraction(0))
 
 
+@lru_cache(maxsize=256)
 def expand(term: Term) -> Expression:
     """
     Multiplies a tree out.
@@ -93,19 +94,7 @@ def expand(term: Term) -> Expression:
         NotUnderstoodError: If the tree divides by zero, or has no single value.
         TooLargeError: If a number or the work exceeds its limit.
     """
-    result = _expanded(term)
-    if isinstance(result, Expression):
-        return result
-    raise result
-
-
-@lru_cache(maxsize=256)
-def _expanded(term: Term) -> Expression | type[Exception]:
-    """The expression or the error, which is remembered too: the largest trees are those that cost most."""
-    try:
-        return _Expansion().expand(term)
-    except (NotUnderstoodError, TooLargeError) as error:
-        return type(error)
+    return _Expansion().expand(term)
 
 
 def subtract(left: Expression, right: Expression) -> Polynomial:
