@@ -18,7 +18,7 @@ def check_prompts(dataset: Any, tokenizer: Any, num_needed: int, context: int | 
 
     Args:
         dataset (`datasets.Dataset` or another):
-            What is to be trained or evaluated on. A stream is not checked.
+            What is to be trained or evaluated on. Of a stream only the columns are checked.
         tokenizer:
             The model's.
         num_needed (`int`):
@@ -27,8 +27,15 @@ def check_prompts(dataset: Any, tokenizer: Any, num_needed: int, context: int | 
             Tokens that the model can attend to.
 
     Raises:
-        ValueError: If there are too few prompts, or some leave no room for a token of an answer.
+        ValueError: If there is no column of prompts, there are too few prompts, or some leave no room for a token of
+            an answer.
     """
+    columns = getattr(dataset, "column_names", None)
+    if columns and "prompt" not in columns:
+        raise ValueError(
+            f"A dataset must have its prompts in a column named 'prompt'; the columns are {', '.join(columns)}. "
+            "Rename the one that holds them (`dataset.rename_column`), or make the dataset of problems (`to_dataset`)."
+        )
     if not hasattr(dataset, "__len__"):
         return
     if len(dataset) < num_needed:

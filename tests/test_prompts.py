@@ -14,6 +14,14 @@ def test_fewer_prompts_than_a_generation_takes_are_refused_with_both_numbers(mak
             make_trainer(train_dataset=dataset)
 
 
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_a_dataset_without_prompts_is_refused_before_it_trains(make_trainer, is_stream):
+    dataset = Dataset.from_dict({"question": ["1+1="] * 8, "answer": ["#### 2"] * 8})
+    dataset = dataset.to_iterable_dataset() if is_stream else dataset
+    with pytest.raises(ValueError, match=r"in a column named 'prompt'; the columns are question, answer\. Rename"):
+        make_trainer(train_dataset=dataset)
+
+
 def test_prompts_beyond_the_context_are_refused_with_their_number(make_trainer, tiny_model):
     context = 2048  # the default of the tiny model's family
     dataset = Dataset.from_dict({"prompt": ["1+1=", "1" * context, "1" * 3000, "1" * (context - 1)]})
