@@ -1,7 +1,7 @@
 """How long a finished run takes to summarise, and how much memory.
 
 A run folder of realistic size is written, then the reading, the counting and the estimating are timed together, as at
-the end of `nsr-trl evaluate` and of `nsr-trl merge`.
+the end of `nsr-trl evaluate` and of `nsr-trl merge`; and then the page of `nsr-trl show --html`.
 
     python benchmarks/summarize.py --num-problems 5000 --num-samples 256
 """
@@ -78,6 +78,15 @@ def main() -> None:
         print(f"{args.num_problems:,} problems x {args.num_samples} samples, {size:.1f} GiB")
         command = [sys.executable, __file__, "--folder", folder, "--num-samples", str(args.num_samples)]
         subprocess.run(command, check=True)
+        before = seconds_of_children()
+        page = str(Path(folder) / "page.html")
+        subprocess.run([sys.executable, "-m", "nsr_trl", "show", folder, "--html", page], check=True)
+        print(f"the page took {seconds_of_children() - before:.1f} CPU-s")
+
+
+def seconds_of_children() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 if __name__ == "__main__":
