@@ -26,7 +26,7 @@ from ..verifier.reference import near_miss
 from .arguments import RunArguments, parse, resolve_model
 from .costs import disk_bytes, estimate_run, find_shape
 from .first_look import Look, advise, format_looks
-from .memory import GIB
+from .memory import GIB, ModelShape
 from .preflight import Finding, check_prompt, check_task, one_line
 from .schedule import make_schedule
 from .script import ScriptArguments
@@ -63,7 +63,7 @@ def examine(arguments: Sequence[str]) -> list[Finding]:
     findings += check_task(script, args)
     findings += check_scoring(script, args)
     shape = find_shape(run.values["model_name_or_path"])
-    findings.append(check_memory(run, args))
+    findings.append(check_memory(run, args, shape))
     if shape is not None:
         findings.append(check_disk(args, *disk_bytes(run, args, shape)))
     if args.push_to_hub:
@@ -328,7 +328,7 @@ def sample(arguments: Sequence[str], number: int) -> str:
     return "\n".join([format_looks(looks, number), *advise(looks, task.answer_format)])
 
 
-def check_memory(run: RunArguments, args: SignedRewardConfig) -> Finding:
+def check_memory(run: RunArguments, args: SignedRewardConfig, shape: ModelShape | None) -> Finding:
     """The estimate against the smallest GPU, or main memory for a run on the CPU."""
     if torch.cuda.is_available():
         available = min(torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count()))
@@ -336,9 +336,9 @@ def check_memory(run: RunArguments, args: SignedRewardConfig) -> Finding:
         return Finding("warn", "memory", "no GPU to compare the estimate with. See nsr-trl train --dry-run")
     else:
         available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // run.num_processes
-    estimate = estimate_run(run, args, available)
-    if estimate is None:
+    if shape is None:
         return Finding("warn", "memory", "no estimate: the model's config is not at hand")
+    estimate = estimate_run(run, args, shape, available)
     found = f"about {estimate.peak / GIB:.1f} of {available / GIB:.1f} GiB a process (nsr-trl train --dry-run)"
     if estimate.peak < 0.95 * available:
         return Finding("ok", "memory", found)
