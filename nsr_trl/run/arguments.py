@@ -112,19 +112,16 @@ class RunArguments:
         Raises:
             ValueError: If a value is out of range, or the batches do not divide over the processes.
         """
-        values = self._schedule(num_processes)
-        return tuple(cls(**{f.name: values[f.name] for f in fields(cls) if f.init}) for cls in CLASSES)  # type: ignore[return-value]
+        return _fill(CLASSES, self._schedule(num_processes))
 
     def preview(self, num_processes: int | None = None) -> tuple[ScriptArguments, SignedRewardConfig, ModelConfig]:
         """As [`build`], for the processes that will run, in a single one, on a machine that need not have a GPU."""
         num_processes = num_processes or self.num_processes
-        values = self._schedule(num_processes) | {"use_cpu": True}
 
         class Preview(SignedRewardConfig):
             world_size = property(lambda self: num_processes)
 
-        classes = (ScriptArguments, Preview, ModelConfig)
-        return tuple(cls(**{f.name: values[f.name] for f in fields(cls) if f.init}) for cls in classes)  # type: ignore[return-value]
+        return _fill((ScriptArguments, Preview, ModelConfig), self._schedule(num_processes) | {"use_cpu": True})
 
     def _schedule(self, num_processes: int) -> dict[str, Any]:
         """The fields, with `gradient_accumulation_steps` as `optimizer_steps_per_generation` asks for."""
@@ -150,6 +147,11 @@ class RunArguments:
                 "--per_device_train_batch_size or the number of processes."
             )
         return self.values | {"gradient_accumulation_steps": rows // (per_micro_step * num_steps)}
+
+
+def _fill(classes: Sequence[Any], values: Mapping[str, Any]) -> Any:
+    """Each of the dataclasses with its fields."""
+    return tuple(cls(**{f.name: values[f.name] for f in fields(cls) if f.init}) for cls in classes)
 
 
 class FieldParser(TrlParser):
