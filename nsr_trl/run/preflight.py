@@ -13,7 +13,7 @@ from transformers.integrations import get_reporting_integration_callbacks
 from ..checkpoints import check_folder, find_checkpoint
 from ..config import SignedRewardConfig
 from ..grading import check_references
-from ..problem import Problem, asked_formats
+from ..problem import ANSWER_MARKS, Problem, asked_formats
 from ..reward_functions import MATH_REWARD
 from ..task import Task
 from ..weighing import Weighing
@@ -171,7 +171,7 @@ def check_asking(task: Task, problem: Problem) -> Finding:
     prompt = task.prompting.prompt(problem)
     asked = asked_formats(prompt if isinstance(prompt, str) else "".join(message["content"] for message in prompt))
     wanted = task.answer_format
-    if task.is_verified and asked and wanted in ("boxed", "gsm8k", "xml") and wanted not in asked:
+    if task.is_verified and asked and wanted in ANSWER_MARKS and wanted not in asked:
         reading = r"'Answer:\s*([^\n]+)'" if asked == ["answer:"] else asked[0]
         found = (
             f"the prompt asks for {' and '.join(asked)} and the answer is read from {wanted!r}: a completion that "
