@@ -332,7 +332,7 @@ def check_memory(run: RunArguments, args: SignedRewardConfig, shape: ModelShape 
     """The estimate against the smallest GPU, or main memory for a run on the CPU."""
     if torch.cuda.is_available():
         available = min(torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count()))
-    elif not run.values["use_cpu"]:
+    elif not run.is_on_cpu:
         return Finding("warn", "memory", "no GPU to compare the estimate with. See nsr-trl train --dry-run")
     else:
         available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // run.num_processes

@@ -84,7 +84,7 @@ def format_dry_run(run: RunArguments) -> str:
         f"memory of each process, estimated (a GPU of {gpu_bytes / 1e9:.0f} GB has {gpu_bytes / GIB:.1f} GiB)"
     )
     lines += [f"  {name:<12} {size / GIB:8.2f} GiB" for name, size in estimate.rows()]
-    if not run.values["use_cpu"]:
+    if not run.is_on_cpu:
         fits = "fits" if estimate.peak < 0.95 * gpu_bytes else "DOES NOT FIT"
         lines.append(f"  it {fits}")
     return "\n".join(lines)
