@@ -52,6 +52,12 @@ def test_batches_that_do_not_divide_are_a_failure_with_the_arithmetic():
     assert "3 processes x per_device_train_batch_size=64" in findings["batches"].found
 
 
+@pytest.mark.parametrize("setting", [("--loss_type", "nonsense"), ("--report_to", "nonsense")])
+def test_a_name_that_the_launcher_refuses_fails_here_too(setting):
+    findings = doctor.examine(["--config", "quickstart", *setting])
+    assert [finding.level for finding in findings if "nonsense" in finding.found] == ["fail"]
+
+
 def test_sampling_that_biases_vllms_correction_is_a_warning():
     arguments = ["--config", "quickstart", "--use_vllm", "true", "--vllm_mode", "colocate"]
     arguments += ["--vllm_importance_sampling_correction", "true"]  # the recipes leave it off

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from accelerate.commands.launch import launch_command_parser
+from transformers.integrations import get_reporting_integration_callbacks
 from trl import ModelConfig, TrlParser
 
 from ..config import SignedRewardConfig
@@ -27,6 +28,9 @@ from .script import ScriptArguments
 
 
 CLASSES = (ScriptArguments, SignedRewardConfig, ModelConfig)
+
+LOSS_TYPES = ("dapo", "grpo", "bnpo", "dr_grpo", "luspo", "cispo", "sapo", "vespo")
+"""TRL's, which it checks at the first update."""
 
 
 @dataclass(frozen=True)
@@ -115,13 +119,24 @@ class RunArguments:
         return _fill(CLASSES, self._schedule(num_processes))
 
     def preview(self, num_processes: int | None = None) -> tuple[ScriptArguments, SignedRewardConfig, ModelConfig]:
-        """As [`build`], for the processes that will run, in a single one, on a machine that need not have a GPU."""
+        """
+        As [`build`], for the processes that will run, in a single one, on a machine that need not have a GPU.
+
+        Names that the trainer would look up only later are checked too.
+        """
         num_processes = num_processes or self.num_processes
 
         class Preview(SignedRewardConfig):
             world_size = property(lambda self: num_processes)
 
-        return _fill((ScriptArguments, Preview, ModelConfig), self._schedule(num_processes) | {"use_cpu": True})
+        values = self._schedule(num_processes) | {"use_cpu": True}
+        script, args, model = _fill((ScriptArguments, Preview, ModelConfig), values)
+        get_reporting_integration_callbacks(args.report_to)
+        if args.loss_type not in LOSS_TYPES:
+            raise ValueError(
+                f"`loss_type` must be one of {', '.join(LOSS_TYPES)}; got {args.loss_type!r}. Leave it out for 'dapo'."
+            )
+        return script, args, model
 
     def _schedule(self, num_processes: int) -> dict[str, Any]:
         """The fields, with `gradient_accumulation_steps` as `optimizer_steps_per_generation` asks for."""

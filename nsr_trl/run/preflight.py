@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from transformers.integrations import get_reporting_integration_callbacks
-
 from ..checkpoints import check_folder, find_checkpoint
 from ..config import SignedRewardConfig
 from ..grading import check_references
@@ -27,9 +25,6 @@ NUM_REFERENCES = 64
 
 SENTENCE = "a sentence"
 """The kind of a reference that is a text of many words: a solution, most likely, and not its answer."""
-
-LOSS_TYPES = ("dapo", "grpo", "bnpo", "dr_grpo", "luspo", "cispo", "sapo", "vespo")
-"""TRL's, which it checks at the first update."""
 
 OF_TRAINER = {
     "prompts",
@@ -76,11 +71,6 @@ def check_run(run: RunArguments) -> list[Finding]:
     """
     try:
         script, args, _ = run.preview()
-        get_reporting_integration_callbacks(args.report_to)
-        if args.loss_type not in LOSS_TYPES:
-            raise ValueError(
-                f"`loss_type` must be one of {', '.join(LOSS_TYPES)}; got {args.loss_type!r}. Leave it out for 'dapo'."
-            )
         assert run.num_machines
     except ValueError as error:
         return [Finding("fail", "settings", one_line(error))]
