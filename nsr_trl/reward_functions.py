@@ -23,6 +23,11 @@ TRL_REWARDS: dict[str, dict[str, Any]] = {
 REWARD_NAMES = (MATH_REWARD, *TRL_REWARDS)
 
 
+def name_of(reward: Callable) -> str:
+    """The name of a reward function, or of the class where an object is called."""
+    return getattr(reward, "__name__", type(reward).__name__)
+
+
 def find_reward(name: str, grader: str = "default", answer_format: str = "boxed") -> Callable:
     """
     The reward function of a name.

@@ -98,6 +98,16 @@ def test_a_reward_that_calls_every_answer_correct_is_a_failure(tmp_path, monkeyp
     assert "'5' for '4', must not be correct; got correct, correct" in findings["near misses"].found
 
 
+class Generous:
+    def __call__(self, completions, **kwargs):
+        return generous(completions)
+
+
+def test_an_object_that_is_called_is_known_by_its_class(tmp_path, monkeypatch):
+    findings = find_rewards(tmp_path, monkeypatch, ["4", "5"], Generous())
+    assert (findings["rewards"].level, findings["near misses"].level) == ("ok", "fail")
+
+
 def test_references_of_which_wrong_answers_are_not_told_are_a_warning(tmp_path, monkeypatch):
     findings = find_rewards(tmp_path, monkeypatch, ["sherbet", "tapioca"], math_reward)
     assert findings["rewards"].level == "ok"

@@ -20,7 +20,7 @@ from packaging.specifiers import SpecifierSet
 from ..config import SignedRewardConfig, compaction_obstacle, sampling_bias, threshold_of
 from ..evaluation.judges import RewardJudge
 from ..problem import ANSWER_WRITINGS, Problem
-from ..reward_functions import MATH_REWARD
+from ..reward_functions import MATH_REWARD, name_of
 from ..verifier import Outcome, read_reference, verify
 from ..verifier.reference import near_miss
 from .arguments import RunArguments, parse, resolve_model
@@ -237,7 +237,7 @@ def check_scoring(script: ScriptArguments, args: SignedRewardConfig, num_rows: i
         problems = task.problems("train", num_rows, args.seed, with_columns=True)
     except (ConnectionError, ImportError, OSError, ValueError):  # found by `check_task`
         return []
-    names = [reward.__name__ for reward in rewards]
+    names = [name_of(reward) for reward in rewards]
     reward = rewards[names.index(args.outcome_reward)] if args.outcome_reward in names else rewards[0]
     writing = ANSWER_WRITINGS.get(task.answer_format)
     if writing is None or not all(problem.answer for problem in problems):
@@ -251,10 +251,10 @@ def check_scoring(script: ScriptArguments, args: SignedRewardConfig, num_rows: i
     try:
         found = outcomes([(problem, problem.answer) for problem in problems])
     except Exception as error:  # noqa: BLE001 (a user's function may raise anything)
-        sentence = f"{reward.__name__} raised {type(error).__name__}: {one_line(error)[:120]}. Correct it"
+        sentence = f"{name_of(reward)} raised {type(error).__name__}: {one_line(error)[:120]}. Correct it"
         return [Finding("fail", "rewards", sentence)]
     if set(found) != {"correct"}:
-        level: Literal["warn", "fail"] = "fail" if reward.__name__ == MATH_REWARD else "warn"
+        level: Literal["warn", "fail"] = "fail" if name_of(reward) == MATH_REWARD else "warn"
         advice = f"references, written as {task.answer_format}, must be correct; got {', '.join(found)}"
         return [Finding(level, "rewards", f"{advice}. {_CHECK_REFERENCES}")]
     good = Finding("ok", "rewards", f"{len(problems)} references, written as {task.answer_format}, are correct")

@@ -12,7 +12,7 @@ from ..checkpoints import check_folder, find_checkpoint
 from ..config import SignedRewardConfig
 from ..grading import check_references
 from ..problem import ANSWER_MARKS, Problem, asked_formats
-from ..reward_functions import MATH_REWARD
+from ..reward_functions import MATH_REWARD, name_of
 from ..task import Task
 from ..weighing import Weighing
 from .arguments import RunArguments, resolve_model
@@ -105,8 +105,7 @@ def check_task(
     rewards = None
     try:
         rewards = script.rewards()
-        names = [getattr(reward, "__name__", type(reward).__name__) for reward in rewards]
-        outcome = Weighing(args, names).outcome_reward
+        outcome = Weighing(args, [name_of(reward) for reward in rewards]).outcome_reward
     except ValueError as error:
         findings.append(Finding("fail", "rewards", one_line(error)))
         outcome = None
@@ -198,7 +197,7 @@ def _columns(task: Task, seed: int) -> list[str]:
 
 def _check_signature(reward: Callable, columns: Sequence[str]) -> list[Finding]:
     """Whether the trainer can call a reward function: it passes every column by name."""
-    name = getattr(reward, "__name__", type(reward).__name__)
+    name = name_of(reward)
     try:
         parameters = inspect.signature(reward).parameters.values()
     except (ValueError, TypeError):  # a built-in
