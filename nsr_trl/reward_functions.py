@@ -24,7 +24,9 @@ REWARD_NAMES = (MATH_REWARD, *TRL_REWARDS)
 
 
 def name_of(reward: Callable) -> str:
-    """The name of a reward function, or of the class where an object is called."""
+    """The name of a reward function as TRL logs it: of what a partial calls, of the class where it is an object."""
+    while isinstance(reward, partial):
+        reward = reward.func
     return getattr(reward, "__name__", type(reward).__name__)
 
 
