@@ -58,19 +58,23 @@ def leave_out_overlong(dataset: Any, tokenizer: Any, context: int | None, say: C
     Leaves out the prompts that fill the model's context.
 
     Args:
-        dataset (`datasets.Dataset`):
-            Rows with a `prompt`.
+        dataset (`datasets.Dataset` or `datasets.IterableDataset`):
+            Rows with a `prompt`. Those of a stream are looked at as they are read.
         tokenizer:
             The model's.
         context (`int`, *optional*):
             Tokens that the model can attend to.
         say (`Callable`):
-            Called with a sentence that has their number, if there are any.
+            Called with a sentence that has their number, if there are any; of a stream it is not known.
 
     Returns:
-        `datasets.Dataset`
+        As `dataset`.
     """
-    overlong = {} if context is None else overlong_prompts(dataset, tokenizer, context)
+    if context is None:
+        return dataset
+    if not hasattr(dataset, "__len__"):
+        return dataset.filter(lambda row: not overlong_prompts([row], tokenizer, context))
+    overlong = overlong_prompts(dataset, tokenizer, context)
     if not overlong:
         return dataset
     counts = f"{len(overlong):,} of {len(dataset):,}"

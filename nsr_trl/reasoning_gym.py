@@ -11,6 +11,7 @@ from typing import Any
 
 from datasets import Dataset
 
+from .problem import INSTRUCTIONS
 from .rewards import completion_text
 
 
@@ -24,7 +25,7 @@ except ImportError as error:
     ) from error
 
 
-INSTRUCTION = "Please reason step by step, and put your final answer within <answer></answer>."
+INSTRUCTION = INSTRUCTIONS["xml"]
 """The instruction, one line below the question; the tags are those that reasoning_gym reads."""
 
 _RUNNERS = {"eval", "exec", "parse_expr", "sympify"}  # the last two of sympy, which evaluates what it parses

@@ -11,19 +11,23 @@ from .verifier.extract import reader_of
 
 MATH_REWARD = "math_reward"
 
-TRL_REWARDS: dict[str, tuple[str, dict[str, Any]]] = {
-    # name: function of trl.rewards, arguments where it builds the reward (those of `trl grpo`)
-    "accuracy_reward": ("accuracy_reward", {}),
-    "reasoning_accuracy_reward": ("reasoning_accuracy_reward", {}),
-    "think_format_reward": ("think_format_reward", {}),
-    "get_soft_overlong_punishment": (
-        "get_soft_overlong_punishment",
-        {"max_completion_len": 1280, "soft_punish_cache": 256},
-    ),
+TRL_REWARDS: dict[str, dict[str, Any]] = {
+    # function of trl.rewards: arguments where it builds the reward (those of `trl grpo`)
+    "accuracy_reward": {},
+    "reasoning_accuracy_reward": {},
+    "think_format_reward": {},
+    "get_soft_overlong_punishment": {"max_completion_len": 1280, "soft_punish_cache": 256},
 }
 """The names that `trl grpo --reward_funcs` knows."""
 
 REWARD_NAMES = (MATH_REWARD, *TRL_REWARDS)
+
+
+def name_of(reward: Callable) -> str:
+    """The name of a reward function as TRL logs it: of what a partial calls, of the class where it is an object."""
+    while isinstance(reward, partial):
+        reward = reward.func
+    return getattr(reward, "__name__", type(reward).__name__)
 
 
 def find_reward(name: str, grader: str = "default", answer_format: str = "boxed") -> Callable:
@@ -53,7 +57,6 @@ def find_reward(name: str, grader: str = "default", answer_format: str = "boxed"
     if name in TRL_REWARDS:
         import trl.rewards
 
-        function, arguments = TRL_REWARDS[name]
-        found = getattr(trl.rewards, function)
+        found, arguments = getattr(trl.rewards, name), TRL_REWARDS[name]
         return found(**arguments) if arguments else found
     return import_function(name, f"A reward must be one of {', '.join(REWARD_NAMES)}, or", REWARD_NAMES)

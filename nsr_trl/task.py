@@ -125,7 +125,7 @@ class Task:
                 _, generated = read_problems(load_rows(source, limit), source, with_columns)
             found += generated
         if not found:
-            raise ValueError(f"A task must have problems; there is none in {self._named(part)}. Name another split.")
+            raise self._none_to(part)
         return found
 
     def dataset(
@@ -160,13 +160,14 @@ class Task:
         if isinstance(rows, Dataset):
             _, problems = read_problems(rows, source)
             if not problems:
-                raise ValueError(
-                    f"A task must have problems; there is none in {self._named(part)}. Name another split."
-                )
+                raise self._none_to(part)
             return to_dataset(problems, tokenizer=tokenizer, prompting=self.prompting, rows=rows)
         reader, _ = read_problems(rows.take(1), source)
 
         return rows.map(lambda row: prompt_row(reader(row), self.prompting, tokenizer))
+
+    def _none_to(self, part: Part) -> ValueError:
+        return ValueError(f"A task must have problems; there is none in {self._named(part)}. Name another split.")
 
     @cached_property
     def outcome_reward(self) -> Callable:

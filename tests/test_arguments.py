@@ -109,6 +109,11 @@ def test_the_dry_run_states_schedule_and_memory():
     assert "DOES NOT FIT" in format_dry_run(run_of("--config", "nsr-qwen2.5-math-7b", "--gpu-memory", "24"))
 
 
+def test_a_run_whose_accelerate_config_asks_for_the_cpu_is_not_set_beside_a_gpu():
+    plan = format_dry_run(run_of("--config", "nsr-qwen2.5-math-7b", "--accelerate_config", "multi_cpu"))
+    assert "generation" in plan.splitlines()[-1]  # the last row of the memory
+
+
 def test_the_dry_run_counts_the_passes_over_each_rollout():
     arguments = "--config quickstart --optimizer_steps_per_generation 2 --max_steps 24".split()
     once, twice = (format_dry_run(run_of(*arguments, "--num_iterations", str(n))) for n in (1, 2))

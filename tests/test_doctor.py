@@ -52,6 +52,12 @@ def test_batches_that_do_not_divide_are_a_failure_with_the_arithmetic():
     assert "3 processes x per_device_train_batch_size=64" in findings["batches"].found
 
 
+@pytest.mark.parametrize("setting", [("--loss_type", "nonsense"), ("--report_to", "nonsense")])
+def test_a_name_that_the_launcher_refuses_fails_here_too(setting):
+    findings = doctor.examine(["--config", "quickstart", *setting])
+    assert [finding.level for finding in findings if "nonsense" in finding.found] == ["fail"]
+
+
 def test_sampling_that_biases_vllms_correction_is_a_warning():
     arguments = ["--config", "quickstart", "--use_vllm", "true", "--vllm_mode", "colocate"]
     arguments += ["--vllm_importance_sampling_correction", "true"]  # the recipes leave it off
@@ -90,6 +96,16 @@ def test_a_reward_that_calls_every_answer_correct_is_a_failure(tmp_path, monkeyp
     assert findings["rewards"].level == "ok"
     assert findings["near misses"].level == "fail"
     assert "'5' for '4', must not be correct; got correct, correct" in findings["near misses"].found
+
+
+class Generous:
+    def __call__(self, completions, **kwargs):
+        return generous(completions)
+
+
+def test_an_object_that_is_called_is_known_by_its_class(tmp_path, monkeypatch):
+    findings = find_rewards(tmp_path, monkeypatch, ["4", "5"], Generous())
+    assert (findings["rewards"].level, findings["near misses"].level) == ("ok", "fail")
 
 
 def test_references_of_which_wrong_answers_are_not_told_are_a_warning(tmp_path, monkeypatch):

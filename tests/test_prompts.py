@@ -1,7 +1,7 @@
 """What a dataset of prompts must be for a run."""
 
 import pytest
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 
 from nsr_trl.prompts import describe_dataset, leave_out_overlong, overlong_prompts
 from nsr_trl.quickstart.model import build_tokenizer
@@ -51,6 +51,19 @@ def test_the_command_leaves_them_out_and_says_how_many():
     assert said == ["Left out 1 of 3 problems, whose prompts fill the context of 20 tokens."]
     assert leave_out_overlong(dataset, None, None, said.append) is dataset
     assert len(said) == 1
+
+
+def test_a_stream_is_left_unread_and_its_overlong_prompts_are_left_out_as_they_come():
+    read = []
+
+    def rows():
+        for length in (5, 50, 9):
+            read.append(length)
+            yield {"prompt": "1" * length}
+
+    kept = leave_out_overlong(IterableDataset.from_generator(rows), build_tokenizer(), 20, print)
+    assert read == []
+    assert [row["prompt"] for row in kept] == ["1" * 5, "1" * 9]
 
 
 def test_short_prompts_are_not_tokenized():

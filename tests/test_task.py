@@ -1,12 +1,14 @@
 """Tasks: the same problems, asked and scored alike, whatever layout a dataset has."""
 
 import json
+from functools import partial
 
 import pytest
 from datasets import Dataset, IterableDataset
+from trl.trainer.utils import get_callable_name
 
 from nsr_trl.problem import INSTRUCTION, INSTRUCTIONS, Problem, Prompting, asked_formats
-from nsr_trl.reward_functions import TRL_REWARDS, find_reward
+from nsr_trl.reward_functions import TRL_REWARDS, find_reward, name_of
 from nsr_trl.task import Task, find_task, load_problems, task_names
 
 
@@ -262,6 +264,12 @@ def test_a_reward_is_named_by_module_path_or_file(tmp_path, monkeypatch):
     for name in TRL_REWARDS:
         assert callable(find_reward(name))
     assert find_reward("math_reward", grader="paper").__name__ == "math_reward"
+
+
+def test_a_reward_has_the_name_by_which_trl_logs_it():
+    for reward in (partial(find_reward), partial(partial(find_reward), grader="paper")):
+        assert name_of(reward) == get_callable_name(reward) == "find_reward"
+    assert name_of(find_reward("math_reward", grader="paper")) == "math_reward"
 
 
 @pytest.mark.parametrize(

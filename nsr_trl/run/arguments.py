@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from accelerate.commands.launch import launch_command_parser
+from transformers.integrations import get_reporting_integration_callbacks
 from trl import ModelConfig, TrlParser
 
 from ..config import SignedRewardConfig
@@ -27,6 +28,9 @@ from .script import ScriptArguments
 
 
 CLASSES = (ScriptArguments, SignedRewardConfig, ModelConfig)
+
+LOSS_TYPES = ("dapo", "grpo", "bnpo", "dr_grpo", "luspo", "cispo", "sapo", "vespo")
+"""TRL's, which it checks at the first update."""
 
 
 @dataclass(frozen=True)
@@ -112,19 +116,27 @@ class RunArguments:
         Raises:
             ValueError: If a value is out of range, or the batches do not divide over the processes.
         """
-        values = self._schedule(num_processes)
-        return tuple(cls(**{f.name: values[f.name] for f in fields(cls) if f.init}) for cls in CLASSES)  # type: ignore[return-value]
+        return _fill(CLASSES, self._schedule(num_processes))
 
     def preview(self, num_processes: int | None = None) -> tuple[ScriptArguments, SignedRewardConfig, ModelConfig]:
-        """As [`build`], for the processes that will run, in a single one, on a machine that need not have a GPU."""
+        """
+        As [`build`], for the processes that will run, in a single one, on a machine that need not have a GPU.
+
+        Names that the trainer would look up only later are checked too.
+        """
         num_processes = num_processes or self.num_processes
-        values = self._schedule(num_processes) | {"use_cpu": True}
 
         class Preview(SignedRewardConfig):
             world_size = property(lambda self: num_processes)
 
-        classes = (ScriptArguments, Preview, ModelConfig)
-        return tuple(cls(**{f.name: values[f.name] for f in fields(cls) if f.init}) for cls in classes)  # type: ignore[return-value]
+        values = self._schedule(num_processes) | {"use_cpu": True}
+        script, args, model = _fill((ScriptArguments, Preview, ModelConfig), values)
+        get_reporting_integration_callbacks(args.report_to)
+        if args.loss_type not in LOSS_TYPES:
+            raise ValueError(
+                f"`loss_type` must be one of {', '.join(LOSS_TYPES)}; got {args.loss_type!r}. Leave it out for 'dapo'."
+            )
+        return script, args, model
 
     def _schedule(self, num_processes: int) -> dict[str, Any]:
         """The fields, with `gradient_accumulation_steps` as `optimizer_steps_per_generation` asks for."""
@@ -150,6 +162,11 @@ class RunArguments:
                 "--per_device_train_batch_size or the number of processes."
             )
         return self.values | {"gradient_accumulation_steps": rows // (per_micro_step * num_steps)}
+
+
+def _fill(classes: Sequence[Any], values: Mapping[str, Any]) -> Any:
+    """Each of the dataclasses with its fields."""
+    return tuple(cls(**{f.name: values[f.name] for f in fields(cls) if f.init}) for cls in classes)
 
 
 class FieldParser(TrlParser):

@@ -27,11 +27,8 @@ def find_shape(model_name: str | None) -> ModelShape | None:
         return None
 
 
-def estimate_run(run: RunArguments, args: SignedRewardConfig, gpu_bytes: float) -> MemoryEstimate | None:
-    """Memory of one GPU of this size under a run; `None` where the model's shape cannot be had."""
-    shape = find_shape(run.values["model_name_or_path"])
-    if shape is None:
-        return None
+def estimate_run(run: RunArguments, args: SignedRewardConfig, shape: ModelShape, gpu_bytes: float) -> MemoryEstimate:
+    """Memory of one GPU of this size under a run."""
     schedule = make_schedule(args, run.num_processes)
     is_colocated = args.use_vllm and args.vllm_mode == "colocate"
     return estimate_memory(

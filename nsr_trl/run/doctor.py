@@ -20,13 +20,13 @@ from packaging.specifiers import SpecifierSet
 from ..config import SignedRewardConfig, compaction_obstacle, sampling_bias, threshold_of
 from ..evaluation.judges import RewardJudge
 from ..problem import ANSWER_WRITINGS, Problem
-from ..reward_functions import MATH_REWARD
+from ..reward_functions import MATH_REWARD, name_of
 from ..verifier import Outcome, read_reference, verify
 from ..verifier.reference import near_miss
 from .arguments import RunArguments, parse, resolve_model
 from .costs import disk_bytes, estimate_run, find_shape
 from .first_look import Look, advise, format_looks
-from .memory import GIB
+from .memory import GIB, ModelShape
 from .preflight import Finding, check_prompt, check_task, one_line
 from .schedule import make_schedule
 from .script import ScriptArguments
@@ -63,7 +63,7 @@ def examine(arguments: Sequence[str]) -> list[Finding]:
     findings += check_task(script, args)
     findings += check_scoring(script, args)
     shape = find_shape(run.values["model_name_or_path"])
-    findings.append(check_memory(run, args))
+    findings.append(check_memory(run, args, shape))
     if shape is not None:
         findings.append(check_disk(args, *disk_bytes(run, args, shape)))
     if args.push_to_hub:
@@ -237,7 +237,7 @@ def check_scoring(script: ScriptArguments, args: SignedRewardConfig, num_rows: i
         problems = task.problems("train", num_rows, args.seed, with_columns=True)
     except (ConnectionError, ImportError, OSError, ValueError):  # found by `check_task`
         return []
-    names = [reward.__name__ for reward in rewards]
+    names = [name_of(reward) for reward in rewards]
     reward = rewards[names.index(args.outcome_reward)] if args.outcome_reward in names else rewards[0]
     writing = ANSWER_WRITINGS.get(task.answer_format)
     if writing is None or not all(problem.answer for problem in problems):
@@ -251,10 +251,10 @@ def check_scoring(script: ScriptArguments, args: SignedRewardConfig, num_rows: i
     try:
         found = outcomes([(problem, problem.answer) for problem in problems])
     except Exception as error:  # noqa: BLE001 (a user's function may raise anything)
-        sentence = f"{reward.__name__} raised {type(error).__name__}: {one_line(error)[:120]}. Correct it"
+        sentence = f"{name_of(reward)} raised {type(error).__name__}: {one_line(error)[:120]}. Correct it"
         return [Finding("fail", "rewards", sentence)]
     if set(found) != {"correct"}:
-        level: Literal["warn", "fail"] = "fail" if reward.__name__ == MATH_REWARD else "warn"
+        level: Literal["warn", "fail"] = "fail" if name_of(reward) == MATH_REWARD else "warn"
         advice = f"references, written as {task.answer_format}, must be correct; got {', '.join(found)}"
         return [Finding(level, "rewards", f"{advice}. {_CHECK_REFERENCES}")]
     good = Finding("ok", "rewards", f"{len(problems)} references, written as {task.answer_format}, are correct")
@@ -328,17 +328,17 @@ def sample(arguments: Sequence[str], number: int) -> str:
     return "\n".join([format_looks(looks, number), *advise(looks, task.answer_format)])
 
 
-def check_memory(run: RunArguments, args: SignedRewardConfig) -> Finding:
+def check_memory(run: RunArguments, args: SignedRewardConfig, shape: ModelShape | None) -> Finding:
     """The estimate against the smallest GPU, or main memory for a run on the CPU."""
     if torch.cuda.is_available():
         available = min(torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count()))
-    elif not run.values["use_cpu"]:
+    elif not run.is_on_cpu:
         return Finding("warn", "memory", "no GPU to compare the estimate with. See nsr-trl train --dry-run")
     else:
         available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // run.num_processes
-    estimate = estimate_run(run, args, available)
-    if estimate is None:
+    if shape is None:
         return Finding("warn", "memory", "no estimate: the model's config is not at hand")
+    estimate = estimate_run(run, args, shape, available)
     found = f"about {estimate.peak / GIB:.1f} of {available / GIB:.1f} GiB a process (nsr-trl train --dry-run)"
     if estimate.peak < 0.95 * available:
         return Finding("ok", "memory", found)

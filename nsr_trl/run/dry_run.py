@@ -3,11 +3,11 @@
 Nothing is downloaded but the model's config, where it is not at hand, and nothing is started.
 """
 
-from ..config import SignedRewardConfig, compaction_obstacle
+from ..config import compaction_obstacle
 from .arguments import RunArguments
 from .costs import disk_bytes, estimate_run, find_shape
 from .memory import GIB
-from .schedule import Schedule, make_schedule
+from .schedule import make_schedule
 from .script import ScriptArguments
 
 
@@ -59,41 +59,32 @@ def format_dry_run(run: RunArguments) -> str:
     epochs = "" if schedule.num_epochs is None else f", {schedule.num_epochs:.1f} passes over the problems"
     if schedule.max_steps:
         generations = schedule.max_steps / schedule.optimizer_steps
-        lines.append(
-            f"  the run            {schedule.max_steps:,} optimizer steps, {generations:g} generations{epochs}"
-        )
-    else:
-        lines.append(f"  the run            {schedule.num_epochs:g} passes over the problems")
-    lines += _costs(run, script, args, schedule)
-    obstacle = compaction_obstacle(args)
-    lines.append(f"  compaction         {'off under ' + obstacle if obstacle else args.compact}")
-
-    lines.append("")
-    estimate = estimate_run(run, args, gpu_bytes)
-    if estimate is None:
-        lines.append(f"memory: no estimate, the config of {run.values['model_name_or_path']} is not at hand")
-        return "\n".join(lines)
-    lines.append(
-        f"memory of each process, estimated (a GPU of {gpu_bytes / 1e9:.0f} GB has {gpu_bytes / GIB:.1f} GiB)"
-    )
-    lines += [f"  {name:<12} {size / GIB:8.2f} GiB" for name, size in estimate.rows()]
-    if not run.values["use_cpu"]:
-        fits = "fits" if estimate.peak < 0.95 * gpu_bytes else "DOES NOT FIT"
-        lines.append(f"  it {fits}")
-    return "\n".join(lines)
-
-
-def _costs(run: RunArguments, script: ScriptArguments, args: SignedRewardConfig, schedule: Schedule) -> list[str]:
-    """Tokens, hours and disk."""
-    lines = []
-    if schedule.max_steps:
-        generations = schedule.max_steps / schedule.optimizer_steps
         tokens = generations * schedule.num_prompts * schedule.num_generations * schedule.max_tokens_per_row
         hours = tokens / script.tokens_per_second / 3600
         speed = f"{script.tokens_per_second:,.0f} a second (tokens_per_second: stated, not measured)"
-        lines.append(f"  tokens of the run  at most {tokens / 1e9:,.2f} billion, {hours:,.1f} h at {speed}")
+        lines += [
+            f"  the run            {schedule.max_steps:,} optimizer steps, {generations:g} generations{epochs}",
+            f"  tokens of the run  at most {tokens / 1e9:,.2f} billion, {hours:,.1f} h at {speed}",
+        ]
+    else:
+        lines.append(f"  the run            {schedule.num_epochs:g} passes over the problems")
     shape = find_shape(run.values["model_name_or_path"])
     if shape is not None:
         kept, size = disk_bytes(run, args, shape)
         lines.append(f"  disk               {size / 1e9:,.1f} GB: {kept} checkpoints and the model")
-    return lines
+    obstacle = compaction_obstacle(args)
+    lines.append(f"  compaction         {'off under ' + obstacle if obstacle else args.compact}")
+
+    lines.append("")
+    if shape is None:
+        lines.append(f"memory: no estimate, the config of {run.values['model_name_or_path']} is not at hand")
+        return "\n".join(lines)
+    estimate = estimate_run(run, args, shape, gpu_bytes)
+    lines.append(
+        f"memory of each process, estimated (a GPU of {gpu_bytes / 1e9:.0f} GB has {gpu_bytes / GIB:.1f} GiB)"
+    )
+    lines += [f"  {name:<12} {size / GIB:8.2f} GiB" for name, size in estimate.rows()]
+    if not run.is_on_cpu:
+        fits = "fits" if estimate.peak < 0.95 * gpu_bytes else "DOES NOT FIT"
+        lines.append(f"  it {fits}")
+    return "\n".join(lines)

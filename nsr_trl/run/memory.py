@@ -183,7 +183,6 @@ def estimate_memory(
     has_reference: bool = False,
     offload: bool = False,
     vllm_bytes: float = 0.0,
-    vllm_tensor_parallel_size: int = 1,
     vllm_sleeps: bool = False,
     has_triton: bool = True,
 ) -> MemoryEstimate:
@@ -213,8 +212,6 @@ def estimate_memory(
             Whether weights and optimizer live in main memory.
         vllm_bytes (`float`, *optional*, defaults to `0.0`):
             What colocated vLLM is given of this GPU.
-        vllm_tensor_parallel_size (`int`, *optional*, defaults to `1`):
-            GPUs that share one vLLM.
         vllm_sleeps (`bool`, *optional*, defaults to `False`):
             Whether vLLM gives it back during the update.
         has_triton (`bool`, *optional*, defaults to `True`):

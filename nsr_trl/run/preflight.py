@@ -8,13 +8,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from transformers.integrations import get_reporting_integration_callbacks
-
 from ..checkpoints import check_folder, find_checkpoint
 from ..config import SignedRewardConfig
 from ..grading import check_references
-from ..problem import Problem, asked_formats
-from ..reward_functions import MATH_REWARD
+from ..problem import ANSWER_MARKS, Problem, asked_formats
+from ..reward_functions import MATH_REWARD, name_of
 from ..task import Task
 from ..weighing import Weighing
 from .arguments import RunArguments, resolve_model
@@ -27,9 +25,6 @@ NUM_REFERENCES = 64
 
 SENTENCE = "a sentence"
 """The kind of a reference that is a text of many words: a solution, most likely, and not its answer."""
-
-LOSS_TYPES = ("dapo", "grpo", "bnpo", "dr_grpo", "luspo", "cispo", "sapo", "vespo")
-"""TRL's, which it checks at the first update."""
 
 OF_TRAINER = {
     "prompts",
@@ -76,11 +71,6 @@ def check_run(run: RunArguments) -> list[Finding]:
     """
     try:
         script, args, _ = run.preview()
-        get_reporting_integration_callbacks(args.report_to)
-        if args.loss_type not in LOSS_TYPES:
-            raise ValueError(
-                f"`loss_type` must be one of {', '.join(LOSS_TYPES)}; got {args.loss_type!r}. Leave it out for 'dapo'."
-            )
         assert run.num_machines
     except ValueError as error:
         return [Finding("fail", "settings", one_line(error))]
@@ -115,8 +105,7 @@ def check_task(
     rewards = None
     try:
         rewards = script.rewards()
-        names = [getattr(reward, "__name__", type(reward).__name__) for reward in rewards]
-        outcome = Weighing(args, names).outcome_reward
+        outcome = Weighing(args, [name_of(reward) for reward in rewards]).outcome_reward
     except ValueError as error:
         findings.append(Finding("fail", "rewards", one_line(error)))
         outcome = None
@@ -171,7 +160,7 @@ def check_asking(task: Task, problem: Problem) -> Finding:
     prompt = task.prompting.prompt(problem)
     asked = asked_formats(prompt if isinstance(prompt, str) else "".join(message["content"] for message in prompt))
     wanted = task.answer_format
-    if task.is_verified and asked and wanted in ("boxed", "gsm8k", "xml") and wanted not in asked:
+    if task.is_verified and asked and wanted in ANSWER_MARKS and wanted not in asked:
         reading = r"'Answer:\s*([^\n]+)'" if asked == ["answer:"] else asked[0]
         found = (
             f"the prompt asks for {' and '.join(asked)} and the answer is read from {wanted!r}: a completion that "
@@ -208,7 +197,7 @@ def _columns(task: Task, seed: int) -> list[str]:
 
 def _check_signature(reward: Callable, columns: Sequence[str]) -> list[Finding]:
     """Whether the trainer can call a reward function: it passes every column by name."""
-    name = getattr(reward, "__name__", type(reward).__name__)
+    name = name_of(reward)
     try:
         parameters = inspect.signature(reward).parameters.values()
     except (ValueError, TypeError):  # a built-in
