@@ -11,6 +11,7 @@ generations but the first of each process: seconds per optimizer step, and peak 
 """
 
 import argparse
+import itertools
 import json
 import statistics
 import subprocess
@@ -51,7 +52,8 @@ def plot(table: list[dict], path: str) -> None:
     ratios = sorted({row["correct_ratio"] for row in table})
     names = [name for name in dict.fromkeys(row["contender"] for row in table) if name != "trl"]
     width = 0.8 / len(names)
-    for index, (name, color) in enumerate(zip(names, ("#0072B2", "#D55E00", "#009E73", "#CC79A7"), strict=False)):
+    colors = itertools.cycle(("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"))
+    for index, (name, color) in enumerate(zip(names, colors, strict=False)):
         found = {row["correct_ratio"]: row["speedup"] for row in table if row["contender"] == name}
         places = [place + (index - (len(names) - 1) / 2) * width for place in range(len(ratios))]
         bars = axes.bar(places, [found[ratio] for ratio in ratios], width * 0.9, label=name, color=color)

@@ -6,6 +6,7 @@ was before, and the log of any finished run can be asked as well.
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,11 +53,39 @@ class Reading:
 NOTHING = Reading(0.0, "")
 
 
-def smoothed(log: Log, name: str) -> list[float]:
-    """Means of a metric over the last `WINDOW` logs that have it, one for each of these logs."""
-    values = [value for entry in log if (value := _number(entry, name)) is not None]
-    windows = (values[max(0, end - WINDOW) : end] for end in range(1, len(values) + 1))
-    return [sum(window) / len(window) for window in windows]
+class History:
+    """
+    The beginning of a log; each series is read once, whichever beginning is asked.
+
+    Args:
+        log (`Sequence[Mapping[str, Any]]`):
+            The whole log.
+
+    Attributes:
+        end (`int`):
+            Entries that the beginning has; all of them, until it is set.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self.end = len(log)
+        self._log = log
+        self._series: dict[str, tuple[list[int], list[float]]] = {}  # places in the log, and the mean at each
+
+    @property
+    def entries(self) -> Log:
+        """The entries of the beginning."""
+        return self._log[: self.end]
+
+    def smoothed(self, name: str) -> list[float]:
+        """Means of a metric over the last `WINDOW` logs that have it, one for each of these logs."""
+        if name not in self._series:
+            numbers = ((place, _number(entry, name)) for place, entry in enumerate(self._log))
+            found = {place: value for place, value in numbers if value is not None}
+            values = list(found.values())
+            windows = (values[max(0, end - WINDOW) : end] for end in range(1, len(values) + 1))
+            self._series[name] = list(found), [sum(window) / len(window) for window in windows]
+        places, means = self._series[name]
+        return means[: bisect_left(places, self.end)]
 
 
 def _number(entry: Mapping[str, Any], name: str) -> float | None:
@@ -65,11 +94,11 @@ def _number(entry: Mapping[str, Any], name: str) -> float | None:
     return value if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def _ratio(name: str, what: str, unit: str, least: float) -> Callable[[Log, float, float], Reading]:
+def _ratio(name: str, what: str, unit: str, least: float) -> Callable[[History, float, float], Reading]:
     """Reads how many times its beginning a metric is; a threshold below 1 asks how far it has fallen."""
 
-    def read(log: Log, threshold: float, noise: float) -> Reading:
-        means = smoothed(log, name)
+    def read(log: History, threshold: float, noise: float) -> Reading:
+        means = log.smoothed(name)
         if len(means) < 2:
             return NOTHING
         start, now = max(means[0], least), max(means[-1], 1e-9)
@@ -79,11 +108,11 @@ def _ratio(name: str, what: str, unit: str, least: float) -> Callable[[Log, floa
     return read
 
 
-def _rise(name: str, what: str) -> Callable[[Log, float, float], Reading]:
+def _rise(name: str, what: str) -> Callable[[History, float, float], Reading]:
     """Reads how much higher a share is than at its beginning."""
 
-    def read(log: Log, threshold: float, noise: float) -> Reading:
-        means = smoothed(log, name)
+    def read(log: History, threshold: float, noise: float) -> Reading:
+        means = log.smoothed(name)
         if len(means) < 2:
             return NOTHING
         extent = (means[-1] - means[0]) / max(threshold, noise)
@@ -92,11 +121,11 @@ def _rise(name: str, what: str) -> Callable[[Log, float, float], Reading]:
     return read
 
 
-def _level(names: Sequence[str], what: str) -> Callable[[Log, float, float], Reading]:
+def _level(names: Sequence[str], what: str) -> Callable[[History, float, float], Reading]:
     """Reads how high a share is, the highest of several."""
 
-    def read(log: Log, threshold: float, noise: float) -> Reading:
-        series = {name.rpartition("/")[2]: smoothed(log, name) for name in names}
+    def read(log: History, threshold: float, noise: float) -> Reading:
+        series = {name.rpartition("/")[2]: log.smoothed(name) for name in names}
         now = {side: means[-1] for side, means in series.items() if len(means) >= WINDOW}
         if not now:
             return NOTHING
@@ -106,8 +135,8 @@ def _level(names: Sequence[str], what: str) -> Callable[[Log, float, float], Rea
     return read
 
 
-def _correct_falling(log: Log, threshold: float, noise: float) -> Reading:
-    means = smoothed(log, "signed/correct_ratio")
+def _correct_falling(log: History, threshold: float, noise: float) -> Reading:
+    means = log.smoothed("signed/correct_ratio")
     if not means:
         return NOTHING
     best = max(means)
@@ -115,14 +144,14 @@ def _correct_falling(log: Log, threshold: float, noise: float) -> Reading:
     return Reading(extent, f"the share of correct completions is {means[-1]:.1%}, {best:.1%} at its best")
 
 
-def _none_correct(log: Log, threshold: float, noise: float) -> Reading:
-    ratios = [ratio for entry in log if (ratio := _number(entry, "signed/correct_ratio")) is not None]
+def _none_correct(log: History, threshold: float, noise: float) -> Reading:
+    ratios = [ratio for entry in log.entries if (ratio := _number(entry, "signed/correct_ratio")) is not None]
     num = next((i for i, ratio in enumerate(reversed(ratios)) if ratio > 0), len(ratios))
     return Reading(num / threshold, f"no completion was correct in {num} logs in a row")
 
 
-def _unsolved_rising(log: Log, threshold: float, noise: float) -> Reading:
-    unsolved, solved = smoothed(log, "signed/groups_unsolved"), smoothed(log, "signed/groups_solved")
+def _unsolved_rising(log: History, threshold: float, noise: float) -> Reading:
+    unsolved, solved = log.smoothed("signed/groups_unsolved"), log.smoothed("signed/groups_solved")
     if not unsolved or len(unsolved) != len(solved):
         return NOTHING
     lowest = min(range(len(unsolved)), key=unsolved.__getitem__)
@@ -135,11 +164,11 @@ def _unsolved_rising(log: Log, threshold: float, noise: float) -> Reading:
     )
 
 
-def _pass_at_k_falling(log: Log, threshold: float, noise: float) -> Reading:
-    suffixes = {name.removeprefix(PASS) for entry in log for name in entry if name.startswith(PASS)}
+def _pass_at_k_falling(log: History, threshold: float, noise: float) -> Reading:
+    suffixes = {name.removeprefix(PASS) for entry in log.entries for name in entry if name.startswith(PASS)}
     k = max((int(suffix) for suffix in suffixes if suffix.isdigit()), default=1)
     name = f"{PASS}{k}"
-    evaluations = [entry for entry in log if None not in (_number(entry, name), _number(entry, "eval_pass@1"))]
+    evaluations = [entry for entry in log.entries if None not in (_number(entry, name), _number(entry, "eval_pass@1"))]
     if len(evaluations) < 2:
         return NOTHING
     best, now = max(evaluations, key=lambda entry: entry[name]), evaluations[-1]
@@ -172,7 +201,7 @@ class Alarm:
 
     definition: str
     threshold: float
-    read: Callable[[Log, float, float], Reading]
+    read: Callable[[History, float, float], Reading]
     advice: str
     is_grave: bool
 
@@ -341,8 +370,8 @@ class AlarmWatch:
         # three standard errors of a difference between one log and a window of them, of a share that is 1/2
         self._noise = 3 * 0.5 * math.sqrt(1 / num_prompts + 1 / (WINDOW * num_prompts))
 
-    def read(self, name: str, log: Log) -> Reading:
-        """How an alarm stands at the end of a log."""
+    def read(self, name: str, log: History) -> Reading:
+        """How an alarm stands at the end of the beginning of a log."""
         return ALARMS[name].read(log, self._thresholds[name], self._noise)
 
     def look(self, log: Log) -> list[Ring]:
@@ -356,10 +385,10 @@ class AlarmWatch:
         Returns:
             `list[Ring]`: the alarms that ring now
         """
-        rings = []
+        rings, history = [], History(log)
         before = next((entry for entry in reversed(log[:-1]) if "loss" in entry), {})
         for name in self._thresholds:
-            reading = self.read(name, log)
+            reading = self.read(name, history)
             if reading.extent < 1:
                 continue
             alarm = ALARMS[name]
@@ -382,8 +411,10 @@ class AlarmWatch:
             `int` or `None`: a step of the log; `None` where there is none, and where the log is empty
         """
         grave = [name for name in self._thresholds if ALARMS[name].is_grave]
+        history = History(log)
         for end in range(len(log), 0, -1):
-            if "loss" in log[end - 1] and all(self.read(name, log[:end]).extent < GOOD for name in grave):
+            history.end = end
+            if "loss" in log[end - 1] and all(self.read(name, history).extent < GOOD for name in grave):
                 return int(log[end - 1]["step"])
         return None
 

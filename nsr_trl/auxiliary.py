@@ -36,9 +36,10 @@ def auxiliary_weights(rewards: Tensor, reward_weights: Tensor, group_size: int, 
     total = (rewards * reward_weights).nansum(dim=1)
     total = total.masked_fill(rewards.isnan().all(dim=1), torch.nan).view(-1, group_size)  # (P, G)
     differs = total - total.nanmean(dim=1, keepdim=True)
-    alike = torch.isclose(_deviation(total, dim=1), total.new_zeros(1))
+    of_group = _deviation(total, dim=1)  # (P, 1)
+    alike = torch.isclose(of_group, total.new_zeros(1))
     if scale == "group":
-        differs = differs / (_deviation(total, dim=1) + EPS)
+        differs = differs / (of_group + EPS)
     elif scale == "batch":
         differs = differs / (_deviation(total.view(1, -1), dim=1) + EPS)
     return differs.masked_fill(alike | total.isnan(), 0.0).view(-1)

@@ -22,6 +22,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -346,7 +347,16 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 def save_rank_state(checkpoint: str | Path, rank: int, state: dict[str, Any]) -> None:
     """Saves what one rank keeps: tensors, numbers and texts in dictionaries and lists."""
     Path(checkpoint).mkdir(parents=True, exist_ok=True)
-    torch.save(state, Path(checkpoint, f"nsr_trl_rank_{rank}.pth"))
+    torch.save(_plain(state), Path(checkpoint, f"nsr_trl_rank_{rank}.pth"))
+
+
+def _plain(value: Any) -> Any:
+    """The same with Python's numbers in the place of numpy's, which `weights_only` refuses to load."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def load_rank_state(checkpoint: str | Path, rank: int, device: torch.device) -> dict[str, Any] | None:

@@ -5,17 +5,16 @@ be given them ([`adopt`]) and stays what it is.
 """
 
 import logging
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, ClassVar
 
 from trl import GRPOConfig
 
 from .alarms import check_thresholds
 from .controllers import Controller, build_controller
-from .objective import Objective, build_objective
+from .objective import Objective, build_objective, is_number
 from .secrets import without_secrets
 
 
@@ -237,10 +236,6 @@ SIGNED_FIELDS: tuple[str, ...] = tuple(
 DEFAULT_CORRECT_THRESHOLD = 0.5
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _is_whole(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
@@ -250,7 +245,7 @@ _MUST_BE: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: value is None or isinstance(value, Mapping),
         'a mapping such as {"k": 8}, or None',
     ),
-    "correct_threshold": (lambda value: value is None or _is_number(value), "a finite number, or None for 0.5"),
+    "correct_threshold": (lambda value: value is None or is_number(value), "a finite number, or None for 0.5"),
     "undecided_as_incorrect": (lambda value: isinstance(value, bool), "True or False"),
     "outcome_reward": (
         lambda value: value is None or isinstance(value, str),
@@ -260,7 +255,7 @@ _MUST_BE: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: value is None or (isinstance(value, list | tuple) and all(isinstance(v, str) for v in value)),
         "a list of names of reward functions, or None",
     ),
-    "auxiliary_weight": (lambda value: _is_number(value) and value >= 0, "a finite number >= 0"),
+    "auxiliary_weight": (lambda value: is_number(value) and value >= 0, "a finite number >= 0"),
     "max_tokens_per_microbatch": (
         lambda value: value is None or (_is_whole(value) and value >= 1),
         "a whole number of tokens, 1 or more, or None for what per_device_train_batch_size rows take",

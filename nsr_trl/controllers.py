@@ -302,19 +302,18 @@ def build_controller(
     controller = {"kind": controller} if isinstance(controller, str) else controller
     if hands_over and controller is None and schedule is None:
         controller = {"kind": "handover", "rise": None}
-    elif hands_over and (controller is None or controller.get("kind") != "handover"):
-        raise ValueError(
-            "on_alarm='handover' changes the objective, which nothing else can then move; got "
-            f"{'positive_weight_schedule' if controller is None else 'lambda_controller'}="
-            f"{schedule if controller is None else controller}. Leave that out, or set on_alarm='stop'."
-        )
-    if schedule is None and controller is None:
-        return Controller(objective)
-    if controller is not None:
-        kind, settings = _read("lambda_controller", controller, CONTROLLERS)
+    if controller is None:
+        field, given, kinds = "positive_weight_schedule", schedule, SCHEDULES
     else:
-        assert schedule is not None
-        kind, settings = _read("positive_weight_schedule", schedule, SCHEDULES)
+        field, given, kinds = "lambda_controller", controller, CONTROLLERS
+    if given is None:
+        return Controller(objective)
+    kind, settings = _read(field, given, kinds)
+    if hands_over and kind != "handover":
+        raise ValueError(
+            f"on_alarm='handover' changes the objective, which nothing else can then move; got {field}={given}. "
+            "Leave that out, or set on_alarm='stop'."
+        )
     if kind == "handover":
         if objective.weigh is None:
             raise ValueError(
@@ -327,7 +326,6 @@ def build_controller(
     def build(weight: float) -> Objective:
         return build_objective("w_reinforce", weight, negative_weight, focal_gamma=focal_gamma)
 
-    field = "positive_weight_schedule" if controller is None else "lambda_controller"
     if objective.name != "w_reinforce":
         raise ValueError(
             f"`{field}` moves lambda, which objective='w_reinforce' has; got objective={objective.name!r}. "

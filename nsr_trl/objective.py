@@ -151,7 +151,8 @@ FAMILY: dict[str, Member] = {
 OBJECTIVE_NAMES: tuple[str, ...] = (*POLARITIES, "grpo", *FAMILY)
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether a setting is a finite number."""
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -162,14 +163,14 @@ def _is_count(value: Any) -> bool:
 _MUST_BE: dict[str, tuple[Callable[[Any], bool], str]] = {
     "k": (_is_count, "a whole number, 1 or more"),
     "order": (_is_count, "a whole number, 1 or more"),
-    "quantile": (lambda value: _is_number(value) and 0 < value < 1, "a number between 0 and 1"),
+    "quantile": (lambda value: is_number(value) and 0 < value < 1, "a number between 0 and 1"),
     "ddof": (lambda value: not isinstance(value, bool) and value in (0, 1), "0 (the paper's) or 1 (the code's)"),
-    "alpha": (lambda value: _is_number(value) and 0 < value <= 1, "a number above 0, at most 1"),
-    "delta_v": (lambda value: _is_number(value) and -1 <= value <= 1, "a number from -1 to 1"),
-    "floor": (lambda value: _is_number(value) and value >= 0, "a number >= 0"),
-    "ceiling": (lambda value: _is_number(value) and value > 0, "a number above 0"),
-    "slope": (_is_number, "a finite number"),
-    "midpoint": (_is_number, "a finite number"),
+    "alpha": (lambda value: is_number(value) and 0 < value <= 1, "a number above 0, at most 1"),
+    "delta_v": (lambda value: is_number(value) and -1 <= value <= 1, "a number from -1 to 1"),
+    "floor": (lambda value: is_number(value) and value >= 0, "a number >= 0"),
+    "ceiling": (lambda value: is_number(value) and value > 0, "a number above 0"),
+    "slope": (is_number, "a finite number"),
+    "midpoint": (is_number, "a finite number"),
 }
 """What the parameters of the family must be."""
 
@@ -252,7 +253,7 @@ def build_objective(
     [[2.0, -1.0, -1.0, 0.0]]
     ```
     """
-    if not _is_number(focal_gamma) or focal_gamma < 0:
+    if not is_number(focal_gamma) or focal_gamma < 0:
         raise ValueError(f"`focal_gamma` must be a number >= 0; got {focal_gamma!r}. Leave it out for none.")
     if name in POLARITIES:
         _refuse_args(name, args)
@@ -307,7 +308,7 @@ def _weight(name: str, field: str, value: float | None, own: float) -> float:
     """The weight in force: the given one, or the objective's own."""
     if value is None:
         return own
-    if not _is_number(value) or value < 0:
+    if not is_number(value) or value < 0:
         raise ValueError(
             f"`{field}` must be a finite magnitude >= 0; got {value!r}. "
             "The sign comes from the outcome, so write 1.0 rather than -1.0."

@@ -340,12 +340,12 @@ class SignedRewardTrainer(GRPOTrainer):
         self._forward, self.stopped_by_alarm = None, None
         self.weighing.begin_anew()
         self._forget("train")
+        self._forget_rollout()
 
     def _forget(self, mode: str) -> None:
-        """Forgets what was counted and what the completions table holds."""
+        """Forgets what was counted."""
         self._ledger.forget(mode)
         self._metrics[mode].clear()
-        self._forget_rollout()
 
     def _forget_rollout(self) -> None:
         """Forgets what TRL has noted of a rollout that did not come to its end, in part of its tables only."""
@@ -356,8 +356,7 @@ class SignedRewardTrainer(GRPOTrainer):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """As [`~transformers.Trainer.evaluate`], with all that was logged: `eval_pass@8`, say."""
-        self._ledger.forget("eval")
-        self._metrics["eval"].clear()
+        self._forget("eval")
         metrics = super().evaluate(*args, **kwargs)
         # TRL logs what it measured and does not return it: `metric_for_best_model` looks here
         return {**self.state.log_history[-1], **metrics} if self.state.log_history else metrics

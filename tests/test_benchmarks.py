@@ -68,3 +68,16 @@ def test_a_contender_that_runs_out_of_memory_leaves_the_others(gpu, tmp_path, mo
     text = (tmp_path / "gpu.md").read_text()
     assert "| 0.5B | trl | CUDA out of memory. Tried to allocate 9 GiB |" in text
     assert "| 0.5B | w_reinforce | 1.00 |" in text
+
+
+def test_every_objective_has_its_bars(monkeypatch, tmp_path):
+    axes = pytest.importorskip("matplotlib.axes")
+    monkeypatch.syspath_prepend(FOLDER)
+    update_cost = importlib.import_module("update_cost")
+    drawn, bar = [], axes.Axes.bar
+    monkeypatch.setattr(axes.Axes, "bar", lambda *a, **more: drawn.append(more["label"]) or bar(*a, **more))
+    names = ("trl", *update_cost.OBJECTIVES)
+    update_cost.plot(
+        [{"contender": name, "correct_ratio": 0.6, "speedup": 2.0} for name in names], tmp_path / "bars.png"
+    )
+    assert drawn == ["nsr", "psr", "w_reinforce", "grpo", "qae"]

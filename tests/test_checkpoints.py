@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 
+import numpy as np
 import pytest
 import torch
 from datasets import Dataset
@@ -21,6 +22,8 @@ from nsr_trl.checkpoints import (
     rotate,
     run_of,
 )
+from nsr_trl.controllers import build_controller
+from nsr_trl.objective import build_objective
 
 
 SAVING = {"save_strategy": "steps", "save_steps": 1, "max_steps": 3, "optim": "adamw_torch", "learning_rate": 1e-2}
@@ -122,6 +125,15 @@ def test_what_is_added_to_a_checkpoint_later_does_not_damage_it(saved):
     (folder / "checkpoint-3" / "evaluation").mkdir()
     (folder / "checkpoint-3" / "evaluation" / "notes.txt").write_text("mine")
     assert is_complete(folder / "checkpoint-3")
+
+
+def test_numpys_numbers_in_the_settings_can_be_resumed_from(tmp_path):
+    objective = build_objective("w_reinforce")
+    controller = build_controller(objective, controller={"kind": "balance", "smoothing": np.float64(0.5)})
+    controller.see_outcomes(torch.tensor([[1, -1, -1]]))
+    checkpoints.save_rank_state(tmp_path, 0, {"seen": dict(controller.seen), "entropy": [np.float32(0.25), 1.0]})
+    found = checkpoints.load_rank_state(tmp_path, 0, torch.device("cpu"))
+    assert found == {"seen": {"weight": 2.0, "right": 1.0, "wrong": 2.0}, "entropy": [0.25, 1.0]}  # lambda: 2 / 1
 
 
 def test_a_large_file_is_known_by_its_size(tmp_path, monkeypatch):

@@ -159,6 +159,7 @@ def test_what_was_seen_makes_another_controller_the_same(settings):
         ({"controller": {"kind": "handover", "to": "nrs"}}, "`to` of lambda_controller='handover' must be one of psr"),
         ({"controller": "balance", "schedule": {"kind": "linear", "to": 1}}, "One thing at most can move the weight"),
         ({"controller": "balance", "hands_over": True}, "on_alarm='handover' changes the objective"),
+        ({"controller": ["handover"], "hands_over": True}, r"must have a `kind`, .* got \['handover'\]"),
     ],
 )
 def test_a_wrong_setting_says_what_must_hold(settings, sentence):
