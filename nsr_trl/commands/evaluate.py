@@ -292,9 +292,10 @@ def _evaluate_checkpoint(
     metric: "Metric | None",
 ) -> bool:
     """Evaluates a checkpoint and keeps its model if it is the best; returns whether there was something to do."""
+    from ..checkpoints import number
     from ..decoration import decorating
     from ..evaluation.runs import read_summary
-    from ..evaluation.series import best_value, is_evaluated, keep_if_best, report, step_of
+    from ..evaluation.series import best_value, is_evaluated, keep_if_best, report
 
     output_dir, first = Path(args.output_dir) / checkpoint.name, next(iter(tasks))
     evaluations: dict[str, Evaluation] = {}
@@ -323,7 +324,7 @@ def _evaluate_checkpoint(
     if is_best:
         print(f"\nThe best so far by {args.keep_best} on {first} is {checkpoint.name}: {args.output_dir}/best/")
     with decorating("The scalars", args.output_dir, args.checkpoints):
-        report(args.report_to, args.output_dir, args.checkpoints, step_of(checkpoint), evaluations)
+        report(args.report_to, args.output_dir, args.checkpoints, number(checkpoint), evaluations)
     return True
 
 
