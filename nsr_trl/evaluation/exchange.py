@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data import ANSWER_COLUMNS, QUESTION_COLUMNS
+from ..data import ANSWER_COLUMNS, QUESTION_COLUMNS, problem_of
 from ..problem import Problem
-from ..verifier.reference import read_reference
 from .judges import VerifierJudge
 from .records import CONFIG, RunFolder, Sample, find_runs, read_json, read_problems, read_samples
 from .results import Evaluation
@@ -173,13 +172,7 @@ def _problem(doc: Mapping[str, Any], target: Any) -> Problem:
     if question is None:
         raise ValueError(f"no question among {', '.join(doc)}")
     reference = next((doc[name] for name in ANSWER_COLUMNS if doc.get(name) is not None), target)
-    level, subject = doc.get("level"), doc.get("subject") or doc.get("type")
-    return Problem(
-        question,
-        read_reference(reference).answer,
-        None if level is None else str(level),
-        None if subject is None else str(subject),
-    )
+    return problem_of(doc, question, reference)
 
 
 def _text(value: Any) -> str:
