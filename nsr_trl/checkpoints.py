@@ -1,10 +1,10 @@
-"""Checkpoints: which of a folder's are whole and whose they are, and how a run that is told to stop saves one.
+"""Checkpoints: which of a folder's are whole and whose they are, and how one is marked when it has been written.
 
 checkpoint-N/nsr_trl_rank_RANK.pth     this rank's rollouts that are not trained on yet, its counters and metrics
 checkpoint-N/nsr_trl_checkpoint.json   the manifest, written last: whose checkpoint it is, and every file's size
 
 A checkpoint without a manifest is whole if this package wrote nothing into it, and what transformers writes last is
-there: one of `GRPOTrainer`'s, say.
+there: one of `GRPOTrainer`'s, say. Figures and tables of a run look for its checkpoints too, and need no torch.
 """
 
 import contextlib
@@ -14,17 +14,16 @@ import math
 import os
 import re
 import shutil
-import signal
-import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import TrainingArguments
 
 
 MANIFEST = "nsr_trl_checkpoint.json"
@@ -234,7 +233,7 @@ def mark_complete(checkpoint: str | Path, run: Mapping[str, str]) -> None:
 
 
 @contextlib.contextmanager
-def being_written(checkpoint: str | Path, args: TrainingArguments, accelerator: Any) -> Iterator[None]:
+def being_written(checkpoint: str | Path, args: "TrainingArguments", accelerator: Any) -> Iterator[None]:
     """
     Sees to it that a checkpoint has no mark of completeness while it is written, and older ones stay until it has.
 
@@ -346,6 +345,8 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 def save_rank_state(checkpoint: str | Path, rank: int, state: dict[str, Any]) -> None:
     """Saves what one rank keeps: tensors, numbers and texts in dictionaries and lists."""
+    import torch
+
     Path(checkpoint).mkdir(parents=True, exist_ok=True)
     torch.save(_plain(state), Path(checkpoint, f"nsr_trl_rank_{rank}.pth"))
 
@@ -359,74 +360,10 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def load_rank_state(checkpoint: str | Path, rank: int, device: torch.device) -> dict[str, Any] | None:
+def load_rank_state(checkpoint: str | Path, rank: int, device: "torch.device") -> dict[str, Any] | None:
     """What [`save_rank_state`] saved, its tensors on `device`; `None` where this rank saved nothing."""
+    import torch
+
     path = Path(checkpoint, f"nsr_trl_rank_{rank}.pth")
     location = "cpu" if device.type == "cpu" else device  # gloo's ranks say "cpu:1", which torch.load does not know
     return torch.load(path, map_location=location, weights_only=True) if path.exists() else None
-
-
-class StopOnSignal(TrainerCallback):
-    """
-    Saves and stops at the end of the optimizer step in which SIGTERM or SIGINT (Ctrl-C) comes; a second one stops now.
-
-    Used as a context manager around the training, outside of which the signals do what they did before. It leaves them
-    alone in a thread that is not the main one, and where nothing is to be saved.
-
-    Args:
-        largest (`Callable[[int], int]`):
-            The largest of the numbers that the ranks say: a signal reaches them at different moments, and all must
-            stop alike.
-        is_on (`bool`):
-            Whether to handle the signals.
-        speaks (`bool`):
-            Whether this process answers a signal with a line on stderr.
-
-    Attributes:
-        signal (`signal.Signals`, *optional*):
-            What stopped the last training, if anything did.
-    """
-
-    SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-    def __init__(self, largest: Callable[[int], int], is_on: bool, speaks: bool) -> None:
-        self.signal: signal.Signals | None = None
-        self._largest = largest
-        self._is_on = is_on
-        self._speaks = speaks
-        self._came: signal.Signals | None = None
-        self._previous: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> "StopOnSignal":
-        self._came = self.signal = None
-        if self._is_on and threading.current_thread() is threading.main_thread():
-            self._previous = {number: signal.signal(number, self._note) for number in self.SIGNALS}
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._restore()
-
-    def _restore(self) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous = {}
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self._came is not None:  # the second one
-            self._restore()
-            signal.raise_signal(number)
-            return
-        self._came = signal.Signals(number)
-        if self._speaks:
-            text = f"{self._came.name}: a checkpoint is saved at the end of this optimizer step. Again to stop now.\n"
-            os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, text.encode())
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Asks for a checkpoint and for the end of the training, on all ranks if the signal came on one."""
-        if self._is_on and (number := self._largest(self._came or 0)):
-            self.signal = signal.Signals(number)
-            control.should_save = control.should_training_stop = True

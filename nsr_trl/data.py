@@ -173,15 +173,26 @@ class RowReader:
                 f"A question must be text, or messages of which one is the user's; got {question!r:.80}. Name the "
                 "right column with `question_column`."
             )
-        level, subject = row.get("level"), row.get("subject") or row.get("type")
-        return Problem(
-            question,
-            read_reference(reference).answer,
-            None if level is None else str(level),
-            None if subject is None else str(subject),
-            messages,
-            dict(row) if with_columns else {},
-        )
+        return problem_of(row, question, reference, messages, dict(row) if with_columns else {})
+
+
+def problem_of(
+    row: Mapping[str, Any],
+    question: str,
+    reference: Any,
+    messages: tuple[Mapping[str, str], ...] = (),
+    columns: Mapping[str, Any] | None = None,
+) -> Problem:
+    """The problem of a row with this question and reference, and with the row's own level and subject."""
+    level, subject = row.get("level"), row.get("subject") or row.get("type")
+    return Problem(
+        question,
+        read_reference(reference).answer,
+        None if level is None else str(level),
+        None if subject is None else str(subject),
+        messages,
+        columns or {},
+    )
 
 
 def read_problems(

@@ -73,6 +73,7 @@ from .rollout import Rollout
 from .run_card import CardFacts, describe_run, write_card
 from .secrets import stored_without_secrets
 from .served_model import check_served_model
+from .stopping import StopOnSignal
 from .trl_surface import check_attributes, check_methods, check_rollout, overridden_method
 from .weighing import Weighing
 
@@ -181,7 +182,7 @@ class SignedRewardTrainer(GRPOTrainer):
         self._packs: bool | None = None if is_flash_attention_requested(self.model.config) else False
         self._token_metrics = POLICY_METRICS + (SURROGATE_METRICS if self.loss_type in CLIPPED_LOSSES else ())
         self._gradients = FiniteGradients(self.accelerator, self._describe_window)
-        self._stop = checkpoints.StopOnSignal(
+        self._stop = StopOnSignal(
             self._largest, is_on=args.save_strategy != "no", speaks=self.accelerator.is_main_process
         )
         for callback in (self._gradients, self._stop):

@@ -106,6 +106,13 @@ def test_a_log_of_inspect_is_imported(tmp_path, suffix):
     assert import_log(log, tmp_path / "run") == evaluation  # a second time there is nothing to do
 
 
+def test_an_answer_format_that_is_none_leaves_no_run_behind(tmp_path):
+    log = lm_eval_log(tmp_path / "log", [[1, 0]])
+    with pytest.raises(ValueError, match="The answer format must be a regular expression"):
+        import_log(log, tmp_path / "run", answer_format="(")
+    assert import_log(log, tmp_path / "run").num_samples == 2  # not refused as a run of another config
+
+
 @pytest.mark.parametrize("kind", LOG_FORMATS)
 def test_what_is_exported_is_imported_as_it_was(tmp_path, kind):
     evaluation = import_log(lm_eval_log(tmp_path / "log", [[1, 0], [5, 2], [0, 0]]), tmp_path / "run" / "gsm8k")

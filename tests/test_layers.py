@@ -47,6 +47,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "settings_file",
         "card",
         "checkpoints",
+        "stopping",
         "dealing",
         "gradients",
         "served_model",

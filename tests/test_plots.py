@@ -3,7 +3,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from nsr_trl.evaluation import plots
-from nsr_trl.evaluation.plots import plot_dynamics, plot_panels, plot_pass_at_k
+from nsr_trl.evaluation.plots import plot_dynamics, plot_over_steps, plot_panels, plot_pass_at_k
 from nsr_trl.evaluation.results import Evaluation, estimate_pass_at_k
 
 
@@ -55,6 +55,14 @@ def test_the_curves_are_the_numbers_passed_in(tmp_path, figure):
     assert axes.get_xscale() == "log"
     assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "2", "4", "8"]
     assert axes.get_ylabel() == "Pass@k (%)"
+
+
+def test_a_single_step_shows_its_interval_as_a_line(tmp_path, figure):
+    plot_over_steps({"": {"run": {20: BEFORE}}}, tmp_path / "steps.png", ks=[1])
+    (axes,) = figure[0].axes
+    _, line = axes.collections
+    (segment,) = line.get_segments()
+    assert segment.tolist() == [[20, 100 * BEFORE.pass_at_k[1].low], [20, 100 * BEFORE.pass_at_k[1].high]]
 
 
 def test_a_run_looks_alike_in_every_panel_and_stands_once_in_the_legend(tmp_path, figure):

@@ -33,6 +33,8 @@ def test_no_module_turns_text_into_code(path):
         ("nsr_trl.verifier", ["torch", "trl", "transformers", "datasets", "sympy", "numpy"]),
         ("nsr_trl.evaluation.pass_at_k", ["torch", "trl", "transformers", "datasets", "matplotlib"]),
         ("nsr_trl.evaluation.records", ["torch", "trl", "transformers", "datasets", "numpy"]),
+        ("nsr_trl.evaluation.series", ["torch", "trl", "transformers", "datasets"]),
+        ("nsr_trl.dynamics", ["torch", "trl", "transformers", "datasets"]),
         ("nsr_trl.data", ["trl"]),
     ],
 )

@@ -247,8 +247,8 @@ def test_nothing_that_a_model_wrote_runs_or_is_fetched(tmp_path, recorder):
         assert set(paths) == asked
 
 
-def in_frame(tmp_path, content, script):
-    """What a script returns that drives the page in a frame as wide as a phone."""
+def in_frame(tmp_path, content, script, width=390):
+    """What a script returns that drives the page in a frame, as wide as a phone if nothing is said."""
     (tmp_path / "page.html").write_text(page("r" * 500, content), encoding="utf-8")
     (tmp_path / "frame.html").write_text(
         """<!doctype html><iframe src="page.html" width="390" height="700" style="border: 0"></iframe>
@@ -258,7 +258,7 @@ def in_frame(tmp_path, content, script):
           const view = target.contentWindow, page = target.contentDocument;
           document.body.append(JSON.stringify(await (async () => { SCRIPT })()));
         };
-        </script>""".replace("SCRIPT", script),
+        </script>""".replace("SCRIPT", script).replace("390", str(width)),
         encoding="utf-8",
     )
     seen = dump(f"file://{tmp_path}/frame.html", tmp_path)
@@ -317,6 +317,32 @@ def test_a_phone_needs_no_sideways_scrolling_and_a_keyboard_is_enough(folders, t
     problems = ["amc23%2Fp1", "amc23%2Fp2", "aime2025%2Fq1", "long%2Fp", "aime2025%2Fq1"]
     assert seen == [*([f"#problem={problem}", 0] for problem in problems), ["", 0], ["", 0]]
     assert focused == "text"
+
+
+@needs_chromium
+def test_keys_step_on_from_the_problem_that_is_open_beside_the_list(folders, tmp_path):
+    script = """const seen = [];
+        for (const key of ["", "j", "j", "k"]) {
+          page.body.dispatchEvent(new view.KeyboardEvent("keydown", { key, bubbles: true }));
+          await settle();
+          seen.push(page.querySelector("[aria-current]").dataset.problem);
+        }
+        return seen;"""
+    seen = in_frame(tmp_path, collect(folders, SampleFilter(), 9, 1_000), script, width=1200)
+    assert seen == ["amc23/p1", "amc23/p2", "aime2025/q1", "amc23/p2"]
+
+
+@needs_chromium
+def test_the_source_of_an_answer_is_what_was_written(tmp_path):
+    rows = [sample("p", 0, "correct", "x", answer=r"$\pi$")]
+    folder = write_run(tmp_path / "run", [{"id": "p", "question": "q", "answer": r"\boxed{7}"}], rows)
+    script = """view.location.hash = "source=1";
+        await settle();
+        return [...page.querySelectorAll("code")].map((answer) => answer.innerHTML);"""
+    assert in_frame(tmp_path, collect({"d": folder}, SampleFilter(), 9, 1_000), script, width=1200) == [
+        r"\boxed{7}",
+        r"$\pi$",
+    ]
 
 
 @needs_chromium

@@ -200,7 +200,7 @@ def _check(args: argparse.Namespace) -> None:
     from ..evaluation.samplers import check_placement, check_sampling
 
     args.k = resolve_ks(args.k, args.num_samples)
-    check_sampling(args.temperature, args.top_p, args.top_k, args.max_new_tokens)
+    check_sampling(**_sampling(args))
     check_placement(args.device, args.dtype or "auto")
     check_folder(args.output_dir, {})
     if args.checkpoints and args.base_url:
@@ -224,7 +224,7 @@ def _evaluate_model(
     from ..evaluation.runner import check_template, describe, evaluate
     from ..evaluation.samplers import load_tokenizer
 
-    sampling = {name: getattr(args, name) for name in SAMPLING if name != "num_samples"}
+    sampling = _sampling(args)
     tokenizer = None if args.base_url else load_tokenizer(model)
     for name, task in tasks.items():
         known = describe(problems[name], task.prompting, task.judge, args.seed, args.shard)
@@ -292,9 +292,10 @@ def _evaluate_checkpoint(
     metric: "Metric | None",
 ) -> bool:
     """Evaluates a checkpoint and keeps its model if it is the best; returns whether there was something to do."""
+    from ..checkpoints import number
     from ..decoration import decorating
     from ..evaluation.runs import read_summary
-    from ..evaluation.series import best_value, is_evaluated, keep_if_best, report, step_of
+    from ..evaluation.series import best_value, is_evaluated, keep_if_best, report
 
     output_dir, first = Path(args.output_dir) / checkpoint.name, next(iter(tasks))
     evaluations: dict[str, Evaluation] = {}
@@ -323,7 +324,7 @@ def _evaluate_checkpoint(
     if is_best:
         print(f"\nThe best so far by {args.keep_best} on {first} is {checkpoint.name}: {args.output_dir}/best/")
     with decorating("The scalars", args.output_dir, args.checkpoints):
-        report(args.report_to, args.output_dir, args.checkpoints, step_of(checkpoint), evaluations)
+        report(args.report_to, args.output_dir, args.checkpoints, number(checkpoint), evaluations)
     return True
 
 
@@ -416,11 +417,15 @@ def _engine_options(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
                 f"--{name.replace('_', '-')} must go with its own sampler; this run samples with {engine}. "
                 "Leave it out, or choose with --sampler or --base-url."
             )
-    sampling = {name: getattr(args, name) for name in SAMPLING if name != "num_samples"}
-    return engine, sampling | {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    return engine, _sampling(args) | {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
 
-def _print(name: str, evaluation: Any) -> None:
+def _sampling(args: argparse.Namespace) -> dict[str, Any]:
+    """What each sample is drawn with."""
+    return {name: getattr(args, name) for name in SAMPLING if name != "num_samples"}
+
+
+def _print(name: str, evaluation: "Evaluation") -> None:
     print(f"\n{name}\n{evaluation.table()}")
     if breakdown := evaluation.breakdown():
         print(f"\n{breakdown}")

@@ -136,12 +136,10 @@ def run_compare(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
 def _matched(runs: "dict[str, Path]") -> "dict[str, dict[str, Evaluation]]":
     """The evaluations of runs at equal Pass@1, by dataset and by run with its step."""
     from ..evaluation.comparison import match_pass_at_1
-    from ..evaluation.series import read_series
+    from ..evaluation.series import read_all_series
 
-    series = {name: read_series(folder) for name, folder in runs.items()}
     matched: dict[str, dict[str, Evaluation]] = {}
-    for dataset in dict.fromkeys(dataset for of_run in series.values() for dataset in of_run):
-        by_run = {name: of_run[dataset] for name, of_run in series.items() if dataset in of_run}
+    for dataset, by_run in read_all_series(runs).items():
         steps = match_pass_at_1(by_run)
         matched[dataset] = {f"{name}, step {step}": by_run[name][step] for name, step in steps.items()}
     return matched
@@ -160,20 +158,14 @@ def run_plot(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
 
     try:
         from ..evaluation.plots import plot_dynamics, plot_over_steps, plot_panels
-        from ..evaluation.series import read_series
+        from ..evaluation.series import read_all_series
 
         runs = name_runs(args.runs, args.names)
         if args.dynamics:
             logs = {name: read_log(folder) for name, folder in runs.items()}
             plot_dynamics(logs, args.output, describe_folders(runs))
         elif args.over_steps:
-            of_runs = {name: read_series(folder) for name, folder in runs.items()}
-            datasets = dict.fromkeys(dataset for of_run in of_runs.values() for dataset in of_run)
-            by_dataset = {
-                dataset: {name: of_run[dataset] for name, of_run in of_runs.items() if dataset in of_run}
-                for dataset in datasets
-            }
-            plot_over_steps(by_dataset, args.output, args.k)
+            plot_over_steps(read_all_series(runs), args.output, args.k)
         else:
             plot_panels(read_evaluations(runs), args.output)
     except (ImportError, OSError, ValueError) as error:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .records import OUTCOMES, Sample
+from ..choices import OUTCOMES
+from .records import Sample
 
 
 _TABLE = re.compile(r"completions_(\d+)\.parquet")

@@ -330,7 +330,7 @@ class EndpointSampler:
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as error:
             raise _Failure("The endpoint must be up", f"cannot be reached ({_cause(error)})") from None
         said = f"said {reply.status_code}: {_decoded(content).strip() or 'nothing'}"
-        if reply.is_redirect or 300 <= reply.status_code < 400:
+        if reply.is_redirect:
             raise EndpointError(
                 f"An endpoint must answer for itself; {self.base_url} sends {what} on to "
                 f"{self._shown(_without_credentials(reply.headers.get('Location', 'nowhere')))}, which is not "

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data import ANSWER_COLUMNS, QUESTION_COLUMNS
+from ..data import ANSWER_COLUMNS, QUESTION_COLUMNS, problem_of
 from ..problem import Problem
-from ..verifier import verify_batch
-from ..verifier.reference import read_reference
+from .judges import VerifierJudge
 from .records import CONFIG, RunFolder, Sample, find_runs, read_json, read_problems, read_samples
 from .results import Evaluation
-from .runner import resolve_ks
+from .runner import judged, resolve_ks
 from .runs import read_summary
+from .samplers import Completion, Request
 from .tally import GROUPINGS, Tally
 
 
@@ -102,18 +102,19 @@ def import_log(
         "answer_format": answer_format,
     }
     rows = [problem.to_dict() for problem in problems.values()]
+    judge = VerifierJudge(grader, answer_format)
     tally = Tally(list(problems), num_samples)
     with RunFolder(output_dir, config, rows) as folder:
         for sample in read_samples(output_dir, with_completions=False):
             tally.add(sample)
         missing = [
-            (index, each)
-            for samples in by_problem.values()
+            Completion(Request(id, index, each.problem.question), each.text, each.num_tokens, each.truncated)
+            for id, samples in by_problem.items()
             for index, each in enumerate(samples)
-            if not tally.has(each.problem.id, index)
+            if not tally.has(id, index)
         ]
         for start in range(0, len(missing), CHUNK):
-            samples = _verified(missing[start : start + CHUNK], grader, answer_format)
+            samples = judged(missing[start : start + CHUNK], problems, judge)
             folder.append(samples)
             for sample in samples:
                 tally.add(sample)
@@ -121,26 +122,6 @@ def import_log(
         evaluation = tally.evaluation(resolve_ks(None, num_samples), groups)
         folder.write_summary(evaluation.to_dict())
     return evaluation
-
-
-def _verified(numbered: Iterable[tuple[int, Foreign]], grader: str, answer_format: str) -> list[Sample]:
-    numbered = list(numbered)
-    texts, golds = [each.text for _, each in numbered], [each.problem.answer for _, each in numbered]
-    verdicts = verify_batch(texts, golds, grader=grader, answer_format=answer_format)
-    return [
-        Sample(
-            problem_id=each.problem.id,
-            sample_index=index,
-            completion=each.text,
-            outcome=verdict.outcome,
-            answer=verdict.answer,
-            reason=verdict.reason,
-            num_tokens=each.num_tokens,
-            truncated=each.truncated,
-            rule=verdict.rule,
-        )
-        for (index, each), verdict in zip(numbered, verdicts, strict=True)
-    ]
 
 
 def _read_lm_eval(log: Path) -> tuple[str, list[Foreign]]:
@@ -191,13 +172,7 @@ def _problem(doc: Mapping[str, Any], target: Any) -> Problem:
     if question is None:
         raise ValueError(f"no question among {', '.join(doc)}")
     reference = next((doc[name] for name in ANSWER_COLUMNS if doc.get(name) is not None), target)
-    level, subject = doc.get("level"), doc.get("subject") or doc.get("type")
-    return Problem(
-        question,
-        read_reference(reference).answer,
-        None if level is None else str(level),
-        None if subject is None else str(subject),
-    )
+    return problem_of(doc, question, reference)
 
 
 def _text(value: Any) -> str:
@@ -241,21 +216,20 @@ def export_run(run: str | Path, output_dir: str | Path, kind: str) -> list[Path]
     output_dir = Path(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     written = []
-    results: dict[str, Any] = {}
+    results: dict[str, tuple[Evaluation, str]] = {}
     for dataset, folder in find_runs(run).items():
-        evaluation, model = read_summary(folder), _model_of(folder)
-        by_problem: dict[str, list[Sample]] = {problem["id"]: [] for problem in read_problems(folder)}
+        evaluation, model = results[dataset] = read_summary(folder), _model_of(folder)
+        problems = read_problems(folder)
+        by_problem: dict[str, list[Sample]] = {problem["id"]: [] for problem in problems}
         for sample in read_samples(folder):
             if sample.sample_index < evaluation.num_samples:
                 by_problem[sample.problem_id].append(sample)
         for samples in by_problem.values():
             samples.sort(key=lambda sample: sample.sample_index)
-        problems = read_problems(folder)
         if kind == "lm-eval":
             path = output_dir / f"samples_{dataset}_run.jsonl"
             lines = (_lm_eval_row(i, problem, by_problem[problem["id"]]) for i, problem in enumerate(problems))
             _write_lines(path, (json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-            results[dataset] = evaluation, model
         else:
             path = output_dir / f"{dataset}.json"
             _write_lines(path, _inspect_log(dataset, model, evaluation, problems, by_problem))
@@ -301,12 +275,13 @@ def _lm_eval_results(results: Mapping[str, tuple[Evaluation, str]]) -> dict[str,
         return {"alias": name, "exact_match,none": evaluation.pass_at_k[min(evaluation.pass_at_k)].value} | of_k
 
     sizes = {name: len(evaluation.num_correct) for name, (evaluation, _) in results.items()}
+    _, model = next(iter(results.values()))
     return {
         "results": {name: metrics(name, evaluation) for name, (evaluation, _) in results.items()},
         "n-samples": {name: {"original": size, "effective": size} for name, size in sizes.items()},
         "higher_is_better": {name: {"exact_match": True} for name in results},
-        "config": {"model": "nsr-trl", "model_args": next(iter(results.values()))[1] if results else ""},
-        "model_name": next(iter(results.values()))[1] if results else "",
+        "config": {"model": "nsr-trl", "model_args": model},
+        "model_name": model,
     }
 
 
@@ -343,15 +318,11 @@ def _inspect_log(
         "stats": {"started_at": created, "completed_at": created},
     }
     yield json.dumps(header, ensure_ascii=False)[:-1] + ', "samples": ['
-    is_first = True
+    separator = "\n"
     for problem in problems:
         for sample in by_problem[problem["id"]]:
-            yield (
-                ("" if is_first else ",")
-                + "\n"
-                + json.dumps(_inspect_sample(problem, sample, model), ensure_ascii=False)
-            )
-            is_first = False
+            yield separator + json.dumps(_inspect_sample(problem, sample, model), ensure_ascii=False)
+            separator = ",\n"
     yield "\n]}\n"
 
 

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from ..alarms import METRIC
+from .pass_at_k import Estimate
 from .results import Evaluation
 
 
 try:
     from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
     from matplotlib.ticker import MaxNLocator
@@ -113,13 +115,7 @@ def plot_panels(evaluations: Mapping[str, Mapping[str, Evaluation]], path: str |
     alpha = 0.15 if len(styles) <= 3 else 0.1  # of the bands, which lie over each other
     for axes, (dataset, runs) in zip(panels.axes, evaluations.items(), strict=True):
         for name, evaluation in runs.items():
-            ks = sorted(evaluation.pass_at_k)
-            estimates = [evaluation.pass_at_k[k] for k in ks]
-            lows, highs = [100 * e.low for e in estimates], [100 * e.high for e in estimates]
-            axes.plot(ks, [100 * e.value for e in estimates], label=name, markersize=5, **styles[name])
-            axes.fill_between(ks, lows, highs, color=styles[name]["color"], alpha=alpha, linewidth=0)
-            if len(ks) == 1:  # a band of no width
-                axes.vlines(ks, lows, highs, color=styles[name]["color"], alpha=0.5)
+            _draw_band(axes, evaluation.pass_at_k, alpha, label=name, markersize=5, **styles[name])
         largest_k = max(k for evaluation in runs.values() for k in evaluation.pass_at_k)
         ticks = [2**i for i in range(largest_k.bit_length())]
         axes.set_xscale("log", base=2)
@@ -162,16 +158,24 @@ def plot_over_steps(
     panels = _Panels(len(rows), path, max_columns=3)
     for axes, (dataset, k) in zip(panels.axes, rows, strict=True):
         for name, by_step in series[dataset].items():
-            steps = sorted(by_step)
-            estimates = [by_step[step].pass_at_k[k] for step in steps]
-            lows, highs = [100 * e.low for e in estimates], [100 * e.high for e in estimates]
-            axes.plot(steps, [100 * e.value for e in estimates], label=name, markersize=4, **styles[name])
-            axes.fill_between(steps, lows, highs, color=styles[name]["color"], alpha=0.12, linewidth=0)
+            estimates = {step: evaluation.pass_at_k[k] for step, evaluation in by_step.items()}
+            _draw_band(axes, estimates, 0.12, label=name, markersize=4, **styles[name])
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.set(title=_literal(f"{dataset}, Pass@{k}" if dataset else f"Pass@{k}"), xlabel="step")
     for axes in panels.axes[:: panels.num_columns]:
         axes.set_ylabel("Pass@k (%)")
     panels.save()
+
+
+def _draw_band(axes: Axes, estimates: Mapping[int, Estimate], alpha: float, **style: Any) -> None:
+    """A curve of estimates in percent, with their intervals as a band."""
+    places = sorted(estimates)
+    ordered = [estimates[place] for place in places]
+    lows, highs = [100 * e.low for e in ordered], [100 * e.high for e in ordered]
+    axes.plot(places, [100 * e.value for e in ordered], **style)
+    axes.fill_between(places, lows, highs, color=style["color"], alpha=alpha, linewidth=0)
+    if len(places) == 1:  # a band of no width
+        axes.vlines(places, lows, highs, color=style["color"], alpha=0.5)
 
 
 def has_dynamics(log: Sequence[Mapping[str, Any]]) -> bool:

@@ -19,12 +19,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from ..choices import OUTCOMES
 from .visible import one_line
 
 
 CONFIG, PROBLEMS, SAMPLES, SUMMARY = "config.json", "problems.jsonl", "samples.jsonl", "summary.json"
-
-OUTCOMES = ("correct", "incorrect", "undecided")
 
 _NEWLINE = ord("\n")
 _TEXT = rb'"(?:[^"\\]|\\.)*"'

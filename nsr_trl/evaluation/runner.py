@@ -192,7 +192,7 @@ def _draw(
         def record(completions: Sequence[Completion]) -> None:
             # those drawn again only to complete their batch are recorded already
             new = [completion for completion in completions if _is_missing(tally, completion.request)]
-            samples = _verify(new, problems, judge)
+            samples = judged(new, problems, judge)
             if folder:
                 folder.append(samples)
             for sample in samples:
@@ -223,7 +223,8 @@ def _prompts_digest(prompts: Mapping[str, Prompt], tokenizer: PreTrainedTokenize
     return digest.hexdigest()[:16]
 
 
-def _verify(completions: Sequence[Completion], problems: Mapping[str, Problem], judge: Judge) -> list[Sample]:
+def judged(completions: Sequence[Completion], problems: Mapping[str, Problem], judge: Judge) -> list[Sample]:
+    """Completions with what a judge says of them, as they are recorded."""
     judgements = judge.judge(
         [completion.text for completion in completions],
         [problems[completion.request.problem_id] for completion in completions],

@@ -101,10 +101,14 @@ class Batched(Protocol):
         """Cuts requests into batches. If one of a batch is asked for, so are the others, recorded or not."""
 
 
+def request_key(request: Request, seed: int) -> str:
+    """What the random numbers of one request are made of, so that it is answered alike in whatever company."""
+    return f"{seed}/{request.problem_id}/{request.sample_index}"
+
+
 def request_seed(request: Request, seed: int) -> int:
-    """A seed of 31 bits for one request alone, so that it is answered alike in whatever company it is sampled."""
-    key = f"{seed}/{request.problem_id}/{request.sample_index}"
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4]) >> 1
+    """A seed of 31 bits for one request alone."""
+    return int.from_bytes(hashlib.sha256(request_key(request, seed).encode()).digest()[:4]) >> 1
 
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[int]:
@@ -368,7 +372,7 @@ class TransformersSampler:
                 processors.append(TopKLogitsWarper(self.top_k))
             if self.top_p < 1:
                 processors.append(TopPLogitsWarper(self.top_p))
-            keys = [f"{seed}/{request.problem_id}/{request.sample_index}" for request in batch]
+            keys = [request_key(request, seed) for request in batch]
             processors.append(OwnDraws(keys, self.max_new_tokens, width, self.model.device))
         return processors
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints import STATE, checkpoints, is_complete
+from ..checkpoints import STATE, checkpoints, is_complete, number
 from .records import SUMMARY, find_runs, read_json
 from .results import Evaluation
 from .runs import read_summary
@@ -26,11 +26,6 @@ _NOT_OF_THE_MODEL = re.compile(
     r"optimizer|scheduler|scaler|rng_state|nsr_trl_|trainer_state|training_args|global_step\d+|latest|zero_to_fp32"
 )
 """What a checkpoint holds to go on training, and a model does not need."""
-
-
-def step_of(checkpoint: Path) -> int:
-    """The step after which a checkpoint was written."""
-    return int(checkpoint.name.rpartition("-")[2])
 
 
 def whole_checkpoints(run: str | Path, every: int = 1) -> list[Path]:
@@ -51,7 +46,7 @@ def whole_checkpoints(run: str | Path, every: int = 1) -> list[Path]:
     """
     if not Path(run).is_dir():
         raise ValueError(f"--checkpoints must name the folder of a training run; there is none at {str(run)!r}.")
-    return [path for path in checkpoints(run) if step_of(path) % every == 0 and is_complete(path)]
+    return [path for path in checkpoints(run) if number(path) % every == 0 and is_complete(path)]
 
 
 def is_evaluated(checkpoint: Path, folder: Path, num_samples: int, ks: list[int]) -> bool:
@@ -89,13 +84,22 @@ def read_series(path: str | Path) -> dict[str, dict[int, Evaluation]]:
     series: dict[str, dict[int, Evaluation]] = {}
     for checkpoint in checkpoints(path):
         for dataset, folder in _finished(checkpoint):
-            series.setdefault(dataset, {})[step_of(checkpoint)] = read_summary(folder)
+            series.setdefault(dataset, {})[number(checkpoint)] = read_summary(folder)
     if not series:
         raise ValueError(
             "Evaluations over steps must be in folders checkpoint-N, as `nsr-trl evaluate --checkpoints` writes them; "
             f"{str(path)!r} holds none that is finished. Name its output folder."
         )
     return series
+
+
+def read_all_series(runs: Mapping[str, Path]) -> dict[str, dict[str, dict[int, Evaluation]]]:
+    """As [`read_series`], of several runs by name: evaluation by dataset, run and step."""
+    by_dataset: dict[str, dict[str, dict[int, Evaluation]]] = {}
+    for name, folder in runs.items():
+        for dataset, by_step in read_series(folder).items():
+            by_dataset.setdefault(dataset, {})[name] = by_step
+    return by_dataset
 
 
 def _finished(checkpoint: Path) -> Iterator[tuple[str, Path]]:
@@ -175,7 +179,7 @@ def keep_if_best(
             return False
         shutil.rmtree(output_dir / BEST, ignore_errors=True)
         candidate.rename(output_dir / BEST)
-        facts = {"step": step_of(checkpoint), "metric": f"pass@{metric.k}", "dataset": dataset, "value": value}
+        facts = {"step": number(checkpoint), "metric": f"pass@{metric.k}", "dataset": dataset, "value": value}
         (output_dir / f"{BEST}.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         return True
     finally:

@@ -13,9 +13,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from ..choices import OUTCOMES
 from ..resources import resource
 from .completions import read_completions
-from .records import OUTCOMES, Sample, read_problems, read_samples
+from .records import Sample, read_problems, read_samples
 from .visible import spell_out
 
 
