@@ -433,9 +433,10 @@ class _Reader:
     def multiple_of_matrix(self, form: Form) -> Node | None:
         r"""`\frac12 \begin{pmatrix} 2 \\ 4 \end{pmatrix}`."""
         start = form.index("\\begin") if "\\begin" in form[1:] else 0
-        if not start or depth_of(form[:start]):
+        head = without(form[:start], "\\cdot", "\\times", "*")
+        if not head or depth_of(head):
             return None
-        factor, matrix = self.scalar(without(form[:start], "\\cdot", "\\times", "*")), self.environment(form[start:])
+        factor, matrix = self.scalar(head), self.environment(form[start:])
         if not isinstance(factor, Scalar) or not isinstance(matrix, Matrix):
             return None
         rows = tuple(tuple(_multiple(factor, cell) for cell in row) for row in matrix.rows)
