@@ -8,13 +8,14 @@ Training acts on "incorrect", so it is said only by a rule that proves it. What 
 is undecided for want of algebra may be passed to `compare_open`. No text is ever executed.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from itertools import product
 
 from .algebra import value_of
-from .decision import Decision, differ, same, unknown, worst
+from .decision import Compare, Decision, differ, same, unknown, worst
 from .equations import (
     compare_chains,
     compare_conditioned,
@@ -200,9 +201,9 @@ class _Comparison:
             raise TooLargeError
         if answer == gold:
             return same(Rule.TEXT_SAME, answer, gold)
-        for kind, method in self.around:
+        for kind, compare_around in _AROUND:
             if isinstance(answer, kind) or isinstance(gold, kind):
-                return method(self.nodes, answer, gold)
+                return compare_around(self.nodes, answer, gold)
         if isinstance(answer, Numbers) and isinstance(gold, Numbers):
             if answer.letter == gold.letter:
                 return same(Rule.INTERVAL_SAME, answer, gold)
@@ -212,17 +213,6 @@ class _Comparison:
         if type(answer) is type(gold):
             return self.alike(answer, gold)
         return self.unlike(answer, gold)
-
-    @property
-    def around(self) -> tuple:
-        """What stands around a value, from outside in."""
-        return (
-            (Conditioned, compare_conditioned),
-            (Named, compare_named),
-            (Chain, compare_chains),
-            (Option, compare_options),
-            (Modular, compare_remainders),
-        )
 
     def alike(self, answer: Node, gold: Node) -> Decision:
         """Compares two nodes of one kind."""
@@ -301,6 +291,16 @@ class _Comparison:
             case (Union(items=parts), Union(items=others)) | (Intersection(items=parts), Intersection(items=others)):
                 return unordered(self.nodes, parts, others, answer, gold) if len(parts) == len(others) else decision
         return decision
+
+
+_AROUND: tuple[tuple[type[Node], Callable[[Compare, Node, Node], Decision]], ...] = (
+    (Conditioned, compare_conditioned),
+    (Named, compare_named),
+    (Chain, compare_chains),
+    (Option, compare_options),
+    (Modular, compare_remainders),
+)
+"""What stands around a value, from outside in."""
 
 
 def _agree(left: dict[Ambiguity, int], right: dict[Ambiguity, int]) -> bool:
