@@ -109,9 +109,7 @@ def read_reference(reference: Any) -> Reference:
         return _read_text(reference)
     if reference is None or (isinstance(reference, float) and math.isnan(reference)):
         return Reference("", missing="it is missing")
-    if isinstance(reference, bool):
-        return _read_text(str(reference))
-    if isinstance(reference, Fraction | int):
+    if isinstance(reference, Fraction | int):  # a bool, too
         return _read_text(str(reference))
     if isinstance(reference, float | Decimal):
         return _read_text(_write_number(reference))
