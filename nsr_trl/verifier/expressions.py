@@ -41,7 +41,7 @@ _FUNCTIONS = {
 }
 NAMED_FUNCTIONS = frozenset(_FUNCTIONS)
 """Commands of functions."""
-COUNTS = frozenset("CAP")
+_COUNTS = frozenset("CAP")
 """Letters for a number of combinations or arrangements."""
 _OPERATORS = frozenset(["\\sum", "\\prod", "\\int", "\\lim"])
 ACCENTS = frozenset(
@@ -414,7 +414,7 @@ class _Parser:
     # --- Letters ---
 
     def symbol(self, name: str) -> Term:
-        if name in COUNTS and self.has_two_arguments() and self.is_count(name):
+        if name in _COUNTS and self.has_two_arguments() and self.is_count(name):
             return self.count(name)
         if self.peek() == "^" and self.peek(1) in DIGITS and self.peek(2) == "_":  # v^2_0 is the square of v_0
             power = Number(Fraction(int(self.peek(1))))
@@ -439,8 +439,8 @@ class _Parser:
         return (self.peek(), *self.tokens[middle : middle + 1]) in (("_", "^"), ("^", "_"))
 
     def is_count(self, name: str) -> bool:
-        if name != "C" and self.peek() == "(":
-            return bool(self.choices.take(Ambiguity.NAMED_POINT))
+        if self.peek() == "(":
+            return is_count(name, self.choices)
         return not self.choices.take(Ambiguity.COMBINATIONS if name == "C" else Ambiguity.ARRANGEMENTS)
 
     def end_of_group(self, position: int) -> int:
@@ -471,7 +471,7 @@ class _Parser:
 
     def count_with_index_in_front(self) -> Term:
         """`_5C_2`, `^5C_2`."""
-        n, name = self.argument(), self.accept(*COUNTS)
+        n, name = self.argument(), self.accept(*_COUNTS)
         if not name:
             raise NotUnderstoodError
         self.expect("_")
@@ -761,6 +761,13 @@ _ATOMS: dict[str, Callable[[_Parser], Term]] = {
     "_": _Parser.count_with_index_in_front,
     "^": _Parser.count_with_index_in_front,
 }
+
+
+def is_count(letter: str, choices: Choices) -> bool:
+    """Whether `C(5, 2)` is a number of combinations or arrangements rather than a point with its name."""
+    if letter == "C":
+        return not choices.take(Ambiguity.COMBINATIONS)
+    return letter in _COUNTS and bool(choices.take(Ambiguity.NAMED_POINT))
 
 
 def _number_of_choices(name: str, n: Term, k: Term) -> Term:
