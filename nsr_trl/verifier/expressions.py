@@ -16,7 +16,7 @@ from enum import StrEnum
 from fractions import Fraction
 from types import MappingProxyType
 
-from .terms import Apply, Negative, Number, Operator, Power, Product, Quotient, Sum, Symbol, Term
+from .terms import Apply, Negative, Number, Operator, Power, Product, Quotient, Sum, Symbol, Term, integer_of
 
 
 MAX_DIGITS = 1_024
@@ -252,7 +252,7 @@ class _Parser:
             else:
                 factors.append(number)
             return
-        may_be_mixed = self.peek() == "(" and isinstance(before, Number) and _integer(before) is not None
+        may_be_mixed = self.peek() == "(" and isinstance(before, Number) and integer_of(before) is not None
         factor = self.factor()
         part = _proper_fraction(factor) if may_be_mixed else None
         if part is not None and isinstance(before, Number) and self.choices.take(Ambiguity.MIXED):
@@ -376,7 +376,7 @@ class _Parser:
         return self.root_of(radicand, index)
 
     def root_of(self, radicand: Term, index: Term) -> Term:
-        size = _integer(index)
+        size = integer_of(index)
         is_negative = isinstance(radicand, Negative) or (isinstance(radicand, Number) and radicand.value < 0)
         if size is not None and size % 2 and is_negative and not self.choices.take(Ambiguity.ODD_ROOT):
             return Negative(Apply("root", (_negated(radicand), index)))  # \sqrt[3]{-8}
@@ -646,7 +646,7 @@ class _Parser:
         exponent: Term | None = None
         if self.accept("^"):
             exponent, _ = self.exponent()
-            is_inverse = _integer(exponent) == -1 and name not in ("ln", "log", "log10", "exp")
+            is_inverse = integer_of(exponent) == -1 and name not in ("ln", "log", "log10", "exp")
             if is_inverse and not self.choices.take(Ambiguity.INVERSE):
                 name, exponent = f"a{name}", None
         is_certain = self.peek() == "{" and self.peek(1) == "("  # \sin{(x)}^2, as sympy prints it
@@ -794,7 +794,7 @@ def _join_power_of_ten(factors: list[Term]) -> None:
     r"""Makes one number of `7.1 \times 10^5`."""
     match factors[-2:]:
         case [Number(value, resolution), Power(Number(Fraction(numerator=10, denominator=1)), exponent)]:
-            size = _integer(exponent)
+            size = integer_of(exponent)
             if size is not None and abs(size) < MAX_DIGITS:
                 scale = Fraction(10) ** size
                 factors[-2:] = [Number(value * scale, (resolution or 1) * scale)]
@@ -806,21 +806,11 @@ def _to_int(digits: str) -> int:
     return int(digits or "0")
 
 
-def _integer(term: Term) -> int | None:
-    match term:
-        case Number(value, resolution) if value.denominator == 1 and not resolution:
-            return int(value)
-        case Negative(inner):
-            positive = _integer(inner)
-            return None if positive is None else -positive
-    return None
-
-
 def _proper_fraction(term: Term) -> Fraction | None:
     """The value of a fraction of two whole numbers between 0 and 1."""
     if not isinstance(term, Quotient):
         return None
-    top, bottom = _integer(term.top), _integer(term.bottom)
+    top, bottom = integer_of(term.top), integer_of(term.bottom)
     return Fraction(top, bottom) if top and bottom and 0 < top < bottom else None
 
 
@@ -831,7 +821,7 @@ def in_radians(term: Term) -> Term:
 
 def _may_be_degrees(argument: Term) -> bool:
     r"""Whether an angle is a whole number so large that nobody means radians: `\sin 30`."""
-    size = _integer(argument)
+    size = integer_of(argument)
     return size is not None and abs(size) >= 10
 
 
