@@ -126,6 +126,23 @@ def readings_of(form: Form) -> tuple[Reading, ...]:
     return tuple(found)
 
 
+def readings_of_text(text: str) -> tuple[Reading, ...]:
+    """
+    All ways in which a bare answer can be read, the first one being the usual.
+
+    Args:
+        text (`str`):
+            A bare answer.
+
+    Returns:
+        `tuple[Reading, ...]`: none if it is too large to be read.
+    """
+    try:
+        return readings_of(normalize(text)) if len(text) <= MAX_CHARACTERS else ()
+    except TooLargeError:
+        return ()
+
+
 def compare(answer: str, gold: str, compare_open: CompareOpen | None = None) -> Decision:
     r"""
     Compares two bare answers.
