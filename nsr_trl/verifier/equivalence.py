@@ -78,6 +78,8 @@ MAX_COMPARISONS = 4_000
 """Most pairs of parts that are compared, as in two long lists."""
 MAX_READINGS = 16
 """Most readings of one text."""
+MAX_REMEMBERED_TOKENS = 1_000
+"""The readings of longer forms are not remembered, which bounds the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,6 @@ class Reading:
     choices: dict[Ambiguity, int]
 
 
-@lru_cache(maxsize=1_024)
 def readings_of(form: Form) -> tuple[Reading, ...]:
     """
     All ways in which a normal form can be read, the first one being the usual.
@@ -111,6 +112,10 @@ def readings_of(form: Form) -> tuple[Reading, ...]:
     Raises:
         TooLargeError: If there are too many parts or readings, or they nest too deep.
     """
+    return _remembered_readings(form) if len(form) <= MAX_REMEMBERED_TOKENS else _all_readings(form)
+
+
+def _all_readings(form: Form) -> tuple[Reading, ...]:
     if deepest(form) > MAX_DEPTH:
         raise TooLargeError
     usual = Choices()
@@ -124,6 +129,9 @@ def readings_of(form: Form) -> tuple[Reading, ...]:
             choices = dict(zip(met, chosen, strict=True))
             found.append(Reading(read(form, Choices(choices)), choices))
     return tuple(found)
+
+
+_remembered_readings = lru_cache(maxsize=1_024)(_all_readings)
 
 
 def readings_of_text(text: str) -> tuple[Reading, ...]:
