@@ -255,6 +255,7 @@ GOLDEN: dict[Rule, list[tuple[str, str]]] = {  # answers and references
     ],
     Rule.EQUATION_OPEN: [
         ("y = |x|", "x = |y|"),
+        ("x_ = 5", "5"),
     ],
     Rule.CHAIN_SAME: [
         ("S = 1 + 2 + 3 = 6", "6"),
@@ -366,6 +367,7 @@ GOLDEN: dict[Rule, list[tuple[str, str]]] = {  # answers and references
         ("2{3}", "23"),
         (r"\infty - \infty", "0"),
         ("5...", "5"),
+        (r"\cdot \begin{pmatrix} 1 \\ 2 \end{pmatrix}", "5"),
     ],
     Rule.REFERENCE_MISSING: [
         ("5", "$$"),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from .nodes import Node, is_whole
-from .verdict import Outcome, Rule
+from .verdict import Outcome, Reason, Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def all_of(decisions: Iterable[Decision], equal: Rule, different: Rule, answer: 
 
 def worst(undecided: list[Decision]) -> Decision:
     """The decision that knows least: a form that is not understood rather than one about which people disagree."""
-    return max(undecided, key=lambda decision: decision.rule.reason == "not comparable")
+    return max(undecided, key=lambda decision: decision.rule.reason is Reason.NOT_COMPARABLE)
 
 
 def unless_same(decision: Decision, rule: Rule) -> Decision:

@@ -8,13 +8,14 @@ Training acts on "incorrect", so it is said only by a rule that proves it. What 
 is undecided for want of algebra may be passed to `compare_open`. No text is ever executed.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from itertools import product
 
 from .algebra import value_of
-from .decision import Decision, differ, same, unknown, worst
+from .decision import Compare, Decision, differ, same, unknown, worst
 from .equations import (
     compare_chains,
     compare_conditioned,
@@ -77,6 +78,8 @@ MAX_COMPARISONS = 4_000
 """Most pairs of parts that are compared, as in two long lists."""
 MAX_READINGS = 16
 """Most readings of one text."""
+MAX_REMEMBERED_TOKENS = 1_000
+"""The readings of longer forms are not remembered, which bounds the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,6 @@ class Reading:
     choices: dict[Ambiguity, int]
 
 
-@lru_cache(maxsize=1_024)
 def readings_of(form: Form) -> tuple[Reading, ...]:
     """
     All ways in which a normal form can be read, the first one being the usual.
@@ -110,6 +112,10 @@ def readings_of(form: Form) -> tuple[Reading, ...]:
     Raises:
         TooLargeError: If there are too many parts or readings, or they nest too deep.
     """
+    return _remembered_readings(form) if len(form) <= MAX_REMEMBERED_TOKENS else _all_readings(form)
+
+
+def _all_readings(form: Form) -> tuple[Reading, ...]:
     if deepest(form) > MAX_DEPTH:
         raise TooLargeError
     usual = Choices()
@@ -123,6 +129,26 @@ def readings_of(form: Form) -> tuple[Reading, ...]:
             choices = dict(zip(met, chosen, strict=True))
             found.append(Reading(read(form, Choices(choices)), choices))
     return tuple(found)
+
+
+_remembered_readings = lru_cache(maxsize=1_024)(_all_readings)
+
+
+def readings_of_text(text: str) -> tuple[Reading, ...]:
+    """
+    All ways in which a bare answer can be read, the first one being the usual.
+
+    Args:
+        text (`str`):
+            A bare answer.
+
+    Returns:
+        `tuple[Reading, ...]`: none if it is too large to be read.
+    """
+    try:
+        return readings_of(normalize(text)) if len(text) <= MAX_CHARACTERS else ()
+    except TooLargeError:
+        return ()
 
 
 def compare(answer: str, gold: str, compare_open: CompareOpen | None = None) -> Decision:
@@ -200,9 +226,9 @@ class _Comparison:
             raise TooLargeError
         if answer == gold:
             return same(Rule.TEXT_SAME, answer, gold)
-        for kind, method in self.around:
+        for kind, compare_around in _AROUND:
             if isinstance(answer, kind) or isinstance(gold, kind):
-                return method(self.nodes, answer, gold)
+                return compare_around(self.nodes, answer, gold)
         if isinstance(answer, Numbers) and isinstance(gold, Numbers):
             if answer.letter == gold.letter:
                 return same(Rule.INTERVAL_SAME, answer, gold)
@@ -212,17 +238,6 @@ class _Comparison:
         if type(answer) is type(gold):
             return self.alike(answer, gold)
         return self.unlike(answer, gold)
-
-    @property
-    def around(self) -> tuple:
-        """What stands around a value, from outside in."""
-        return (
-            (Conditioned, compare_conditioned),
-            (Named, compare_named),
-            (Chain, compare_chains),
-            (Option, compare_options),
-            (Modular, compare_remainders),
-        )
 
     def alike(self, answer: Node, gold: Node) -> Decision:
         """Compares two nodes of one kind."""
@@ -301,6 +316,16 @@ class _Comparison:
             case (Union(items=parts), Union(items=others)) | (Intersection(items=parts), Intersection(items=others)):
                 return unordered(self.nodes, parts, others, answer, gold) if len(parts) == len(others) else decision
         return decision
+
+
+_AROUND: tuple[tuple[type[Node], Callable[[Compare, Node, Node], Decision]], ...] = (
+    (Conditioned, compare_conditioned),
+    (Named, compare_named),
+    (Chain, compare_chains),
+    (Option, compare_options),
+    (Modular, compare_remainders),
+)
+"""What stands around a value, from outside in."""
 
 
 def _agree(left: dict[Ambiguity, int], right: dict[Ambiguity, int]) -> bool:

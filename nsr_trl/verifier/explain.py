@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from .equivalence import MAX_CHARACTERS, readings_of
-from .expressions import Ambiguity, TooLargeError
-from .normal_form import normalize
+from .equivalence import readings_of_text
+from .expressions import Ambiguity
 from .reference import read_reference
 from .verify import verify
 from .writing import kind_of, write
@@ -46,10 +45,7 @@ def _side(name: str, text: str | None, missing: str = "") -> list[str]:
     if text is None:
         return [f"{name:<11}none{f', {missing}' if missing else ''}"]
     lines = [f"{name:<11}{text}"]
-    try:
-        readings = readings_of(normalize(text)) if len(text) <= MAX_CHARACTERS else ()
-    except TooLargeError:
-        readings = ()
+    readings = readings_of_text(text)
     if not readings:
         return [*lines, "  read as  too large"]
     lines.append(f"  read as  {kind_of(readings[0].node)}: {write(readings[0].node)}")

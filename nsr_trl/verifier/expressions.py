@@ -16,7 +16,7 @@ from enum import StrEnum
 from fractions import Fraction
 from types import MappingProxyType
 
-from .terms import Apply, Negative, Number, Operator, Power, Product, Quotient, Sum, Symbol, Term
+from .terms import Apply, Negative, Number, Operator, Power, Product, Quotient, Sum, Symbol, Term, integer_of
 
 
 MAX_DIGITS = 1_024
@@ -41,7 +41,7 @@ _FUNCTIONS = {
 }
 NAMED_FUNCTIONS = frozenset(_FUNCTIONS)
 """Commands of functions."""
-COUNTS = frozenset("CAP")
+_COUNTS = frozenset("CAP")
 """Letters for a number of combinations or arrangements."""
 _OPERATORS = frozenset(["\\sum", "\\prod", "\\int", "\\lim"])
 ACCENTS = frozenset(
@@ -255,7 +255,7 @@ class _Parser:
             else:
                 factors.append(number)
             return
-        may_be_mixed = self.peek() == "(" and isinstance(before, Number) and _integer(before) is not None
+        may_be_mixed = self.peek() == "(" and isinstance(before, Number) and integer_of(before) is not None
         factor = self.factor()
         part = _proper_fraction(factor) if may_be_mixed else None
         if part is not None and isinstance(before, Number) and self.choices.take(Ambiguity.MIXED):
@@ -389,7 +389,7 @@ class _Parser:
         return self.root_of(radicand, index)
 
     def root_of(self, radicand: Term, index: Term) -> Term:
-        size = _integer(index)
+        size = integer_of(index)
         is_negative = isinstance(radicand, Negative) or (isinstance(radicand, Number) and radicand.value < 0)
         if size is not None and size % 2 and is_negative and not self.choices.take(Ambiguity.ODD_ROOT):
             return Negative(Apply("root", (_negated(radicand), index)))  # \sqrt[3]{-8}
@@ -427,7 +427,7 @@ class _Parser:
     # --- Letters ---
 
     def symbol(self, name: str) -> Term:
-        if name in COUNTS and self.has_two_arguments() and self.is_count(name):
+        if name in _COUNTS and self.has_two_arguments() and self.is_count(name):
             return self.count(name)
         if self.peek() == "^" and self.peek(1) in DIGITS and self.peek(2) == "_":  # v^2_0 is the square of v_0
             power = Number(Fraction(int(self.peek(1))))
@@ -452,8 +452,8 @@ class _Parser:
         return (self.peek(), *self.tokens[middle : middle + 1]) in (("_", "^"), ("^", "_"))
 
     def is_count(self, name: str) -> bool:
-        if name != "C" and self.peek() == "(":
-            return bool(self.choices.take(Ambiguity.NAMED_POINT))
+        if self.peek() == "(":
+            return is_count(name, self.choices)
         return not self.choices.take(Ambiguity.COMBINATIONS if name == "C" else Ambiguity.ARRANGEMENTS)
 
     def end_of_group(self, position: int) -> int:
@@ -484,7 +484,7 @@ class _Parser:
 
     def count_with_index_in_front(self) -> Term:
         """`_5C_2`, `^5C_2`."""
-        n, name = self.argument(), self.accept(*COUNTS)
+        n, name = self.argument(), self.accept(*_COUNTS)
         if not name:
             raise NotUnderstoodError
         self.expect("_")
@@ -659,7 +659,7 @@ class _Parser:
         exponent: Term | None = None
         if self.accept("^"):
             exponent, _ = self.exponent()
-            is_inverse = _integer(exponent) == -1 and name not in ("ln", "log", "log10", "exp")
+            is_inverse = integer_of(exponent) == -1 and name not in ("ln", "log", "log10", "exp")
             if is_inverse and not self.choices.take(Ambiguity.INVERSE):
                 name, exponent = f"a{name}", None
         is_certain = self.peek() == "{" and self.peek(1) == "("  # \sin{(x)}^2, as sympy prints it
@@ -776,6 +776,13 @@ _ATOMS: dict[str, Callable[[_Parser], Term]] = {
 }
 
 
+def is_count(letter: str, choices: Choices) -> bool:
+    """Whether `C(5, 2)` is a number of combinations or arrangements rather than a point with its name."""
+    if letter == "C":
+        return not choices.take(Ambiguity.COMBINATIONS)
+    return letter in _COUNTS and bool(choices.take(Ambiguity.NAMED_POINT))
+
+
 def _number_of_choices(name: str, n: Term, k: Term) -> Term:
     """Combinations, or arrangements."""
     if name == "C":
@@ -800,7 +807,7 @@ def _join_power_of_ten(factors: list[Term]) -> None:
     r"""Makes one number of `7.1 \times 10^5`."""
     match factors[-2:]:
         case [Number(value, resolution), Power(Number(Fraction(numerator=10, denominator=1)), exponent)]:
-            size = _integer(exponent)
+            size = integer_of(exponent)
             if size is not None and abs(size) < MAX_DIGITS:
                 scale = Fraction(10) ** size
                 factors[-2:] = [Number(value * scale, (resolution or 1) * scale)]
@@ -812,21 +819,11 @@ def _to_int(digits: str) -> int:
     return int(digits or "0")
 
 
-def _integer(term: Term) -> int | None:
-    match term:
-        case Number(value, resolution) if value.denominator == 1 and not resolution:
-            return int(value)
-        case Negative(inner):
-            positive = _integer(inner)
-            return None if positive is None else -positive
-    return None
-
-
 def _proper_fraction(term: Term) -> Fraction | None:
     """The value of a fraction of two whole numbers between 0 and 1."""
     if not isinstance(term, Quotient):
         return None
-    top, bottom = _integer(term.top), _integer(term.bottom)
+    top, bottom = integer_of(term.top), integer_of(term.bottom)
     return Fraction(top, bottom) if top and bottom and 0 < top < bottom else None
 
 
@@ -837,7 +834,7 @@ def in_radians(term: Term) -> Term:
 
 def _may_be_degrees(argument: Term) -> bool:
     r"""Whether an angle is a whole number so large that nobody means radians: `\sin 30`."""
-    size = _integer(argument)
+    size = integer_of(argument)
     return size is not None and abs(size) >= 10
 
 

@@ -281,9 +281,8 @@ def _between(searched: str, text: str, name: str, end: int) -> str | None:
     return text[start + len(name) + 2 : end].strip() or None if start >= 0 else None
 
 
-def _read_statement(text: str) -> Extracted:
-    """What the last sentence says to be the answer, or sets as mathematics or in bold."""
-    sentence = _last_sentence(text)
+def _stated_in(sentence: str) -> Extracted:
+    """What a sentence says to be the answer, or sets as mathematics or in bold."""
     stated = _STATED.search(sentence)
     if stated is not None:
         rest = stated["stated"].lstrip()
@@ -307,29 +306,33 @@ def _one_of(texts: Iterable[str], place: int) -> Extracted:
 
 
 def _read_last(text: str) -> Extracted:
-    """The same, or all of a last sentence without words, or the last number in it, or else all of it."""
-    found = _read_statement(text)
+    return _said_in(_last_sentence(text))
+
+
+def _said_in(sentence: str) -> Extracted:
+    """The same, or all of a sentence without words, or the last number in it, or else all of it."""
+    found = _stated_in(sentence)
     if found.answer is not None:
         return found
-    sentence = _last_sentence(text)
     if _WORD.search(sentence) and (numbers := _NUMBER.findall(sentence)):
         return _one_of(numbers, -1)
     return Extracted(_plain(sentence))
 
 
 def _guess(text: str) -> Extracted:
-    """The same, of a sentence that is not cut off; a long one has to state something."""
-    found = _read_statement(text)
+    """The same, of a last sentence that is not cut off; a long one has to state something."""
     sentence = _last_sentence(text)
+    found = _stated_in(sentence)
     if found.answer is None and (sentence[-1:] in (".", "!", "。") or len(text) <= _MAX_SHORT):
         is_short = len(sentence.split()) <= _MAX_WORDS_OF_GUESS
-        found = _read_last(text) if is_short or _NUMBER.search(sentence) else found
+        found = _said_in(sentence) if is_short or _NUMBER.search(sentence) else found
     return replace(found, is_guess=True)
 
 
 def _states_something(text: str) -> bool:
     """Whether a last sentence is more than words: `I give up.` is not."""
-    return _read_statement(text).answer is not None or _NUMBER.search(_last_sentence(text)) is not None
+    sentence = _last_sentence(text)
+    return _stated_in(sentence).answer is not None or _NUMBER.search(sentence) is not None
 
 
 def _last_sentence(text: str) -> str:

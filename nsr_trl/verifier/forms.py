@@ -131,7 +131,7 @@ def is_letter(form: Form) -> bool:
     form = without(form, "'")
     if not form or is_word(form[0]) or not (form[0].isalpha() or _is_greek(form[0])):
         return False
-    return len(form) == 1 or (form[1] == "_" and (len(form) == 3 or (form[2] == "{" and form[-1] == "}")))
+    return len(form) == 1 or (form[1] == "_" and (len(form) == 3 or (form[2:3] == ("{",) and form[-1] == "}")))
 
 
 def has_letters(form: Form) -> bool:

@@ -8,11 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .equivalence import MAX_CHARACTERS, readings_of
-from .expressions import TooLargeError
+from .equivalence import readings_of_text
 from .extract import Extracted, extract
 from .nodes import Collection, Conditioned, Named
-from .normal_form import normalize
 from .reference import Reference, read_reference
 from .verdict import Outcome, Reason, Rule, Verdict
 
@@ -131,12 +129,8 @@ def _question(found: Extracted, gold: Reference) -> Question:
 
 def _num_parts(gold: str) -> int:
     """How many parts a reference has that is a list or a tuple."""
-    if len(gold) > MAX_CHARACTERS:
-        return 0
-    try:
-        node = readings_of(normalize(gold))[0].node
-    except TooLargeError:
-        return 0
+    readings = readings_of_text(gold)
+    node = readings[0].node if readings else None
     while isinstance(node, Named | Conditioned):
         node = node.value
     return len(node.items) if isinstance(node, Collection) else 0

@@ -15,7 +15,7 @@ from typing import Any
 
 from . import words
 from .algebra import value_of
-from .equivalence import MAX_CHARACTERS, readings_of
+from .equivalence import readings_of_text
 from .expressions import TooLargeError
 from .extract import extract
 from .nodes import (
@@ -109,9 +109,7 @@ def read_reference(reference: Any) -> Reference:
         return _read_text(reference)
     if reference is None or (isinstance(reference, float) and math.isnan(reference)):
         return Reference("", missing="it is missing")
-    if isinstance(reference, bool):
-        return _read_text(str(reference))
-    if isinstance(reference, Fraction | int):
+    if isinstance(reference, Fraction | int):  # a bool, too
         return _read_text(str(reference))
     if isinstance(reference, float | Decimal):
         return _read_text(_write_number(reference))
@@ -176,14 +174,11 @@ def _list_in_text(text: str) -> list[str] | None:
 @lru_cache(maxsize=4_096)
 def _understand(answer: str) -> tuple[str, str]:
     """What an answer is, or why it is not understood."""
-    if len(answer) > MAX_CHARACTERS:
+    readings = readings_of_text(answer)
+    if not readings:
         return "", "it is too large"
-    form = normalize(answer)
-    try:
-        node = readings_of(form)[0].node
-    except TooLargeError:
-        return "", "it is too large"
-    num_words = sum(map(is_word, form))
+    node = readings[0].node
+    num_words = sum(map(is_word, normalize(answer)))
     if is_whole(node) or (isinstance(node, Words) and num_words <= MAX_WORDS):
         return kind_of(node), ""
     return "", f"it is a text of {num_words} words" if num_words > MAX_WORDS else "it is not understood as a whole"
@@ -205,7 +200,7 @@ def near_miss(reference: Reference) -> str | None:
     if reference.problem:
         return None
     try:
-        missed = _missed(readings_of(normalize(reference.text))[0].node)
+        missed = _missed(readings_of_text(reference.text)[0].node)
     except TooLargeError:
         return None
     return None if missed is None else write(missed)

@@ -23,6 +23,7 @@ from .nodes import (
     Numbers,
     Scalar,
     Union,
+    is_interval,
     is_pair,
     parts_of,
 )
@@ -135,9 +136,7 @@ def is_region(node: Node) -> bool:
             return True
         case Named():
             return is_region(node.value)
-        case Collection() if is_pair(node):
-            return node.brackets in ("(]", "[)") or any(isinstance(item, Infinite) for item in node.items)
-    return False
+    return is_interval(node)
 
 
 # --- Ends ---

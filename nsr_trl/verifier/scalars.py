@@ -14,7 +14,7 @@ from .expressions import ACCENTS, NotUnderstoodError, TooLargeError, in_radians
 from .forms import without
 from .guards import has_operator
 from .nodes import Scalar
-from .terms import Negative, Number, Power, Product, Quotient, Symbol, Term, letters, substitute, walk
+from .terms import Negative, Number, Power, Product, Quotient, Symbol, Term, integer_of, letters, substitute, walk
 from .units import Unit, may_be_converted, scale_of
 from .verdict import Rule
 
@@ -101,21 +101,11 @@ def is_literal(term: Term) -> bool:
         case Negative(inner):
             return is_literal(inner)
         case Quotient(top, bottom):
-            above, below = _whole(top), _whole(bottom)
+            above, below = integer_of(top), integer_of(bottom)
             return above is not None and below not in (None, 0) and (below == 1 or above % below != 0)
         case Power(Number(Fraction(numerator=10, denominator=1)), exponent):
-            return _whole(exponent) is not None
+            return integer_of(exponent) is not None
     return False
-
-
-def _whole(term: Term) -> int | None:
-    match term:
-        case Number(value, resolution) if value.denominator == 1 and not resolution:
-            return int(value)
-        case Negative(inner):
-            positive = _whole(inner)
-            return None if positive is None else -positive
-    return None
 
 
 def resolution(term: Term) -> Fraction:
@@ -145,7 +135,7 @@ def _is_tower(term: Term) -> bool:
     r"""Whether this is a power of a power of integers, `9^{9^{9}}`: too large to write means larger than what is."""
     match term:
         case Power(base, exponent):
-            return (_whole(base) or 0) > 1 and (_is_tower(exponent) or (_whole(exponent) or 0) > 1)
+            return (integer_of(base) or 0) > 1 and (_is_tower(exponent) or (integer_of(exponent) or 0) > 1)
     return False
 
 
@@ -153,8 +143,8 @@ def _are_powers_of_one_base(left: Term, right: Term) -> bool:
     """`2^{4951}` and `2^{4950}`."""
     match left, right:
         case Power(base, exponent), Power(other_base, other):
-            exponents = _whole(exponent), _whole(other)
-            is_one_base = base == other_base and (_whole(base) or 0) > 1
+            exponents = integer_of(exponent), integer_of(other)
+            is_one_base = base == other_base and (integer_of(base) or 0) > 1
             return is_one_base and None not in exponents and exponents[0] != exponents[1]
     return False
 

@@ -13,7 +13,16 @@ from itertools import pairwise
 
 from . import words
 from .algebra import value_of
-from .expressions import COUNTS, DIGITS, MAX_DEPTH, Ambiguity, Choices, NotUnderstoodError, TooLargeError, parse
+from .expressions import (
+    DIGITS,
+    MAX_DEPTH,
+    Ambiguity,
+    Choices,
+    NotUnderstoodError,
+    TooLargeError,
+    is_count,
+    parse,
+)
 from .forms import (
     APPROXIMATELY,
     EQUALITIES,
@@ -255,9 +264,12 @@ class _Reader:
     def conditioned(self, form: Form) -> Node | None:
         r"""`4k` with `where k is an integer` behind it."""
         for i, token in enumerate(form):
-            if i and token.lower() in _CONDITION_WORDS | _REASON_WORDS and depth_of(form[:i]) == 0:
-                if token.lower() in _REASON_WORDS or is_letter(trim(form[:i])):
-                    return self.node(form[:i] if token.lower() in _REASON_WORDS else _without_fillers(form[i + 1 :]))
+            is_reason = is_word_of(token, _REASON_WORDS)
+            if i and (is_reason or is_word_of(token, _CONDITION_WORDS)) and depth_of(form[:i]) == 0:
+                if is_reason:
+                    return self.node(form[:i])
+                if is_letter(trim(form[:i])):
+                    return self.node(_without_fillers(form[i + 1 :]))
                 return self.with_conditions(form, form[:i], form[i + 1 :])
         return None
 
@@ -433,9 +445,10 @@ class _Reader:
     def multiple_of_matrix(self, form: Form) -> Node | None:
         r"""`\frac12 \begin{pmatrix} 2 \\ 4 \end{pmatrix}`."""
         start = form.index("\\begin") if "\\begin" in form[1:] else 0
-        if not start or depth_of(form[:start]):
+        head = without(form[:start], "\\cdot", "\\times", "*")
+        if not head or depth_of(head):
             return None
-        factor, matrix = self.scalar(without(form[:start], "\\cdot", "\\times", "*")), self.environment(form[start:])
+        factor, matrix = self.scalar(head), self.environment(form[start:])
         if not isinstance(factor, Scalar) or not isinstance(matrix, Matrix):
             return None
         rows = tuple(tuple(_multiple(factor, cell) for cell in row) for row in matrix.rows)
@@ -497,15 +510,9 @@ class _Reader:
         """`B(3, 4)`."""
         if len(form) < 5 or not (len(form[0]) == 1 and form[0].isupper()) or form[1] != "(" or "," not in form:
             return None
-        if end_of_group(form[1:]) != len(form) - 2 or self.is_count(form[0]):
+        if end_of_group(form[1:]) != len(form) - 2 or is_count(form[0], self.choices):
             return None
         return Named(form, (form[:1],), self.node(form[1:]))
-
-    def is_count(self, letter: str) -> bool:
-        """Whether `C(5, 2)` is a number."""
-        if letter == "C":
-            return not self.choices.take(Ambiguity.COMBINATIONS)
-        return letter in COUNTS and bool(self.choices.take(Ambiguity.NAMED_POINT))
 
     def plus_minus(self, form: Form) -> Node | None:
         r"""`1 \pm \sqrt2` is a list of two."""

@@ -145,6 +145,17 @@ def letters(term: Term) -> frozenset[str]:
     return frozenset(part.name for part in walk(term) if isinstance(part, Symbol)) - CONSTANTS - bound
 
 
+def integer_of(term: Term) -> int | None:
+    """The whole number that a term is written as, with a sign or without."""
+    match term:
+        case Number(value, resolution) if value.denominator == 1 and not resolution:
+            return int(value)
+        case Negative(inner):
+            positive = integer_of(inner)
+            return None if positive is None else -positive
+    return None
+
+
 def substitute(term: Term, name: str, value: Term) -> Term:
     """A term with a value for a letter."""
     match term:

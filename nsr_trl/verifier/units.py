@@ -276,15 +276,6 @@ def _table() -> dict[str, tuple[Dimension, Fraction]]:
 _TABLE = _table()
 
 
-def is_unit_token(token: str) -> bool:
-    """Whether a word or sign is a unit of the table."""
-    try:
-        _look_up(token)
-    except KeyError:
-        return False
-    return True
-
-
 def may_be_converted(unit: Unit, ratio: Fraction) -> bool:
     """
     Whether a number differs by a factor that another unit would explain.

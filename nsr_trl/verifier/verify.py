@@ -164,10 +164,15 @@ def _check(grader: str, parser: str, num_workers: int | None) -> None:
     for role, value, known in (("grader", grader, GRADERS), ("parser", parser, PARSERS)):
         if value not in known:
             raise ValueError(f"The {role} must be one of {', '.join(known)}; got {value!r}. Choose one of them.")
-    if find_spec(parser) is None:
-        raise ImportError(f"The parser must be installed; {parser!r} is not. Install it, or leave the parser out.")
+    _check_installed(parser)
     if num_workers is not None and num_workers < 1:
         raise ValueError(f"There must be 1 worker or more; got num_workers={num_workers}. Leave it out for a default.")
+
+
+@lru_cache  # to look for a package takes as long as to compare a pair; an error is not remembered
+def _check_installed(parser: str) -> None:
+    if find_spec(parser) is None:
+        raise ImportError(f"The parser must be installed; {parser!r} is not. Install it, or leave the parser out.")
 
 
 def _read(response: Any, gold: Any, answer_format: str) -> Verdict | Question:
