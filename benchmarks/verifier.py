@@ -87,7 +87,9 @@ def main(folder=FOLDER):
     num_workers = default_num_workers()
     print(f"{RESPONSES} responses, {SAMPLES} samples of each, {num_workers} workers, {os.cpu_count()} cores")
 
-    starting = seconds(verify_batch, [rf"\boxed{{\sqrt{{{i}+2\sqrt2}}}}" for i in range(3, 12)], ["1+\\sqrt2"] * 9)
+    warm_up = [(rf"\boxed{{\sqrt{{{i}+2\sqrt2}}}}", r"1+\sqrt2") for i in range(3, 12)]
+    warm_up += [(rf"\boxed{{\sum_{{k=1}}^{{n}} k^{i}}}", "n") for i in range(9)]  # the workers with a parser
+    starting = seconds(verify_batch, *zip(*warm_up, strict=True))
     print(f"start of the workers: {starting:.2f} s")
     with ProcessPoolExecutor(num_workers) as pool:
         list(pool.map(with_math_verify, rows[: 8 * num_workers]))
@@ -132,10 +134,12 @@ def main(folder=FOLDER):
     places = rng.sample(range(len(batch)), int(len(batch) * HOSTILE_SHARE))
     for index, place in enumerate(places):
         poisoned[place] = hostile[index % len(hostile)]
-    clean_seconds = seconds(verify_batch, *columns)
-    poisoned_seconds = seconds(verify_batch, *zip(*poisoned, strict=True))
+    poisoned_columns = tuple(zip(*poisoned, strict=True))
     print(f"\na batch of {len(batch)} with {HOSTILE_SHARE:.0%} hostile answers")
-    print(f"  clean {clean_seconds:.2f} s, hostile {poisoned_seconds:.2f} s, {poisoned_seconds / clean_seconds:.2f} x")
+    for run in ("the first", "the second"):  # the first may start a worker more
+        clean_seconds, poisoned_seconds = seconds(verify_batch, *columns), seconds(verify_batch, *poisoned_columns)
+        ratio = poisoned_seconds / clean_seconds
+        print(f"  {run}: clean {clean_seconds:.2f} s, hostile {poisoned_seconds:.2f} s, {ratio:.2f} x")
 
 
 if __name__ == "__main__":
