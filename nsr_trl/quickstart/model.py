@@ -120,7 +120,7 @@ def collate(rows: list[tuple[list[int], list[int]]], pad_token_id: int) -> Micro
 
 
 def slipping_texts(seed: int) -> Iterator[tuple[str, str]]:
-    """Draws prompts with their solutions without end, from the train split, of at most `MAX_PRETRAINING_STEPS` steps."""
+    """Draws prompts and solutions of the train split without end, of at most `MAX_PRETRAINING_STEPS` steps."""
     rng = random.Random(seed)
     for problem in sample_problems(seed, "train", MAX_PRETRAINING_STEPS):
         yield problem.question, worked_solution(problem, rng, NATURAL_SLIPS)
