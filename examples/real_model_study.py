@@ -74,6 +74,16 @@ class RealWorld:
         if both := {problem.id for problem in self.train} & {problem.id for problem in self.test}:
             raise ValueError(f"No problem may be in both --train and --test; {len(both)} are. Take them out of one.")
 
+    @property
+    def settings(self) -> dict:
+        of_run = ("max_steps", "save_steps", "learning_rate", "per_device_train_batch_size", "num_generations")
+        of_test = ("train", "test", "num_test", "num_samples", "template")
+        return {
+            "model": self.model,
+            **{name: getattr(self.args, name) for name in (*of_run, "max_completion_length")},
+            **{name: getattr(self.script, name) for name in of_test},
+        }
+
     def trainer(self, objective: str, seed: int, output_dir: Path) -> SignedRewardTrainer:
         args = copy(self.args)
         args.objective, args.seed, args.output_dir = objective, seed, str(output_dir)

@@ -129,8 +129,8 @@ def test_objectives_are_compared_at_equal_steps_and_where_they_have_the_same_pas
             10 * index: Measurement({1: [one, one], 4: [four, four]}, {"tokens": 5.0})
             for index, (one, four) in enumerate(zip(pass_at_1, pass_at_4, strict=True))
         }
-        write_measurements(tmp_path / f"{objective}.json", by_step)
-        runs[objective] = [read_measurements(tmp_path / f"{objective}.json")]
+        write_measurements(tmp_path / f"{objective}.jsonl", by_step)
+        runs[objective] = {0: read_measurements(tmp_path / f"{objective}.jsonl")}
     report(runs, tmp_path)
     lines = (tmp_path / "results.md").read_text().splitlines()
     assert "## At equal steps: 20" in lines
@@ -142,6 +142,17 @@ def test_objectives_are_compared_at_equal_steps_and_where_they_have_the_same_pas
     assert any(line.startswith("| nsr | 18 | 68.0 | +19.0 [+19.0, +19.0] |") for line in lines)
     assert json.loads((tmp_path / "results.json").read_text())["matched_pass_at_1"] == pytest.approx(0.19)
     assert (tmp_path / "along_the_run.png").exists()
+
+
+def test_a_folder_of_another_study_is_refused(tmp_path):
+    from driver import check_world
+    from study import CountdownWorld
+
+    path = tmp_path / "out" / "world.json"
+    check_world(CountdownWorld(tmp_path), path)
+    check_world(CountdownWorld(tmp_path / "moved"), path)
+    with pytest.raises(ValueError, match=r"learning_rate was 5e-05 and is 0\.0005"):
+        check_world(CountdownWorld(tmp_path, learning_rate=5e-4), path)
 
 
 def study(output_dir, *arguments, objectives=("psr", "nsr")):
@@ -169,14 +180,14 @@ def test_a_study_that_is_stopped_goes_on_to_the_result_of_one_that_was_not(tmp_p
     (tmp_path / "stopped").mkdir()
     (tmp_path / "stopped" / "base").symlink_to(tmp_path / "whole" / "base")
     stopped = study(tmp_path / "stopped")
-    measured = tmp_path / "stopped" / "psr-0.json"
+    measured = tmp_path / "stopped" / "psr-0.jsonl"
     while stopped.poll() is None and 15 not in read_measurements(measured):
         time.sleep(0.2)
     stopped.send_signal(signal.SIGTERM)
     stopped.communicate()
     assert 30 not in read_measurements(measured)
     assert study(tmp_path / "stopped").wait() == 0
-    for name in ("psr-0.json", "nsr-0.json"):
+    for name in ("psr-0.jsonl", "nsr-0.jsonl"):
         first, second = (read_measurements(tmp_path / folder / name) for folder in ("whole", "stopped"))
         assert first.keys() == second.keys() == {0, 15, 30}
         for step in first:

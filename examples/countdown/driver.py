@@ -6,7 +6,8 @@ measures along the way, and writes what came. Every run that is finished is skip
 the same command is given again until it is done.
 
     OUT/OBJECTIVE-SEED/        a training folder
-    OUT/OBJECTIVE-SEED.json    what was measured, by step
+    OUT/OBJECTIVE-SEED.jsonl   what was measured, a step a line
+    OUT/world.json             what all runs have in common
     OUT/results.json, results.md, equal_steps.png, along_the_run.png
 
 P problems, S measured steps, K values of k, N seeds.
@@ -19,7 +20,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from accelerate.utils import release_memory
@@ -51,6 +52,10 @@ class World(Protocol):
 
     steps: int
     measure_every: int
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the runs of one study must have in common, as JSON values."""
 
     def trainer(self, objective: str, seed: int, output_dir: Path) -> SignedRewardTrainer:
         """A trainer at the common start, with checkpoints every `measure_every` steps."""
@@ -120,9 +125,25 @@ def read_measurements(path: Path) -> dict[int, Measurement]:
     }
 
 
+def check_world(world: World, path: Path) -> None:
+    """Notes which world the folder is of; a ValueError where it is of another one."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(world.settings) + "\n", encoding="utf-8")
+    before = json.loads(path.read_text(encoding="utf-8"))
+    if changed := {
+        name: (before.get(name), value) for name, value in world.settings.items() if before.get(name) != value
+    }:
+        said = ", ".join(f"{name} was {old} and is {new}" for name, (old, new) in changed.items())
+        raise ValueError(
+            f"The runs of a study must be alike but for objective and seed; in {str(path.parent)!r} {said}. "
+            "Name another folder, or give the settings of the first command."
+        )
+
+
 def train(world: World, objective: str, seed: int, output_dir: Path) -> None:
     """Trains and measures one run, from where it is; nothing where it is done."""
-    path = output_dir / f"{objective}-{seed}.json"
+    path = output_dir / f"{objective}-{seed}.jsonl"
     if world.steps in read_measurements(path):
         return
     began = time.monotonic()
@@ -148,12 +169,12 @@ def run_study(world: World, objectives: Sequence[str], seeds: Iterable[int], out
     """Trains what is not trained yet, then reports on all of it."""
     quieten(all_bars=True)
     logging.set_verbosity_error()
-    output_dir.mkdir(parents=True, exist_ok=True)
+    check_world(world, output_dir / "world.json")
     seeds = list(seeds)
     for seed in seeds:  # seed by seed: an early look has every objective
         for objective in objectives:
             train(world, objective, seed, output_dir)
-    runs = {o: [read_measurements(output_dir / f"{o}-{seed}.json") for seed in seeds] for o in objectives}
+    runs = {o: {seed: read_measurements(output_dir / f"{o}-{seed}.jsonl") for seed in seeds} for o in objectives}
     report(runs, output_dir)
 
 
@@ -224,14 +245,14 @@ def over_seeds_and_problems(differences: NDArray, num_resamples: int = 4000) -> 
     return Estimate(float(differences.mean()), float(low), float(high))
 
 
-def report(runs: Mapping[str, Sequence[Mapping[int, Measurement]]], output_dir: Path) -> None:
-    """Prints and writes the tables, the figures and the numbers behind them."""
-    all_trajectories = {objective: Trajectories.of(of_seeds) for objective, of_seeds in runs.items()}
+def report(runs: Mapping[str, Mapping[int, Mapping[int, Measurement]]], output_dir: Path) -> None:
+    """Prints and writes tables, figures and the numbers behind them, of measurements by objective, seed and step."""
+    all_trajectories = {objective: Trajectories.of(list(by_seed.values())) for objective, by_seed in runs.items()}
     first = next(iter(all_trajectories.values()))
     every_curve = {
         f"{objective}-{seed}": run[:, 0].mean(axis=1)
         for objective, trajectories in all_trajectories.items()
-        for seed, run in enumerate(trajectories.values)
+        for seed, run in zip(runs[objective], trajectories.values, strict=True)
     }
     text = [
         f"{first.values.shape[-1]} problems, {first.values.shape[0]} seeds. Pass@k in percent; brackets are 95% "

@@ -35,6 +35,10 @@ class CountdownWorld:
     num_train: int = 512
     num_test: tuple[int, int] = (120, 200)
 
+    @property
+    def settings(self) -> dict:
+        return {name: getattr(self, name) for name in ("steps", "measure_every", "learning_rate", "num_train")}
+
     def trainer(self, objective: str, seed: int, output_dir: Path) -> SignedRewardTrainer:
         problems = [p for size in (3, 4) for p in draw_problems(self.num_train // 2, size, seed, is_held_out=False)]
         return SignedRewardTrainer(
