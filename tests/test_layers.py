@@ -22,6 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "evaluation.records",
         "evaluation.results",
         "evaluation.comparison",
+        "evaluation.matching",
         "evaluation.runs",
         "evaluation.visible",
         "quickstart.problems",
