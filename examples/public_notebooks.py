@@ -105,7 +105,9 @@ def warm_up(name: str, rows: list[dict], form: str, args: SignedRewardConfig, nu
     written = [
         {
             "prompt": row["prompt"],
-            "completion": [{"role": "assistant", "content": form.format(question=row["question"], answer=row["answer"])}],
+            "completion": [
+                {"role": "assistant", "content": form.format(question=row["question"], answer=row["answer"])}
+            ],
         }
         for row in rows
     ]
