@@ -169,7 +169,7 @@ class SignedRewardConfig(GRPOConfig):
     )
     outcome_reward: str | None = field(
         default=None,
-        metadata={"help": "Name of the reward function that decides the sign, where there are several."},
+        metadata={"help": "Name of the reward function that decides the sign, of several."},
     )
     outcome_requires: list[str] | None = field(
         default=None,
@@ -207,14 +207,14 @@ class SignedRewardConfig(GRPOConfig):
     prompt_allocation: str = field(
         default="none",
         metadata={
-            "help": "Which prompts to generate for: 'none' each once an epoch, 'unbiased' those that carry a signal "
-            "more often and weighed less, 'greedy' more often and weighed alike.",
+            "help": "'none' takes prompts in turn, 'unbiased' more of those with a signal, weighed less, 'greedy' "
+            "more of them",
             "choices": ["none", "unbiased", "greedy"],
         },
     )
     allocation_floor: float = field(
         default=0.2,
-        metadata={"help": "Share of the average chance to be drawn that every prompt keeps (`prompt_allocation`)."},
+        metadata={"help": "Share of the average chance that every prompt keeps."},
     )
 
     check_after_rollouts: int = field(
