@@ -328,6 +328,11 @@ def build_controller(
             )
         to = settings.pop("to")
         after = build_objective(to, focal_gamma=focal_gamma)
+        if (after.name, after.positive_weight) == (objective.name, objective.positive_weight):
+            raise ValueError(
+                f"A handover must go to another objective; got {to!r} on both sides. Name another, as in "
+                """lambda_controller='{"kind": "handover", "to": "grpo"}'."""
+            )
         return Handover(objective, replace(after, weigh=rule_of(after)), **settings)
 
     def build(weight: float) -> Objective:

@@ -65,10 +65,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("run.recipe",),
     # and the samplers that stand on the protocol of another one
     ("evaluation.vllm_sampler", "evaluation.endpoint_sampler", "evaluation.workers", "evaluation.viewer"),
-    ("evaluation.engines",),
+    ("evaluation.engines", "evaluation.series"),
     # built on the adapters
-    ("dynamics", "reasoning_gym", "reward_functions", "weighing"),
-    ("run_card", "task", "evaluation.series"),
+    ("dynamics", "reasoning_gym", "reward_functions", "weighing", "evaluation.matched"),
+    ("run_card", "task"),
     ("run.script",),
     # assemblies
     ("trainer", "evaluation.runner", "evaluation.merge", "grading", "run.arguments", "run.schedule"),
