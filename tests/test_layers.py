@@ -36,7 +36,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "trl_surface",
     ),
     # 2: torch only, not each other
-    ("family", "alarms", "auxiliary", "metrics", "compaction", "outcome_reward", "rollout"),
+    ("family", "alarms", "allocation", "auxiliary", "metrics", "compaction", "outcome_reward"),
+    ("rollout",),
     # and the names of the formulas, and which of them is in force
     ("objective",),
     ("controllers",),
