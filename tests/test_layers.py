@@ -36,7 +36,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "trl_surface",
     ),
     # 2: torch only, not each other
-    ("family", "alarms", "auxiliary", "metrics", "compaction", "outcome_reward", "rollout"),
+    ("family", "alarms", "allocation", "auxiliary", "metrics", "compaction", "outcome_reward"),
+    ("rollout",),
     # and the names of the formulas, and which of them is in force
     ("objective",),
     ("controllers",),
@@ -68,10 +69,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("run.recipe",),
     # and the samplers that stand on the protocol of another one
     ("evaluation.vllm_sampler", "evaluation.endpoint_sampler", "evaluation.workers", "evaluation.viewer"),
-    ("evaluation.engines",),
+    ("evaluation.engines", "evaluation.series"),
     # built on the adapters
-    ("dynamics", "reasoning_gym", "reward_functions", "weighing"),
-    ("run_card", "task", "evaluation.series"),
+    ("dynamics", "reasoning_gym", "reward_functions", "weighing", "evaluation.matched"),
+    ("run_card", "task"),
     ("run.script",),
     # assemblies
     ("trainer", "evaluation.runner", "evaluation.merge", "grading", "run.arguments", "run.schedule"),

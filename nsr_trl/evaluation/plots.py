@@ -1,7 +1,7 @@
 """Figures of results already computed: evaluations or training logs go in, a file comes out."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -183,16 +183,7 @@ def plot_over_steps(
     Raises:
         ValueError: If an evaluation has another k; or as [`plot_pass_at_k`].
     """
-    rows = []
-    for dataset, runs in series.items():
-        shared = set.intersection(*(set(e.pass_at_k) for steps in runs.values() for e in steps.values()))
-        chosen = sorted({min(shared), max(shared)}) if ks is None and shared else sorted(set(ks or []))
-        if not chosen or not shared >= set(chosen):
-            raise ValueError(
-                f"Curves over steps need a k that all evaluations have; they share {sorted(shared) or 'none'}, and "
-                f"k={chosen} was asked for. Choose among these, or evaluate with more samples."
-            )
-        rows += [(dataset, k) for k in chosen]
+    rows = _rows_of_k(series, ks, [min, max])
     styles = _styles([name for runs in series.values() for name in runs])
     panels = _Panels(len(rows), path, max_columns=3)
     for axes, (dataset, k) in zip(panels.axes, rows, strict=True):
@@ -204,6 +195,60 @@ def plot_over_steps(
     for axes in panels.axes[:: panels.num_columns]:
         axes.set_ylabel("Pass@k (%)")
     panels.save()
+
+
+def plot_over_pass_at_1(
+    series: Mapping[str, Mapping[str, Mapping[int, Evaluation]]], path: str | Path, ks: Sequence[int] | None = None
+) -> None:
+    """
+    Draws Pass@k against the Pass@1 that it came with, step after step: one panel per dataset and k.
+
+    Where one run lies above another at the same Pass@1, it has kept more of Pass@k, whichever was faster.
+
+    Args:
+        series (`Mapping[str, Mapping[str, Mapping[int, Evaluation]]]`):
+            As in [`plot_over_steps`].
+        path (`str` or `Path`):
+            As in [`plot_pass_at_k`].
+        ks (`Sequence[int]`, *optional*):
+            The k. Defaults to the greatest that all evaluations of a dataset have.
+
+    Raises:
+        ValueError: As [`plot_over_steps`].
+    """
+    rows = _rows_of_k(series, ks, [max])
+    styles = _styles([name for runs in series.values() for name in runs])
+    panels = _Panels(len(rows), path, max_columns=3)
+    for axes, (dataset, k) in zip(panels.axes, rows, strict=True):
+        for name, by_step in series[dataset].items():
+            of_steps = [by_step[step].pass_at_k for step in sorted(by_step)]
+            at_1, at_k = ([100 * estimates[n].value for estimates in of_steps] for n in (1, k))
+            axes.plot(at_1, at_k, label=name, markersize=4, **styles[name])
+            for step, x, y in [(min(by_step), at_1[0], at_k[0]), (max(by_step), at_1[-1], at_k[-1])]:
+                axes.annotate(f"step {step}", (x, y), (3, 3), textcoords="offset points", fontsize="x-small")
+        axes.set(title=_literal(f"{dataset}, Pass@{k}" if dataset else f"Pass@{k}"), xlabel="Pass@1 (%)")
+    for axes in panels.axes[:: panels.num_columns]:
+        axes.set_ylabel("Pass@k (%)")
+    panels.save()
+
+
+def _rows_of_k(
+    series: Mapping[str, Mapping[str, Mapping[int, Evaluation]]],
+    ks: Sequence[int] | None,
+    defaults: Sequence[Callable[[set[int]], int]],
+) -> list[tuple[str, int]]:
+    """(Dataset, k) of each panel; a ValueError where an evaluation has not that k."""
+    rows = []
+    for dataset, runs in series.items():
+        shared = set.intersection(*(set(e.pass_at_k) for steps in runs.values() for e in steps.values()))
+        chosen = sorted({choose(shared) for choose in defaults} if ks is None and shared else set(ks or []))
+        if not chosen or not shared >= set(chosen):
+            raise ValueError(
+                f"Curves need a k that all evaluations have; they share {sorted(shared) or 'none'}, and "
+                f"k={chosen} was asked for. Choose among these, or evaluate with more samples."
+            )
+        rows += [(dataset, k) for k in chosen]
+    return rows
 
 
 def _draw_band(axes: Axes, estimates: Mapping[int, Estimate], alpha: float, **style: Any) -> None:
