@@ -195,6 +195,12 @@ def test_every_objective_trains(world, base):
     assert (moved > 0).all()
 
 
+def test_runs_off_policy_are_measured_as_often_as_whole_batches_allow(world, base):
+    """4 updates per batch: after 8 steps, the first whole batches that make 5 or more, and at the end."""
+    of = train(world, build_objectives(["nsr"]), 1, Settings(steps=18, num_updates=4, num_problems=8), base)
+    assert of.steps == [0, 8, 16, 18]
+
+
 def test_a_run_that_diverges_is_named(world, base):
     settings = Settings(steps=5, optimizer="sgd", learning_rate=1e30)
     with pytest.raises(ValueError, match="psr diverged before step 5 at learning rate 1e"):
