@@ -30,7 +30,7 @@ BEFORE, AFTER = "before", "after"
 FIGURE, DYNAMICS = "pass_at_k.png", "training_dynamics.png"
 
 
-def write_card(folder: str | Path, facts: CardFacts, log: Sequence[Mapping[str, Any]]) -> None:
+def write_card(folder: str | Path, facts: CardFacts, log: Sequence[Mapping[str, Any]], draws: bool = True) -> None:
     """
     Records what a run knows of itself and writes its card.
 
@@ -41,6 +41,8 @@ def write_card(folder: str | Path, facts: CardFacts, log: Sequence[Mapping[str, 
             What the run knows, without evaluations and figures, which are looked for in the folder.
         log (`Sequence[Mapping[str, Any]]`):
             What the run logged, by step; may be empty.
+        draws (`bool`, *optional*, defaults to `True`):
+            Whether to draw the figures, which takes seconds.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -57,7 +59,7 @@ def write_card(folder: str | Path, facts: CardFacts, log: Sequence[Mapping[str, 
         evaluations={name: runs[AFTER] for name, runs in evaluations.items() if name not in both},
     )
     title = describe_training(facts.model_name, facts.objective, facts.base_model or facts.local_base)
-    drawn = _draw(folder, evaluations, {facts.model_name: log}, title)
+    drawn = _draw(folder, evaluations, {facts.model_name: log}, title) if draws else {}
     build_card(replace(facts, **drawn)).save(folder / "README.md")
 
 

@@ -18,6 +18,7 @@ def test_the_help_is_two_screens_at_most():
     assert max(map(len, train_help(80).splitlines()[2:])) <= 100
 
 
+@pytest.mark.processes
 def test_the_help_is_shown_without_torch_and_trl():
     code = (
         "import sys, nsr_trl.cli as c\n"
