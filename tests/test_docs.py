@@ -171,7 +171,7 @@ def test_the_versions_to_install_are_those_of_the_project():
 def test_the_first_example_runs(tmp_path):
     """The lines of the README that a newcomer copies, as they stand."""
     program = re.search(r"```python\n(from nsr_trl .+?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
-    assert len(program.split("\n")) <= 7
+    assert len(program.splitlines()) <= 7
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240)

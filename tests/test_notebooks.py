@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import importlib.util
 import re
 import sys
 from pathlib import Path
@@ -40,6 +41,20 @@ def test_a_notebook_is_kept_without_outputs_and_without_paths_of_a_machine(name)
     nbformat.validate(notebook)
     assert all(not cell.outputs and cell.execution_count is None for cell in code_cells(notebook))
     assert not re.search(r"[\"' (](/|~/|[A-Z]:\\)\w", "\n".join(cell.source for cell in notebook.cells))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("place", ["a checkout", "elsewhere"])
+def test_where_the_package_is_missing_the_first_cell_installs_it(name, place, tmp_path, monkeypatch):
+    monkeypatch.chdir(FOLDER if place == "a checkout" else tmp_path)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    # IPython puts the values of names in braces into what %pip is given
+    cell, extras = re.subn(r'%pip install --quiet "(.+?)".*', r'installed = f"\1"', code_cells(read(name))[0].source)
+    assert extras == 1
+    found = {}
+    exec(cell, found)  # noqa: S102 (our own notebook)
+    source = str(FOLDER.parents[1]) if place == "a checkout" else "nsr-trl"
+    assert re.fullmatch(rf"{re.escape(source)}\[(peft,)?plot\]", found["installed"])
 
 
 @pytest.mark.parametrize("name", NAMES)
