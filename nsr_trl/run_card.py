@@ -175,6 +175,9 @@ def describe_run(
         settings={
             "optimizer steps": trainer.state.global_step,
             "prompts x completions per generation": f"{num_prompts} x {trainer.num_generations}",
+            "prompts drawn": None
+            if args.prompt_allocation == "none"
+            else f"{args.prompt_allocation}, by the signal expected, floor {args.allocation_floor:g}",
             "learning rate": f"{args.learning_rate:g}",
             "loss": f"{args.loss_type}, epsilon {trainer.epsilon_low:g}, {trainer.epsilon_high:g}, KL {args.beta:g}",
             "sampling temperature": trainer.temperature,
@@ -205,6 +208,8 @@ def _trained(totals: Mapping[str, Sequence[float]]) -> dict[str, str]:
         "of them correct": ("signed/correct_ratio", _amount),
         "incorrect": ("signed/incorrect_ratio", _amount),
         "undecided": ("signed/undecided_ratio", _amount),
+        "correct over all prompts, weighed by 1/q": ("signed/allocation/correct_ratio", _share),
+        "generation saved at equal variance of the gradient": ("cost/generation_saved", _share),
         "completions that the updates ran": ("cost/rows", _amount),
         "tokens that the updates ran, prompts included": ("cost/tokens", _amount),
     } | {f"time in {phase}": (f"cost/seconds/{phase}", _duration) for phase in PHASES}
@@ -213,6 +218,10 @@ def _trained(totals: Mapping[str, Sequence[float]]) -> dict[str, str]:
 
 def _amount(total: float, count: float) -> str:
     return f"{total:,.0f} ({total / count:.1%})"
+
+
+def _share(total: float, count: float) -> str:
+    return f"{total / count:.1%}"
 
 
 def _duration(seconds: float, count: float) -> str:

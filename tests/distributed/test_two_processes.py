@@ -80,6 +80,7 @@ def assert_equal_logs(logs, expected):
         {"objective": "psr", "compact": "on"},  # few rows: a rank may have none
         {"objective": "nsr", "compact": "on", "entropy_coef": 1.0},
         {"lambda_controller": {"kind": "entropy", "rate": 0.5}, "on_alarm": "stop"},
+        {"prompt_allocation": "unbiased", "max_steps": 8},  # rollouts of other prompts, drawn by what was seen
     ],
     ids=lambda s: "-".join(map(str, s.values())),
 )
@@ -98,10 +99,14 @@ def test_two_processes_train_as_one(tiny_model, tmp_path, settings):
     assert 0 < logs_of_one[-1]["eval_pass@1"] < 1
 
 
-@pytest.mark.parametrize("config", [FSDP2, ZERO3], ids=["fsdp2", "zero3"])
-def test_sharded_processes_train_compacted_as_one_does_plainly(tiny_model, tmp_path, config):
+@pytest.mark.parametrize(
+    ("config", "settings"),
+    [(FSDP2, {}), (ZERO3, {}), (ZERO3, {"prompt_allocation": "unbiased", "max_steps": 8})],
+    ids=["fsdp2", "zero3", "zero3-unbiased"],
+)
+def test_sharded_processes_train_compacted_as_one_does_plainly(tiny_model, tmp_path, config, settings):
     launcher = launcher_of(config, tmp_path)
-    settings = {"objective": "nsr"}
+    settings = {"objective": "nsr", **settings}
     (one,), logs_of_one = run(tiny_model, tmp_path / "one", **settings, compact="off")
     two, logs_of_two = run(tiny_model, tmp_path / "two", launcher, **settings, compact="on")
     torch.testing.assert_close(two[0], one, rtol=1e-4, atol=1e-6)
