@@ -41,6 +41,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # and the names of the formulas, and which of them is in force
     ("objective",),
     ("controllers",),
+    #
+    ("study.world", "study.summary"),
+    ("study.policy", "study.report"),
+    ("study.training",),
     # 3: adapters, one foreign library each
     (
         "config",
@@ -79,7 +83,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("run.launch", "run.doctor"),
     # doors, and what they show
     ("training_log",),
-    ("quickstart.run", "train"),
+    ("study.figures",),
+    ("quickstart.run", "study.run", "train"),
     # the command, which imports inside the chosen command
     ("commands.tasks", "commands.numbers"),
     ("commands.*",),

@@ -110,21 +110,60 @@ def plot_panels(evaluations: Mapping[str, Mapping[str, Evaluation]], path: str |
         path (`str` or `Path`):
             As in [`plot_pass_at_k`].
     """
-    styles = _styles([name for runs in evaluations.values() for name in runs])
-    panels = _Panels(len(evaluations), path, max_columns=3)
+    plot_curves(
+        {dataset: {name: run.pass_at_k for name, run in runs.items()} for dataset, runs in evaluations.items()}, path
+    )
+
+
+def plot_curves(curves: Mapping[str, Mapping[str, Mapping[int, Estimate]]], path: str | Path) -> None:
+    """
+    Draws estimates of Pass@k by k, with their intervals as bands, one panel beside the other.
+
+    Args:
+        curves (`Mapping[str, Mapping[str, Mapping[int, Estimate]]]`):
+            Estimates by the title of the panel, by the name to show in the legend, and by k.
+        path (`str` or `Path`):
+            As in [`plot_pass_at_k`].
+    """
+    styles = _styles([name for runs in curves.values() for name in runs])
+    panels = _Panels(len(curves), path, max_columns=3)
     alpha = 0.15 if len(styles) <= 3 else 0.1  # of the bands, which lie over each other
-    for axes, (dataset, runs) in zip(panels.axes, evaluations.items(), strict=True):
-        for name, evaluation in runs.items():
-            _draw_band(axes, evaluation.pass_at_k, alpha, label=name, markersize=5, **styles[name])
-        largest_k = max(k for evaluation in runs.values() for k in evaluation.pass_at_k)
+    for axes, (title, runs) in zip(panels.axes, curves.items(), strict=True):
+        for name, estimates in runs.items():
+            _draw_band(axes, estimates, alpha, label=name, markersize=5, **styles[name])
+        largest_k = max(k for estimates in runs.values() for k in estimates)
         ticks = [2**i for i in range(largest_k.bit_length())]
         axes.set_xscale("log", base=2)
         axes.set_xticks(ticks, [str(k) for k in ticks], fontsize="medium" if len(panels.axes) == 1 else "small")
         axes.minorticks_off()
-        axes.set(title=_literal(dataset), xlabel="k")
+        axes.set(title=_literal(title), xlabel="k")
     for axes in panels.axes[:: panels.num_columns]:
         axes.set_ylabel("Pass@k (%)")
     panels.save()
+
+
+def plot_trajectories(
+    trajectories: Mapping[str, tuple[Sequence[float], Sequence[float]]], k: int, path: str | Path
+) -> None:
+    """
+    Draws Pass@k by Pass@1 along training runs: what a run gives up at k for what it gains at 1, however fast it went.
+
+    Args:
+        trajectories (`Mapping[str, tuple[Sequence[float], Sequence[float]]]`):
+            Pass@1 and Pass@k of each step, 0 to 1, by the name to show in the legend.
+        k (`int`):
+            The k.
+        path (`str` or `Path`):
+            As in [`plot_pass_at_k`].
+    """
+    styles = _styles(list(trajectories))
+    panels = _Panels(1, path, max_columns=1)
+    for name, along in trajectories.items():
+        pass_at_1, pass_at_k = ([100 * value for value in values] for values in along)
+        every = max(1, len(pass_at_1) // 8)
+        panels.axes[0].plot(pass_at_1, pass_at_k, label=name, markersize=4, markevery=every, **styles[name])
+    panels.axes[0].set(xlabel="Pass@1 (%)", ylabel=f"Pass@{k} (%)")
+    panels.save(inside="lower left")
 
 
 def plot_over_steps(
@@ -333,7 +372,7 @@ class _Panels:
         grid = self.figure.add_gridspec(num_rows, self.num_columns)
         self.axes = [self.figure.add_subplot(grid[divmod(i, self.num_columns)]) for i in range(num_panels)]
 
-    def save(self, legend: Any = "outside upper center") -> None:
+    def save(self, legend: Any = "outside upper center", inside: Any = "lower right") -> None:
         handles: dict[Any, Artist] = {}
         for axes in self.axes:
             axes.grid(color="0.9")
@@ -343,7 +382,7 @@ class _Panels:
         labels = [_literal(str(name)) for name in handles]
         shared: dict[str, Any] = {"handles": list(handles.values()), "labels": labels, "frameon": False}
         if len(self.axes) == 1:
-            self.axes[0].legend(**shared, handlelength=3, loc="lower right")
+            self.axes[0].legend(**shared, handlelength=3, loc=inside)
         elif legend is not None:
             num_rows = -(-len(handles) // (self.num_columns + 1))
             num_columns = -(-len(handles) // num_rows)

@@ -32,7 +32,7 @@ LAUNCHER = (
 
 DOCTOR = (
     Line("sample N", "", "let the model answer N problems, and show what was read of them"),
-    *(line for line in LAUNCHER if line.name != "dry-run"),
+    *(line for line in LAUNCHER if line.name not in ("dry-run", "num_machines N")),
 )
 
 TRAIN_USAGE = (
@@ -43,9 +43,8 @@ DOCTOR_USAGE = (
     "usage: nsr-trl doctor [--config RECIPE|FILE] [--FIELD VALUE ...]",
     "       nsr-trl doctor --task TASK --model_name_or_path MODEL --sample 8 [--FIELD VALUE ...]",
     "",
-    "Checks versions, GPUs, vLLM, DeepSpeed and the verifier; of a run also its",
-    "batches, prompt, references, rewards, memory and disk. Every finding says what",
-    "to do; the exit status is 1 when one fails.",
+    "Checks the machine and the verifier; of a run also batches, prompt, references,",
+    "rewards, memory and disk. The exit status is 1 when one fails.",
 )
 
 OF_TRL: dict[str, tuple[Line, ...]] = {
