@@ -55,6 +55,7 @@ from .gradients import FiniteGradients, describe_update
 from .metrics import (
     PHASES,
     POLICY_METRICS,
+    RATE,
     SIGNS,
     SURROGATE_METRICS,
     Ledger,
@@ -165,10 +166,12 @@ class SignedRewardTrainer(GRPOTrainer):
         self._rollout: Rollout | None = None  # the one under way
         self._draw: Draw | None = None  # the prompts of the one that is about to begin
         self._train_rows: Any = None  # the dataset as the dataloader reads it
+        self._tokens_per_micro_step = 0.0  # of the rollout that is trained on, over all ranks
         self._forward: tuple[Tensor, Tensor] | None = None  # (log-probs, entropies) of a loss under way, (rows, T)
         self._buffered_inputs: list[dict[str, Any] | None] | None = None
         self._buffered_step: int | None = None  # the micro-step at which the buffered rows were generated
         self._num_epochs_done = 0  # by the run that is being resumed
+        self._is_saving = False  # a checkpoint
         self.stopped_by_alarm: str | None = None
 
         super().__init__(model, reward_funcs, args, *rest, **kwargs)
@@ -403,8 +406,12 @@ class SignedRewardTrainer(GRPOTrainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         folder = Path(self._get_output_dir(trial=trial), f"checkpoint-{self.state.global_step}")
-        with checkpoints.being_written(folder, self.args, self.accelerator):
-            super()._save_checkpoint(model, trial)
+        self._is_saving = True
+        try:
+            with checkpoints.being_written(folder, self.args, self.accelerator):
+                super()._save_checkpoint(model, trial)
+        finally:
+            self._is_saving = False
         if self.args.should_save:
             checkpoints.mark_complete(folder, self._run)
             good = self._last_good_checkpoint() if self.args.on_alarm == "stop" else None
@@ -422,6 +429,7 @@ class SignedRewardTrainer(GRPOTrainer):
             "entropy": [self.entropy_coef, self._last_world_entropy],
             "ledger": self._ledger.state(),
             "metrics": dict(self._metrics["train"]),
+            "tokens": self._tokens_per_micro_step,
         }
         checkpoints.save_rank_state(output_dir, self.accelerator.process_index, state)
 
@@ -446,6 +454,7 @@ class SignedRewardTrainer(GRPOTrainer):
         self.entropy_coef, self._last_world_entropy = state["entropy"]
         self._ledger.load(state["ledger"])
         self._metrics["train"].update(state["metrics"])
+        self._tokens_per_micro_step = state.get("tokens", 0.0)
 
     def _save(self, *args: Any, **kwargs: Any) -> None:
         with stored_without_secrets(self):
@@ -505,8 +514,15 @@ class SignedRewardTrainer(GRPOTrainer):
                 self.__dict__["_calculate_rewards"] = own
 
     def _generate(self, prompts: list) -> tuple:
+        num_tokens = self.state.num_input_tokens_seen
         with self._ledger.timed(self._mode, "generation"):
             output = super()._generate(prompts)
+        if self._mode == "train":
+            num_tokens = self.state.num_input_tokens_seen - num_tokens  # prompts and completions of all ranks
+            self._tokens_per_micro_step = num_tokens / self.args.steps_per_generation
+            num_rows = len(prompts) * self.accelerator.num_processes
+            mean_length = self._metrics["train"]["completions/mean_length"][-1]
+            self._add({f"{RATE}generation": (mean_length * num_rows, 0)})
         is_training_rollout = self._rollout is not None and self._mode == "train"
         if self._compacts and is_training_rollout and self.signed_objective.weigh is not None:
             _, completion_ids, _, completions, _, extra_fields, _, _ = check_rollout(output)
@@ -626,14 +642,18 @@ class SignedRewardTrainer(GRPOTrainer):
         model.train()
         if self.accelerator.sync_gradients:  # the denominator of the seconds per optimizer step
             self._add({f"cost/seconds/{phase}": (0, 1) for phase in PHASES})
+        is_skipped = False
         if self._compacts:
             start = time.perf_counter()
             is_skipped = self._prepare_inputs(inputs) is None
             self._current_train_step_time += time.perf_counter() - start
-            if is_skipped:
-                return self._skip(model)
-        with self._ledger.timed(self._mode, "update"):
-            return super().training_step(model, inputs, num_items_in_batch)
+        if is_skipped:
+            loss = self._skip(model)
+        else:
+            with self._ledger.timed(self._mode, "update"):
+                loss = super().training_step(model, inputs, num_items_in_batch)
+        self._add({f"{RATE}{of}": (self._tokens_per_micro_step, 0) for of in ("update", "step")})
+        return loss
 
     def _skip(self, model: Any) -> Tensor:
         """Passes over a micro-step in which no rank runs anything."""
@@ -825,7 +845,8 @@ class SignedRewardTrainer(GRPOTrainer):
         Writes the model card of this run to `output_dir/README.md`, as every checkpoint and `push_to_hub` do.
 
         It shows the evaluations in `output_dir/evaluation/before` and `after`, where there are any, and draws the
-        figures beside it; `nsr-trl card` writes it anew. Whatever goes wrong with it is logged and stops nothing.
+        figures beside it, except at a checkpoint, which is not to wait for them. `nsr-trl card` writes it anew.
+        Whatever goes wrong with it is logged and stops nothing.
 
         Args:
             model_name (`str`, *optional*):
@@ -840,7 +861,7 @@ class SignedRewardTrainer(GRPOTrainer):
         folder = self.args.output_dir
         with decorating("The card", f"{folder}/README.md", folder):
             facts = self.card_facts(model_name, dataset_name)
-            write_card(folder, facts.with_tags(tags), self.state.log_history)
+            write_card(folder, facts.with_tags(tags), self.state.log_history, draws=not self._is_saving)
 
     def last_completions(self) -> list[dict[str, Any]]:
         """The last completions of all ranks: text, rewards by function and the columns that functions logged."""
