@@ -3,7 +3,7 @@ Four objectives in the countdown world, through the trainer, at equal steps and 
 
     python examples/countdown/study.py --output-dir countdown-study
 
-The base model is made first (five minutes of one core), then each run takes a minute and a half. Give the same command
+The base model is made first (six minutes of one core), then each run takes a minute and a half. Give the same command
 again after an interruption; name one objective and one seed to make a single run.
 """
 
