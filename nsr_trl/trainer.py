@@ -171,6 +171,7 @@ class SignedRewardTrainer(GRPOTrainer):
         self._buffered_inputs: list[dict[str, Any] | None] | None = None
         self._buffered_step: int | None = None  # the micro-step at which the buffered rows were generated
         self._num_epochs_done = 0  # by the run that is being resumed
+        self._is_saving = False  # a checkpoint
         self.stopped_by_alarm: str | None = None
 
         super().__init__(model, reward_funcs, args, *rest, **kwargs)
@@ -405,8 +406,12 @@ class SignedRewardTrainer(GRPOTrainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         folder = Path(self._get_output_dir(trial=trial), f"checkpoint-{self.state.global_step}")
-        with checkpoints.being_written(folder, self.args, self.accelerator):
-            super()._save_checkpoint(model, trial)
+        self._is_saving = True
+        try:
+            with checkpoints.being_written(folder, self.args, self.accelerator):
+                super()._save_checkpoint(model, trial)
+        finally:
+            self._is_saving = False
         if self.args.should_save:
             checkpoints.mark_complete(folder, self._run)
             good = self._last_good_checkpoint() if self.args.on_alarm == "stop" else None
@@ -840,7 +845,8 @@ class SignedRewardTrainer(GRPOTrainer):
         Writes the model card of this run to `output_dir/README.md`, as every checkpoint and `push_to_hub` do.
 
         It shows the evaluations in `output_dir/evaluation/before` and `after`, where there are any, and draws the
-        figures beside it; `nsr-trl card` writes it anew. Whatever goes wrong with it is logged and stops nothing.
+        figures beside it, except at a checkpoint, which is not to wait for them. `nsr-trl card` writes it anew.
+        Whatever goes wrong with it is logged and stops nothing.
 
         Args:
             model_name (`str`, *optional*):
@@ -855,7 +861,7 @@ class SignedRewardTrainer(GRPOTrainer):
         folder = self.args.output_dir
         with decorating("The card", f"{folder}/README.md", folder):
             facts = self.card_facts(model_name, dataset_name)
-            write_card(folder, facts.with_tags(tags), self.state.log_history)
+            write_card(folder, facts.with_tags(tags), self.state.log_history, draws=not self._is_saving)
 
     def last_completions(self) -> list[dict[str, Any]]:
         """The last completions of all ranks: text, rewards by function and the columns that functions logged."""
