@@ -40,15 +40,15 @@ SCENARIOS: dict[str, dict[str, Any]] = {
 }
 
 
-def train(scenario: dict[str, Any], num_steps: int, num_rows: int, on_alarm: str) -> SignedRewardTrainer:
-    """One run of a scenario."""
+def train(scenario: dict[str, Any], num_steps: int, num_rows: int, on_alarm: str, folder: str) -> SignedRewardTrainer:
+    """One run of a scenario, into a folder."""
     settings = dict(scenario)
     reward = settings.pop("reward", math_reward)
     problems = [Problem(**row) for row in generate_problems(num_steps * num_rows // 8, 0, "train")]
     args = quickstart_config(
         settings.pop("objective"),
         0,
-        tempfile.mkdtemp(),
+        folder,
         max_steps=num_steps,
         per_device_train_batch_size=num_rows,
         save_steps=1,
@@ -98,18 +98,22 @@ def main() -> None:
     print(f"base: {base}", flush=True)
     results: dict[str, Any] = {"base": base}
     for name in options.scenarios:
-        warned, stopped = (train(SCENARIOS[name], options.steps, options.rows, what) for what in ("warn", "stop"))
-        spoke: dict[str, int] = {}
-        for entry in warned.state.log_history:
-            for metric in entry:
-                if metric.startswith(METRIC):
-                    spoke.setdefault(metric.removeprefix(METRIC), entry["step"])
-        results[name] = {
-            "spoke": spoke,
-            "stopped": stopped.stopped_by_alarm,
-            "saved": measure(stopped.model),
-            "left": measure(warned.model),
-        }
+        with tempfile.TemporaryDirectory() as folder:
+            warned, stopped = (
+                train(SCENARIOS[name], options.steps, options.rows, what, f"{folder}/{what}")
+                for what in ("warn", "stop")
+            )
+            spoke: dict[str, int] = {}
+            for entry in warned.state.log_history:
+                for metric in entry:
+                    if metric.startswith(METRIC):
+                        spoke.setdefault(metric.removeprefix(METRIC), entry["step"])
+            results[name] = {
+                "spoke": spoke,
+                "stopped": stopped.stopped_by_alarm,
+                "saved": measure(stopped.model),
+                "left": measure(warned.model),
+            }
         print(f"{name}: {results[name]}", flush=True)
     if options.json:
         Path(options.json).write_text(json.dumps({"options": vars(options), "results": results}, indent=2) + "\n")

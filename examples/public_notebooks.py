@@ -6,13 +6,17 @@ Three kinds of public GRPO notebook on this trainer: what they have stays, and t
 `accuracy`: one function says whether the answer is right, as in TRL's quick start.
 `xml`: a system prompt asks for <reasoning> and <answer>, and five rewards are added up, most of them for the form.
 `graded`: a reward from 0 to 1 that gives a part for an answer near the right one.
+
+`--warm_up_steps 12` shows a model the form of an answer first, on supervised steps, as some such notebooks do: one
+that never writes the form is never correct, and there is nothing to learn from.
 """
 
 import re
 from dataclasses import dataclass, field
 
-from datasets import Dataset
-from trl import ModelConfig, TrlParser
+from datasets import Dataset, load_dataset
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from trl import ModelConfig, SFTConfig, SFTTrainer, TrlParser
 
 from nsr_trl import SignedRewardConfig, SignedRewardTrainer, math_reward
 from nsr_trl.quickstart.problems import generate_problems
@@ -81,24 +85,69 @@ NOTEBOOKS = {
     "graded": ([near_reward], "Answer with the number.", {"correct_threshold": 0.99}),  # 1 is right, near is not
 }
 
+FORMS = {
+    "accuracy": "\\boxed{{{answer}}}",
+    "xml": "<reasoning>\n{question}\n</reasoning>\n<answer>\n{answer}\n</answer>\n",
+    "graded": "{answer}",
+}
+"""How each asks for an answer to be written."""
+
 
 @dataclass
 class NotebookArguments:
     notebook: str = field(default="xml", metadata={"choices": list(NOTEBOOKS)})
+    problems: str | None = field(default=None, metadata={"help": "JSON lines of `question` and `answer`."})
+    warm_up_steps: int = field(default=0, metadata={"help": "Supervised steps that show the form of an answer."})
+
+
+def warm_up(name: str, rows: list[dict], form: str, args: SignedRewardConfig, num_steps: int) -> SFTTrainer:
+    """Shows a model how an answer is written, on the problems it will train on."""
+    written = [
+        {
+            "prompt": row["prompt"],
+            "completion": [
+                {"role": "assistant", "content": form.format(question=row["question"], answer=row["answer"])}
+            ],
+        }
+        for row in rows
+    ]
+    settings = SFTConfig(
+        args.output_dir + "/warm-up",
+        max_steps=num_steps,
+        per_device_train_batch_size=8,
+        learning_rate=5e-5,
+        save_strategy="no",
+        report_to="none",
+        use_cpu=args.use_cpu,
+        bf16=args.bf16,
+        seed=args.seed,
+    )
+    model = AutoModelForCausalLM.from_pretrained(name, dtype="float32")
+    trainer = SFTTrainer(model, settings, train_dataset=Dataset.from_list(written))
+    trainer.train()
+    return trainer
 
 
 def main(script: NotebookArguments, args: SignedRewardConfig, model: ModelConfig) -> None:
     rewards, system_prompt, settings = NOTEBOOKS[script.notebook]
     for name, value in settings.items():
         setattr(args, name, value)
+    if script.problems is None:
+        problems = generate_problems(200, seed=0)
+    else:
+        problems = load_dataset("json", data_files=script.problems, split="train")
     rows = [
         {
             "prompt": [{"role": "system", "content": system_prompt}, {"role": "user", "content": row["question"]}],
-            "answer": row["answer"],
+            **row,
         }
-        for row in generate_problems(200, seed=0)
+        for row in problems
     ]
-    trainer = SignedRewardTrainer(model.model_name_or_path, rewards, args, Dataset.from_list(rows))
+    started = model.model_name_or_path
+    if script.warm_up_steps:
+        started = warm_up(started, rows, FORMS[script.notebook], args, script.warm_up_steps).model
+    tokenizer = AutoTokenizer.from_pretrained(model.model_name_or_path, padding_side="left")
+    trainer = SignedRewardTrainer(started, rewards, args, Dataset.from_list(rows), processing_class=tokenizer)
     trainer.train()
     trainer.save_model()
 

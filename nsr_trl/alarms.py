@@ -136,7 +136,8 @@ def _level(names: Sequence[str], what: str) -> Callable[[History, float, float],
 
 
 def _correct_falling(log: History, threshold: float, noise: float) -> Reading:
-    means = log.smoothed("signed/correct_ratio")
+    # of all prompts, where those drawn are not like them
+    means = log.smoothed("signed/allocation/correct_ratio") or log.smoothed("signed/correct_ratio")
     if not means:
         return NOTHING
     best = max(means)

@@ -51,11 +51,15 @@ class CardFacts:
         comparisons (`tuple[Comparison, ...]`):
             Evaluations of the model, compared with those of its base.
         evaluations (`Mapping[str, Evaluation]`):
-            Evaluations of the model by dataset, where there are none of its base.
+            Evaluations of the model by dataset.
+        matched (`tuple[Comparison, ...]`):
+            The run compared with others at equal Pass@1.
+        unmatched (`tuple[str, ...]`):
+            Sentences on those that could not be matched.
         reads_group (`bool`):
             Whether the weight of a completion depends on the others of its prompt.
-        figure (`str`, *optional*), dynamics (`str`, *optional*):
-            Paths of the figures of Pass@k and of the training, relative to the card.
+        figure (`str`, *optional*), dynamics (`str`, *optional*), over_steps (`str`, *optional*):
+            Paths of the figures of Pass@k, of the training and of Pass@k over its steps, relative to the card.
     """
 
     model_name: str
@@ -74,9 +78,12 @@ class CardFacts:
     trained: Mapping[str, str] = field(default_factory=dict)
     comparisons: tuple[Comparison, ...] = ()
     evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
+    matched: tuple[Comparison, ...] = ()
+    unmatched: tuple[str, ...] = ()
     reads_group: bool = False
     figure: str | None = None
     dynamics: str | None = None
+    over_steps: str | None = None
 
     def with_tags(self, tags: str | Sequence[str] | None) -> "CardFacts":
         """The same with more Hub tags."""
@@ -86,7 +93,6 @@ class CardFacts:
 
 def build_card(facts: CardFacts) -> ModelCard:
     """Renders the facts."""
-    measured = {**{comparison.dataset: comparison.run for comparison in facts.comparisons}, **facts.evaluations}
     data = ModelCardData(
         base_model=facts.base_model,
         datasets=facts.dataset_name if facts.dataset_name and "/" in facts.dataset_name else None,
@@ -103,7 +109,7 @@ def build_card(facts: CardFacts) -> ModelCard:
                 metric_name=f"Pass@{k} of {evaluation.num_samples} samples",
                 metric_value=round(100 * estimate.value, 2),
             )
-            for dataset, evaluation in measured.items()
+            for dataset, evaluation in facts.evaluations.items()
             for k, estimate in evaluation.pass_at_k.items()
         ]
         or None,

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from . import __version__
 from .choices import GRADERS, OBJECTIVES
-from .commands import card, evaluate, results, tasks, train
+from .commands import card, evaluate, results, study, tasks, train
 from .commands.numbers import positive
 from .evaluation.visible import spell_out
 
@@ -78,6 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     verify.add_argument("--num-slowest", type=int, default=5, help="slowest rows to show (default: %(default)s)")
     verify.set_defaults(run=_verify)
 
+    study.add_parsers(commands)
     evaluate.add_parsers(commands)
     results.add_parsers(commands)
     card.add_parsers(commands)

@@ -14,7 +14,7 @@ from trl import GRPOConfig
 
 from .alarms import check_thresholds
 from .controllers import Controller, build_controller
-from .objective import Objective, build_objective, is_number
+from .objective import Objective, build_objective, is_number, reads_batch
 from .secrets import without_secrets
 
 
@@ -87,6 +87,15 @@ class SignedRewardConfig(GRPOConfig):
             the rows that are left fill the optimizer steps in order, the loss of each divides by the mean length of
             the rows that are left times the rows of an optimizer step, and the surplus optimizer steps are not taken.
             `max_steps` and the learning-rate schedule count those too.
+        prompt_allocation (`str`, *optional*, defaults to `"none"`):
+            Which prompts a generation is for. `"none"`: as TRL does, each once an epoch. `"unbiased"`: those that are
+            expected to carry a signal under the objective, by what was seen of their pass rates, are drawn more often,
+            and their completions weigh less in proportion, so that the gradient is the same in the mean and its
+            variance smaller. `"greedy"`: they are drawn more often and weigh as they do elsewhere, which trains on
+            another distribution of prompts. An epoch is then as many prompts as the dataset has.
+        allocation_floor (`float`, *optional*, defaults to `0.2`):
+            Share of the average chance to be drawn that every prompt keeps under `prompt_allocation`, so that what the
+            model forgets is found. No completion weighs more than its inverse times what it does elsewhere.
         check_after_rollouts (`int`, *optional*, defaults to `20`):
             Rollouts after which a warning says what to look at if none of the completions was correct, all were, or
             most had no answer. 0 for never.
@@ -160,7 +169,7 @@ class SignedRewardConfig(GRPOConfig):
     )
     outcome_reward: str | None = field(
         default=None,
-        metadata={"help": "Name of the reward function that decides the sign, where there are several."},
+        metadata={"help": "Name of the reward function that decides the sign, of several."},
     )
     outcome_requires: list[str] | None = field(
         default=None,
@@ -193,6 +202,19 @@ class SignedRewardConfig(GRPOConfig):
             "the tokens of the rows that are left, and takes fewer optimizer steps, as the paper's code does.",
             "choices": ["objective", "reference"],
         },
+    )
+
+    prompt_allocation: str = field(
+        default="none",
+        metadata={
+            "help": "'none' takes prompts in turn, 'unbiased' more of those with a signal, weighed less, 'greedy' "
+            "more of them",
+            "choices": ["none", "unbiased", "greedy"],
+        },
+    )
+    allocation_floor: float = field(
+        default=0.2,
+        metadata={"help": "Share of the average chance that every prompt keeps."},
     )
 
     check_after_rollouts: int = field(
@@ -260,6 +282,7 @@ _MUST_BE: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: value is None or (_is_whole(value) and value >= 1),
         "a whole number of tokens, 1 or more, or None for what per_device_train_batch_size rows take",
     ),
+    "allocation_floor": (lambda value: is_number(value) and 0 < value <= 1, "a number above 0, at most 1"),
     "check_after_rollouts": (lambda value: _is_whole(value) and value >= 0, "a whole number of rollouts, 0 for never"),
     "alarm_thresholds": (lambda value: value is None or isinstance(value, Mapping), "a mapping by alarm, or None"),
     "overwrite_output_dir": (lambda value: isinstance(value, bool), "True or False"),
@@ -275,7 +298,7 @@ def check_signed_fields(args: Any) -> None:
     """
     if isinstance(args.compact, bool | str):
         args.compact = {True: "on", False: "off", "true": "on", "false": "off"}.get(args.compact, args.compact)
-    for name in ("compact", "dropped_rows", "on_alarm"):
+    for name in ("compact", "dropped_rows", "prompt_allocation", "on_alarm"):
         choices = SignedRewardConfig.__dataclass_fields__[name].metadata["choices"]
         if getattr(args, name) not in choices:
             raise ValueError(
@@ -287,11 +310,18 @@ def check_signed_fields(args: Any) -> None:
             default = SignedRewardConfig.__dataclass_fields__[name].default
             raise ValueError(f"`{name}` must be {must_be}; got {getattr(args, name)!r}. Leave it out for {default!r}.")
     check_thresholds(args.alarm_thresholds)
-    objective = controller_of(args).objective
+    controller = controller_of(args)
+    objective = controller.objective
     if args.num_generations < objective.least_group:
         raise ValueError(
             f"objective={args.objective!r} needs {objective.least_group} completions of a prompt or more "
             f"({objective.formula}); got num_generations={args.num_generations}. Raise it, or change `objective_args`."
+        )
+    if args.prompt_allocation != "none" and (controller.reads_batch or reads_batch(objective)):
+        what = f"lambda_controller={args.lambda_controller!r}" if controller.reads_batch else f"{args.objective!r}"
+        raise ValueError(
+            f"`prompt_allocation` draws prompts unequally, and {what} moves by the mean over a batch, which would be "
+            f"that of the prompts drawn; got {args.prompt_allocation!r}. Leave one of them out."
         )
     if objective.weigh is None:
         for name in ("outcome_requires", "auxiliary_weight"):
@@ -363,6 +393,26 @@ def controller_of(args: Any) -> Controller:
 def threshold_of(args: Any) -> float:
     """The reward above which a completion is correct."""
     return DEFAULT_CORRECT_THRESHOLD if args.correct_threshold is None else args.correct_threshold
+
+
+def allocation_doubt(args: Any, num_prompts: int) -> str | None:
+    """Why prompts of unequal chances can gain nothing from these settings and this many prompts, or `None`."""
+    num_drawn = args.generation_batch_size // args.num_generations
+    passes = args.num_train_epochs
+    if args.max_steps > 0:
+        num_rollouts = (
+            args.max_steps * args.gradient_accumulation_steps / args.steps_per_generation / args.num_iterations
+        )
+        passes = num_rollouts * num_drawn / num_prompts
+    if num_drawn < num_prompts and passes > 1:
+        return None
+    why = f"the run takes {passes:.2g} passes over its {num_prompts:,} prompts, each of which is seen once at most"
+    if num_drawn == num_prompts:
+        why = f"every generation takes all of the {num_prompts:,} prompts"
+    return (
+        f"prompt_allocation={args.prompt_allocation!r} gains nothing here: {why}. Train for more passes over fewer "
+        "prompts, or leave it out"
+    )
 
 
 def sampling_bias(args: Any) -> str | None:

@@ -31,7 +31,11 @@ class Controller:
             In force now. Its formula is that of the whole run, and stays.
         seen (`dict[str, float]`):
             What goes with a checkpoint.
+        reads_batch (`bool`):
+            Whether it moves by the mean over the prompts of a rollout.
     """
+
+    reads_batch = False
 
     def __init__(self, objective: Objective) -> None:
         self.objective = objective
@@ -115,6 +119,8 @@ class Balance(_MovingWeight):
     The ratio of weights with the least variance for a batch of one pass rate; per prompt it is `maxrl`.
     """
 
+    reads_batch = True
+
     def __init__(self, build: Callable[[float], Objective], smoothing: float, low: float, high: float) -> None:
         self._smoothing, self._low, self._high = smoothing, low, high
         super().__init__(build, low, f"(1-p)/p of the batch, smoothed by {smoothing:g}, within {low:g} and {high:g}")
@@ -170,6 +176,7 @@ class Handover(Controller):
         formula = f"{before.formula}; after the handover {after.formula}"
         self._before, self._after = replace(before, formula=formula), replace(after, formula=formula)
         self._rise, self._smoothing, self._warmup = rise, smoothing, warmup
+        self.reads_batch = rise is not None
         super().__init__(self._before)
         self.seen = {"unsolved": 0.0, "prompts": 0.0, "rollouts": 0, "lowest": 1.0, "has_changed": 0}
 
@@ -321,6 +328,11 @@ def build_controller(
             )
         to = settings.pop("to")
         after = build_objective(to, focal_gamma=focal_gamma)
+        if (after.name, after.positive_weight) == (objective.name, objective.positive_weight):
+            raise ValueError(
+                f"A handover must go to another objective; got {to!r} on both sides. Name another, as in "
+                """lambda_controller='{"kind": "handover", "to": "grpo"}'."""
+            )
         return Handover(objective, replace(after, weigh=rule_of(after)), **settings)
 
     def build(weight: float) -> Objective:

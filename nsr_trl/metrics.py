@@ -43,6 +43,14 @@ METRICS: dict[str, str] = {
     "signed/positive_weight": "lambda, the weight of correct completions in force (objectives that have one)",
     "signed/unmet_ratio": "share of right answers that miss a requirement (`outcome_requires`)",
     "signed/auxiliary_share": "share of the absolute weights that auxiliary rewards carry (`auxiliary_weight`)",
+    "signed/allocation/correct_ratio": "share of correct completions over all prompts, drawn or not: those sampled, "
+    "weighed by 1/q (`prompt_allocation`)",
+    "signed/allocation/effective_prompts": "effective number of prompts under the weights 1/q, as a share of those "
+    "drawn (`prompt_allocation: unbiased`)",
+    "signed/allocation/held_back_ratio": "share of the prompts drawn that are held back: their chance to be drawn is "
+    "below the average (`prompt_allocation`)",
+    "signed/allocation/held_back_correct_ratio": "share of correct completions of the prompts that are held back: it "
+    "falls when they are forgotten (`prompt_allocation`)",
     "signed/vllm_clip_ratio/correct": "share of the trained tokens of correct completions that vLLM's "
     "importance-sampling correction masks or truncates (vLLM)",
     "signed/vllm_clip_ratio/incorrect": "share of the trained tokens of incorrect completions that vLLM's "
@@ -51,6 +59,8 @@ METRICS: dict[str, str] = {
     "cost/tokens": "share of sampled tokens, prompts included, that the update runs (compaction)",
     "cost/micro_steps": "share of micro-steps that the update runs (compaction)",
     "cost/padding": "share of the update's token places that hold padding (compaction)",
+    "cost/generation_saved": "share of generation saved at equal variance of the gradient, by the squared weights of "
+    "the prompts drawn (`prompt_allocation: unbiased`)",
     "cost/seconds/generation": "seconds per optimizer step in generation",
     "cost/seconds/rewards": "seconds per optimizer step in reward functions",
     "cost/seconds/logps": "seconds per optimizer step in old and reference log-probs",
@@ -253,6 +263,54 @@ def outcome_metrics(outcomes: Tensor, lengths: Tensor) -> dict[str, SumCount]:
         "signed/groups_unsolved": ((~solved_once).sum(), num_groups),
         "signed/length/correct": (lengths[correct].sum(), correct.sum()),
         "signed/length/incorrect": (lengths[incorrect].sum(), incorrect.sum()),
+    }
+
+
+def allocation_metrics(outcomes: Tensor, scales: Tensor) -> dict[str, SumCount]:
+    """
+    What the prompts drawn say of all, and those that are held back of themselves.
+
+    Args:
+        outcomes (`torch.Tensor` of shape `(P, G)`):
+            Outcome of each completion.
+        scales (`torch.Tensor` of shape `(P,)`):
+            1/q of each prompt: the average chance to be drawn over its own.
+
+    Returns:
+        `dict[str, tuple[Tensor, Tensor]]`: scalar sums and counts by metric name.
+    """
+    rates = (outcomes > 0).float().mean(dim=1)
+    is_held_back = scales > 1
+    num_prompts = torch.tensor(len(scales))
+    return {
+        "signed/allocation/correct_ratio": ((scales * rates).sum(), scales.sum()),
+        "signed/allocation/held_back_ratio": (is_held_back.sum(), num_prompts),
+        "signed/allocation/held_back_correct_ratio": (rates[is_held_back].sum(), is_held_back.sum()),
+    }
+
+
+def unbiased_metrics(weights: Tensor, scales: Tensor) -> dict[str, SumCount]:
+    """
+    What weighing by 1/q costs and what drawing unequally saves.
+
+    The variance of a mean over prompts is about that of one prompt's part over their number. Drawn with a chance of q
+    times the average, that part has the second moment E[w^2 / q] over the dataset, and E[w^2] where all are drawn
+    alike: both are estimated from the prompts drawn, as means of (w/q)^2 and of w^2/q.
+
+    Args:
+        weights (`torch.Tensor` of shape `(P, G)`):
+            Weight of each completion under the objective, without 1/q.
+        scales (`torch.Tensor` of shape `(P,)`):
+            1/q of each prompt.
+
+    Returns:
+        `dict[str, tuple[Tensor, Tensor]]`: scalar sums and counts by metric name.
+    """
+    squares = weights.square().mean(dim=1)
+    alike = (scales * squares).sum()
+    return {
+        "signed/allocation/effective_prompts": (scales.sum().square(), len(scales) * scales.square().sum()),
+        "cost/generation_saved": (alike - (scales.square() * squares).sum(), alike),
     }
 
 

@@ -282,6 +282,12 @@ def rule_of(objective: Objective) -> Callable[[Tensor], Tensor]:
     return objective.weigh or family.by_counts(family.grpo)
 
 
+def reads_batch(objective: Objective) -> bool:
+    """Whether the weights of a group depend on the other groups of a batch, tried on a few."""
+    rule, groups = rule_of(objective), torch.tensor(TRIAL, dtype=torch.int8)
+    return not torch.equal(rule(groups), torch.cat([rule(group) for group in groups.split(1)]))
+
+
 def _refuse_args(name: str, args: Mapping[str, Any] | None) -> None:
     if args:
         raise ValueError(
@@ -344,7 +350,7 @@ def _of_family(name: str, args: Mapping[str, Any]) -> Objective:
 
 
 TRIAL = ((1, 1, -1, -1), (1, -1, -1, 0), (-1, -1, -1, -1), (1, 1, 1, 1), (0, 0, 0, 0))
-"""Outcomes on which a rule of one's own is tried when it is built."""
+"""Outcomes of groups on which a rule is tried."""
 
 
 def _of_ones_own(name: str, args: Mapping[str, Any]) -> Objective:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from .allocation import Draw
+
 
 @dataclass
 class Rollout:
@@ -16,6 +18,8 @@ class Rollout:
     Attributes:
         inputs (`list[dict]`):
             The examples of this rank, one for each completion.
+        draw ([`~allocation.Draw`], *optional*):
+            How the prompts were drawn, where not all had the same chance.
         completion_ids (`list[list[int]]`, *optional*):
             This rank's completions that the rewards are of.
         rewards (`torch.Tensor` of shape `(B, functions)`, *optional*):
@@ -24,15 +28,19 @@ class Rollout:
             Outcomes, where a reward gives a sign.
         weights (`torch.Tensor` of shape `(B,)`, *optional*):
             Signed weights, where the objective gives them.
+        scales (`torch.Tensor` of shape `(B,)`, *optional*):
+            By which TRL's advantages are multiplied, where they are kept and prompts were drawn unequally.
         has_logps (`torch.Tensor` of shape `(rows,)`, *optional*):
             Which of this rank's rows have old log-probs, where not all have.
     """
 
     inputs: list[dict]
+    draw: Draw | None = None
     completion_ids: list[list[int]] | None = None
     rewards: Tensor | None = None
     outcomes: Tensor | None = None
     weights: Tensor | None = None
+    scales: Tensor | None = None
     has_logps: Tensor | None = None
 
     def keep(self, rewards: Tensor, completion_ids: list[list[int]]) -> None:

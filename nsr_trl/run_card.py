@@ -2,7 +2,8 @@
 
 RUN/nsr_trl_run.json                  what the run knows of itself, written by the trainer
 RUN/evaluation/before, RUN/evaluation/after   evaluations of the base and of the trained model, where there are any
-RUN/README.md, pass_at_k.png, training_dynamics.png   written here, and written alike when written again
+RUN/evaluation/steps/RUN, .../OTHER   evaluations of its checkpoints, and of those of runs to compare it with
+RUN/README.md and its figures   written here, and written alike when written again
 """
 
 import json
@@ -15,19 +16,23 @@ from pathlib import Path
 from typing import Any
 
 from .card import CardFacts, build_card
+from .checkpoints import checkpoints
 from .config import threshold_of
 from .dynamics import RUN_FACTS as FACTS
 from .dynamics import describe_training, read_log
 from .evaluation.comparison import compare
+from .evaluation.matched import compare_at_pass_at_1, read_trajectories
 from .evaluation.records import CONFIG, PROBLEMS, SUMMARY, find_runs
 from .evaluation.results import Evaluation
 from .evaluation.runs import read_evaluations
+from .evaluation.series import TRAINING, read_all_series
 from .metrics import PHASES
 from .secrets import HIDDEN, without_secrets, words_without_secrets
 
 
 BEFORE, AFTER = "before", "after"
-FIGURE, DYNAMICS = "pass_at_k.png", "training_dynamics.png"
+STEPS, ITSELF = "steps", "run"
+FIGURE, DYNAMICS, OVER_STEPS = "pass_at_k.png", "training_dynamics.png", "pass_at_k_over_steps.png"
 
 
 def write_card(folder: str | Path, facts: CardFacts, log: Sequence[Mapping[str, Any]], draws: bool = True) -> None:
@@ -56,9 +61,10 @@ def write_card(folder: str | Path, facts: CardFacts, log: Sequence[Mapping[str, 
             compare(runs[BEFORE], runs[AFTER], base_name=BEFORE, run_name=AFTER, dataset=name)
             for name, runs in both.items()
         ),
-        evaluations={name: runs[AFTER] for name, runs in evaluations.items() if name not in both},
+        evaluations={name: runs[AFTER] for name, runs in evaluations.items()},
     )
     title = describe_training(facts.model_name, facts.objective, facts.base_model or facts.local_base)
+    facts = replace(facts, **_over_steps(folder, facts.model_name))
     drawn = _draw(folder, evaluations, {facts.model_name: log}, title) if draws else {}
     build_card(replace(facts, **drawn)).save(folder / "README.md")
 
@@ -68,6 +74,7 @@ def rebuild_card(
     evaluation: str | Path | None = None,
     base_evaluation: str | Path | None = None,
     task: Any = None,
+    steps: Sequence[str | Path] = (),
 ) -> Path:
     """
     Writes the card of a training run anew.
@@ -82,6 +89,9 @@ def rebuild_card(
             Evaluation of the model that was trained.
         task ([`~task.Task`], *optional*):
             What it was trained on, where the run does not know: one of a notebook, say.
+        steps (`Sequence[str | Path]`, *optional*):
+            Evaluations of the checkpoints of this run, as `nsr-trl evaluate --checkpoints` wrote them, and of other
+            runs, with which it is compared at equal Pass@1. Their summaries are copied likewise.
 
     Returns:
         `Path`: the card
@@ -103,19 +113,31 @@ def rebuild_card(
     read_evaluations(
         {name: Path(path) for name, path in given.items()}
     )  # that they are finished, before any is copied
+    read_all_series({str(path): Path(path) for path in steps})
     for name, path in given.items():
-        for dataset, source in find_runs(path).items():
-            target = folder / "evaluation" / name / dataset
-            if source.resolve() != target.resolve():
-                target.mkdir(parents=True, exist_ok=True)
-                for file in (CONFIG, PROBLEMS, SUMMARY):
-                    shutil.copyfile(source / file, target / file)
+        _copy_summaries(Path(path), folder / "evaluation" / name)
+    for name, path in zip((ITSELF, *(Path(path).resolve().name for path in steps[1:])), steps, strict=False):
+        for checkpoint in checkpoints(path):
+            target = folder / "evaluation" / STEPS / name / checkpoint.name
+            if any(checkpoint.glob(f"*/{SUMMARY}")):
+                _copy_summaries(checkpoint, target)
+            if (checkpoint / TRAINING).exists() and checkpoint.resolve() != target.resolve():
+                shutil.copyfile(checkpoint / TRAINING, target / TRAINING)
     try:
         log = read_log(folder)
     except ValueError:  # a run without a checkpoint or a saved state
         log = []
     write_card(folder, facts, log)
     return folder / "README.md"
+
+
+def _copy_summaries(evaluation: Path, target: Path) -> None:
+    for dataset, source in find_runs(evaluation).items():
+        copy = target / dataset
+        if source.resolve() != copy.resolve():
+            copy.mkdir(parents=True, exist_ok=True)
+            for file in (CONFIG, PROBLEMS, SUMMARY):
+                shutil.copyfile(source / file, copy / file)
 
 
 def describe_run(
@@ -155,6 +177,9 @@ def describe_run(
         settings={
             "optimizer steps": trainer.state.global_step,
             "prompts x completions per generation": f"{num_prompts} x {trainer.num_generations}",
+            "prompts drawn": None
+            if args.prompt_allocation == "none"
+            else f"{args.prompt_allocation}, by the signal expected, floor {args.allocation_floor:g}",
             "learning rate": f"{args.learning_rate:g}",
             "loss": f"{args.loss_type}, epsilon {trainer.epsilon_low:g}, {trainer.epsilon_high:g}, KL {args.beta:g}",
             "sampling temperature": trainer.temperature,
@@ -185,6 +210,8 @@ def _trained(totals: Mapping[str, Sequence[float]]) -> dict[str, str]:
         "of them correct": ("signed/correct_ratio", _amount),
         "incorrect": ("signed/incorrect_ratio", _amount),
         "undecided": ("signed/undecided_ratio", _amount),
+        "correct over all prompts, weighed by 1/q": ("signed/allocation/correct_ratio", _share),
+        "generation saved at equal variance of the gradient": ("cost/generation_saved", _share),
         "completions that the updates ran": ("cost/rows", _amount),
         "tokens that the updates ran, prompts included": ("cost/tokens", _amount),
     } | {f"time in {phase}": (f"cost/seconds/{phase}", _duration) for phase in PHASES}
@@ -193,6 +220,10 @@ def _trained(totals: Mapping[str, Sequence[float]]) -> dict[str, str]:
 
 def _amount(total: float, count: float) -> str:
     return f"{total:,.0f} ({total / count:.1%})"
+
+
+def _share(total: float, count: float) -> str:
+    return f"{total / count:.1%}"
 
 
 def _duration(seconds: float, count: float) -> str:
@@ -229,6 +260,36 @@ def _evaluations(folder: Path) -> dict[str, dict[str, Evaluation]]:
     runs = {name: folder / "evaluation" / name for name in (BEFORE, AFTER)}
     runs = {name: path for name, path in runs.items() if any(path.glob(f"**/{SUMMARY}"))}
     return {name: found for name, found in read_evaluations(runs).items() if AFTER in found} if AFTER in runs else {}
+
+
+def _over_steps(folder: Path, model_name: str) -> dict[str, Any]:
+    """The run over its steps, and compared at equal Pass@1 with the runs whose evaluations lie beside its own."""
+    found = sorted((folder / "evaluation" / STEPS).glob("*"), key=lambda path: (path.name != ITSELF, path.name))
+    if not found or found[0].name != ITSELF:
+        return {}
+    names = {path: model_name if path.name == ITSELF else path.name for path in found}
+    trajectories = read_trajectories({name: path for path, name in names.items()})
+    matched, unmatched = [], []
+    for dataset, by_run in trajectories.items():
+        if model_name not in by_run:
+            continue
+        for name, other in by_run.items():
+            if name != model_name:
+                try:
+                    of_run = by_run[model_name]
+                    matched.append(
+                        compare_at_pass_at_1([other], [of_run], base_name=name, run_name=model_name, dataset=dataset)
+                    )
+                except ValueError as error:
+                    unmatched.append(f"Not compared with {name}: {error}")
+    facts: dict[str, Any] = {"matched": tuple(matched), "unmatched": tuple(unmatched)}
+    try:
+        from .evaluation.plots import plot_over_steps
+    except ImportError:
+        return facts
+    series = {d: {name: t.evaluations for name, t in by_run.items()} for d, by_run in trajectories.items()}
+    plot_over_steps(series, folder / OVER_STEPS)
+    return facts | {"over_steps": OVER_STEPS}
 
 
 def _draw(

@@ -25,7 +25,7 @@ from .evaluation.judges import Judge, RewardJudge, VerifierJudge
 from .problem import Problem, Prompting
 from .quickstart.problems import generate_problems
 from .resources import did_you_mean, find_yaml, nearest, shipped_names
-from .reward_functions import MATH_REWARD, find_reward
+from .reward_functions import MATH_REWARD, find_reward, name_of
 from .rewards import completion_text
 from .settings_file import head_comment, one_line, read_settings
 
@@ -182,7 +182,7 @@ class Task:
         if self.is_verified:
             return VerifierJudge(self.grader, self.answer_format)
         threshold = DEFAULT_CORRECT_THRESHOLD if self.correct_threshold is None else self.correct_threshold
-        return RewardJudge(self.outcome_reward, self.prompting, threshold)
+        return RewardJudge(self.outcome_reward, self.prompting, threshold, name_of(self.outcome_reward))
 
     @property
     def is_verified(self) -> bool:

@@ -9,14 +9,14 @@ The only module that touches TRL's private surface, of which `trl_surface` has t
 | `_generate` | with compaction, rewards are computed here, before the log-probs of rows that will not train |
 | `_get_per_token_logps_and_entropies` | how a micro-batch runs: aligned, packed, at a safe width |
 | `_compute_loss` | metrics by sign, reduced over ranks once per optimizer step |
-| `_prepare_inputs` | with compaction, owned: the rows are dealt by the plan |
+| `_prepare_inputs` | prompts that carry a signal; with compaction, owned: the rows are dealt by the plan |
 | `training_step` | with compaction, a micro-step without rows is skipped |
 | `log` | sums over counts; what decorates stops nothing |
 | `train`, `evaluate` | begin with a clean slate; resume from a checkpoint that is whole; save and stop on a signal |
 | `get_batch_samples` | a run that has reached its last step takes no other |
 | `_save_checkpoint`, `_save_rng_state`, `_load_rng_state` | rollouts, counters and a manifest go with a checkpoint |
 | `_save`, `_push_from_checkpoint` | no secret is stored with the arguments |
-| `_get_train_sampler` | a resumed run goes on in the order of its epoch |
+| `_get_train_sampler` | a resumed run goes on in the order of its epoch; where prompts are drawn from |
 | `create_model_card` | replaced by this package's card |
 
 P problems, G completions per problem, B = P*G rows over all ranks; a rank holds a contiguous slice of them.
@@ -45,8 +45,9 @@ from trl.trainer.utils import get_config_model_id
 
 from . import checkpoints
 from .alarms import METRIC, AlarmWatch, describe_stop
+from .allocation import Draw, PromptAllocation
 from .compaction import logps_of_rows, packs_apart, run_aligned, run_at_safe_width, run_unpadded
-from .config import SignedRewardConfig, adopt, compaction_obstacle, sampling_bias
+from .config import SignedRewardConfig, adopt, allocation_doubt, compaction_obstacle, sampling_bias
 from .dealing import deal
 from .decoration import decorating
 from .evaluation.pass_at_k import pass_at_k
@@ -65,7 +66,7 @@ from .metrics import (
     sampling_values,
     token_metrics,
 )
-from .objective import CORRECT, Objective
+from .objective import CORRECT, Objective, rule_of
 from .outcome_reward import none_is_expected
 from .prompts import check_prompts, describe_dataset
 from .rewards import NO_ANSWER_METRIC, completion_text
@@ -162,6 +163,8 @@ class SignedRewardTrainer(GRPOTrainer):
         self._tag_names = [*self._tag_names, args.objective.rpartition(":")[2]]
         self._ledger = Ledger()
         self._rollout: Rollout | None = None  # the one under way
+        self._draw: Draw | None = None  # the prompts of the one that is about to begin
+        self._train_rows: Any = None  # the dataset as the dataloader reads it
         self._forward: tuple[Tensor, Tensor] | None = None  # (log-probs, entropies) of a loss under way, (rows, T)
         self._buffered_inputs: list[dict[str, Any] | None] | None = None
         self._buffered_step: int | None = None  # the micro-step at which the buffered rows were generated
@@ -176,6 +179,7 @@ class SignedRewardTrainer(GRPOTrainer):
             check_served_model(self.vllm_generation.vllm_client, self.model.config)
         self._check_prompts()
         self.weighing = Weighing(args, self.reward_func_names)
+        self._allocation = self._decide_allocation()
         self._alarms = AlarmWatch(args.alarm_thresholds, args.generation_batch_size // self.num_generations)
         self._say(filter(None, [sampling_bias(args)]))
         self._compacts = self._decide_compaction()
@@ -203,6 +207,21 @@ class SignedRewardTrainer(GRPOTrainer):
         evaluated = self.eval_dataset if isinstance(self.eval_dataset, dict) else {"": self.eval_dataset}
         for dataset in evaluated.values():
             check_prompts(dataset, self.processing_class, 0, context)
+
+    def _decide_allocation(self) -> PromptAllocation | None:
+        """What draws the prompts, where they are not to be taken in turn."""
+        args = self.args
+        if args.prompt_allocation == "none":
+            return None
+        self._train_rows = self.train_dataset
+        if not hasattr(self._train_rows, "__len__"):
+            raise ValueError(
+                f"`prompt_allocation` draws from all prompts, so the dataset must have a length; got "
+                f"{args.prompt_allocation!r} and a {type(self._train_rows).__name__}. Leave it out, or load the "
+                "dataset without streaming."
+            )
+        self._say(filter(None, [allocation_doubt(args, len(self._train_rows))]))
+        return PromptAllocation(len(self._train_rows), args.allocation_floor, args.seed)
 
     def _decide_compaction(self) -> bool:
         """Whether updates are compacted; says so where something forbids it."""
@@ -339,8 +358,10 @@ class SignedRewardTrainer(GRPOTrainer):
         self._current_train_step_time = 0.0
         self.entropy_coef, self._last_world_entropy = self.args.entropy_coef, math.inf
         self._entropy_window_stats = None
-        self._forward, self.stopped_by_alarm = None, None
+        self._forward, self._draw, self.stopped_by_alarm = None, None, None
         self.weighing.begin_anew()
+        if self._allocation is not None:
+            self._allocation.begin_anew()
         self._forget("train")
         self._forget_rollout()
 
@@ -373,9 +394,10 @@ class SignedRewardTrainer(GRPOTrainer):
     def _get_train_sampler(self, dataset: Any = None) -> Any:
         """TRL's sampler, at the place in its permutations where the epoch that is resumed began."""
         sampler = super()._get_train_sampler(dataset)
+        self._train_rows = self.train_dataset if dataset is None else dataset
         generator = getattr(sampler, "generator", None)
         for _ in range(self._num_epochs_done if generator is not None else 0):
-            torch.randperm(len(self.train_dataset if dataset is None else dataset), generator=generator)
+            torch.randperm(len(self._train_rows), generator=generator)
         return sampler
 
     # --- checkpoints --------------------------------------------------------------------------------------------
@@ -401,6 +423,7 @@ class SignedRewardTrainer(GRPOTrainer):
             "step": self._step,
             "buffered_inputs": None if self._is_rollout_due else self._buffered_inputs,
             "weighing": self.weighing.state(),
+            "allocation": None if self._allocation is None else self._allocation.state(),
             "entropy": [self.entropy_coef, self._last_world_entropy],
             "ledger": self._ledger.state(),
             "metrics": dict(self._metrics["train"]),
@@ -416,6 +439,8 @@ class SignedRewardTrainer(GRPOTrainer):
         state = checkpoints.load_rank_state(checkpoint, rank, device)
         if (known := state or checkpoints.load_rank_state(checkpoint, 0, device)) is not None:
             self.weighing.load(known["weighing"])  # the same on all ranks
+            if self._allocation is not None and known.get("allocation") is not None:
+                self._allocation.load(known["allocation"])
         if state is None or state["num_ranks"] != self.accelerator.num_processes:
             logger.warning(
                 f"{checkpoint} holds no rollouts for {self.accelerator.num_processes} processes: this run goes on "
@@ -447,7 +472,8 @@ class SignedRewardTrainer(GRPOTrainer):
         return self._step % (self.args.steps_per_generation * self.num_iterations) == 0
 
     def _generate_and_score_completions(self, inputs: list[dict]) -> dict[str, Any]:
-        with self._rolling_out(Rollout(inputs)) as rollout:
+        draw, self._draw = self._draw if self._mode == "train" else None, None
+        with self._rolling_out(Rollout(inputs, draw)) as rollout:
             batch = super()._generate_and_score_completions(inputs)
             if rollout.outcomes is None:
                 return batch
@@ -459,6 +485,8 @@ class SignedRewardTrainer(GRPOTrainer):
                 for _ in range(min(len(rollout.weights), len(logged))):
                     logged.pop()
                 logged.extend(rollout.weights.tolist())
+            elif rollout.scales is not None:
+                batch["advantages"] = batch["advantages"] * self._local(rollout.scales, num_rows)
             if rollout.has_logps is not None:
                 assert not (batch["advantages"] != 0)[~rollout.has_logps].any(), "a row trains without log-probs"
             self._count_corrections(batch, rollout)
@@ -518,11 +546,15 @@ class SignedRewardTrainer(GRPOTrainer):
         group_size = self.num_generations if is_training else self.num_generations_eval
         progress = (self.state.global_step, self.state.max_steps) if is_training else None
         unanswered = self._pending_metrics.get(NO_ANSWER_METRIC) or [0.0]
-        weighed = self.weighing.weigh(rewards, group_size, progress, sum(unanswered) / len(unanswered))
+        draw = rollout.draw
+        scales = None if draw is None else draw.scales
+        weighed = self.weighing.weigh(rewards, group_size, progress, sum(unanswered) / len(unanswered), scales)
         if weighed is None:
             return rewards
         self._say(weighed.sentences)
-        rollout.outcomes, rollout.weights = weighed.outcomes, weighed.weights
+        rollout.outcomes, rollout.weights, rollout.scales = weighed.outcomes, weighed.weights, weighed.scales
+        if self._allocation is not None and draw is not None:
+            self._allocation.rates.see(draw.prompts, weighed.outcomes.view(-1, group_size))
         self._add(weighed.sums)
         self._count_outcomes(weighed.outcomes.view(-1, group_size), completion_ids)
         for column, values in weighed.columns.items():
@@ -563,14 +595,36 @@ class SignedRewardTrainer(GRPOTrainer):
     # --- an update ----------------------------------------------------------------------------------------------
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any] | None:
-        if not (self._compacts and self._mode == "train"):
+        if self._mode != "train":
             return super()._prepare_inputs(generation_batch)
-        # `training_step` asks for the inputs of a micro-step before Trainer does
-        if (self._is_rollout_due or self._buffered_inputs is None) and self._buffered_step != self._step:
+        # with compaction `training_step` asks for the inputs of a micro-step before Trainer does
+        is_due = (self._is_rollout_due or self._buffered_inputs is None) and self._buffered_step != self._step
+        if is_due and self._allocation is not None:
+            generation_batch = self._draw_prompts(self._allocation, len(generation_batch))
+        if not self._compacts:
+            return super()._prepare_inputs(generation_batch)
+        if is_due:
             self._buffered_inputs = self._compact(self._generate_and_score_completions(generation_batch))
             self._buffered_step = self._step
         assert self._buffered_inputs is not None
         return self._buffered_inputs[self._step % self.args.steps_per_generation]
+
+    def _draw_prompts(self, allocation: PromptAllocation, num_rows: int) -> list[dict[str, Any]]:
+        """
+        Examples of the rollout that is about to begin, this rank's, in the place of those that the dataloader read.
+
+        They are drawn now, and not by the sampler: a dataloader reads ahead, before the last rollout's outcomes are
+        known, and reads again when a run is resumed.
+        """
+        group_size = self.num_generations
+        num_prompts = num_rows * self.accelerator.num_processes // group_size
+        drawn = allocation.draw(num_prompts, group_size, rule_of(self.signed_objective))
+        # all ranks draw alike; should their arithmetic differ by a bit, what the first one drew holds
+        device = self.accelerator.device
+        parts = (self.accelerator.gather(part.to(device)) for part in (drawn.prompts, drawn.scales))
+        self._draw = Draw(*(part[:num_prompts].cpu() for part in parts))
+        rows = self._local(self._draw.prompts.repeat_interleave(group_size).tolist(), num_rows)
+        return [self._train_rows[row] for row in rows]
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         """Runs a micro-step, or skips one that has no rows to train."""

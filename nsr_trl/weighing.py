@@ -1,7 +1,8 @@
 """What the rewards of a rollout come to: rewards go in; outcomes, weights, metrics and sentences come out.
 
 The outcome reward is cut at its threshold, requirements are added, the objective in force weighs the outcomes, and
-other rewards are added to the weight where the config says so. All ranks do the same with the rewards of all.
+other rewards are added to the weight where the config says so. What was drawn more often than others then weighs less.
+All ranks do the same with the rewards of all.
 
 P problems, G completions per problem, B = P*G rows over all ranks, F reward functions.
 """
@@ -15,7 +16,8 @@ from torch import Tensor
 
 from .auxiliary import auxiliary_weights
 from .config import controller_of, threshold_of
-from .objective import CORRECT, INCORRECT, UNDECIDED, outcomes_from_rewards, require
+from .metrics import allocation_metrics, unbiased_metrics
+from .objective import CORRECT, INCORRECT, UNDECIDED, outcomes_from_rewards, require, rule_of
 from .outcome_reward import OutcomeWatch, find_outcome_reward
 
 
@@ -34,6 +36,8 @@ class Weighed:
             Outcomes, requirements included.
         weights (`torch.Tensor` of shape `(B,)`, *optional*):
             What each completion weighs in the loss; `None` where TRL's advantages are kept.
+        scales (`torch.Tensor` of shape `(B,)`, *optional*):
+            By which TRL's advantages are multiplied where they are kept; in the weights they are already.
         columns (`dict[str, list]`):
             For the table of completions, B values each.
         sums (`dict[str, tuple]`):
@@ -47,6 +51,7 @@ class Weighed:
     columns: dict[str, list]
     sums: dict[str, tuple[Any, Any]]
     sentences: tuple[str, ...]
+    scales: Tensor | None = None
 
 
 class Weighing:
@@ -74,7 +79,8 @@ class Weighing:
         self.controller = controller_of(args)
         self._at_first = dict(self.controller.seen)
         objective = self.controller.objective
-        self._outcome = find_outcome_reward(names, args.outcome_reward, objective.name, objective.weigh is not None)
+        needs_sign = objective.weigh is not None or args.prompt_allocation != "none"
+        self._outcome = find_outcome_reward(names, args.outcome_reward, objective.name, needs_sign)
         self.outcome_reward = None if self._outcome is None else names[self._outcome]
         self._required = [_find(name, names) for name in args.outcome_requires or ()]
         self._others = [index for index in range(len(names)) if index != self._outcome]
@@ -93,7 +99,12 @@ class Weighing:
         )
 
     def weigh(
-        self, rewards: Tensor, group_size: int, progress: tuple[int, int] | None, unanswered: float = 0.0
+        self,
+        rewards: Tensor,
+        group_size: int,
+        progress: tuple[int, int] | None,
+        unanswered: float = 0.0,
+        scales: Tensor | None = None,
     ) -> Weighed | None:
         """
         Weighs a rollout.
@@ -107,6 +118,8 @@ class Weighing:
                 Optimizer steps taken, of how many; `None` during evaluation, which moves nothing.
             unanswered (`float`, *optional*, defaults to `0.0`):
                 Share of the completions without an answer, where the verifier says so.
+            scales (`torch.Tensor` of shape `(P,)`, *optional*):
+                1/q of each prompt, where they were drawn with unequal chances.
 
         Returns:
             [`Weighed`] or `None`: `None` where no reward gives a sign
@@ -134,8 +147,15 @@ class Weighing:
             if sentence := self.controller.see_outcomes(groups):
                 sentences.append(sentence)
         objective = self.controller.objective
+        row_scales = None  # (B,)
+        if scales is not None:
+            scales = scales.to(rewards)
+            sums |= allocation_metrics(groups, scales)
+            if self._args.prompt_allocation == "unbiased":
+                sums |= unbiased_metrics(rule_of(objective)(groups), scales)
+                row_scales = scales.repeat_interleave(group_size)
         if objective.weigh is None:
-            return Weighed(outcomes, None, columns, sums, tuple(sentences))
+            return Weighed(outcomes, None, columns, sums, tuple(sentences), row_scales)
         weights = objective.weigh(groups).view(-1)
         if objective.positive_weight is not None:
             sums["signed/positive_weight"] = (objective.positive_weight, 1)
@@ -147,6 +167,8 @@ class Weighing:
             sums["signed/auxiliary_share"] = (auxiliary.abs().sum(), total)
             columns[AUXILIARY_COLUMN] = auxiliary.tolist()
             weights = weights + auxiliary
+        if row_scales is not None:
+            weights = weights * row_scales
         columns[WEIGHT_COLUMN] = weights.tolist()
         return Weighed(outcomes, weights, columns, sums, tuple(sentences))
 

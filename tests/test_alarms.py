@@ -62,6 +62,12 @@ CASES = {
 }
 
 
+def test_where_prompts_are_drawn_unequally_correct_answers_are_those_over_all_of_them():
+    drawn = {"signed/correct_ratio": [0.5, 0.5, 0.5, 0.35, 0.3, 0.24]}  # ever harder prompts
+    assert "correct_falling" in ringing(log_of(drawn))
+    assert "correct_falling" not in ringing(log_of(drawn | {"signed/allocation/correct_ratio": [0.5] * 6}))
+
+
 @pytest.mark.parametrize("name", ALARMS)
 def test_an_alarm_rings_where_its_definition_says_and_not_before(name):
     well, unwell = CASES[name]

@@ -8,7 +8,6 @@ from nsr_trl.evaluation.comparison import (
     Verdict,
     adjusted_p_values,
     compare,
-    match_pass_at_1,
     permutation_p_values,
 )
 from nsr_trl.evaluation.pass_at_k import pass_at_k
@@ -46,7 +45,7 @@ def test_pairing_removes_how_hard_a_problem_is():
     base, run = build_evaluation([0, 1, 3, 5, 7] * 8), build_evaluation([1, 2, 4, 6, 8] * 8)
     contrast = compare(base, run).contrasts[1]
     assert contrast.base.high > contrast.run.low  # the curves' intervals overlap
-    assert (contrast.difference.low, contrast.difference.high) == (1 / 8, 1 / 8)
+    assert (contrast.difference.low, contrast.difference.high) == (pytest.approx(1 / 8), pytest.approx(1 / 8))
     assert contrast.verdict == Verdict.ABOVE
 
 
@@ -188,12 +187,20 @@ def test_a_narrow_terminal_gets_the_table_without_the_intervals_of_the_sides():
     assert comparison.table(400).splitlines()[:9] == comparison.table().splitlines()[:9]
 
 
-def test_runs_are_matched_at_the_highest_pass_at_1_that_all_reach():
-    def series(counts):  # of 8 samples of one problem, by step
-        return {step: build_evaluation([count]) for step, count in counts.items()}
-
-    fast, slow = series({10: 2, 20: 6, 30: 7}), series({10: 1, 20: 3, 30: 5, 40: 5})
-    assert match_pass_at_1({"fast": fast, "slow": slow}) == {"fast": 20, "slow": 30}  # 5/8: 6/8 is nearer than 2/8
-    assert match_pass_at_1({"slow": slow, "fast": fast}) == {"slow": 30, "fast": 20}
-    with pytest.raises(ValueError, match=r"matched at k = 1; a has none at step 5\. Add it with --k"):
-        match_pass_at_1({"a": {5: build_evaluation([1], ks=(2, 4))}})
+def test_runs_that_differ_by_their_seed_are_one_side_whose_interval_is_over_seeds_as_well():
+    # every problem alike: what differs, differs between the seeds, 2/8, 4/8 and 6/8
+    base, seeds = build_evaluation([4] * 20), [build_evaluation([count] * 20) for count in (2, 4, 6)]
+    comparison = compare(base, seeds, run_name="NSR")
+    contrast = comparison.contrasts[1]
+    assert contrast.run.value == 4 / 8
+    assert (contrast.base.low, contrast.base.high) == (4 / 8, 4 / 8)
+    # three seeds drawn with replacement: all three are the lowest in 1 of 27 draws, more than 2.5%
+    assert (contrast.run.low, contrast.run.high) == (2 / 8, 6 / 8)
+    assert contrast.verdict == Verdict.INDISTINCT
+    assert "3 of NSR; intervals are over problems and runs, and with fewer than 3 runs" in comparison.table()
+    three = compare([base] * 3, seeds)
+    assert (
+        three.table().splitlines()[-1]
+        == "Training runs: 3 of base and 3 of run; intervals are over problems and runs."
+    )
+    assert three.to_dict()["num_runs"] == {"base": 3, "run": 3}

@@ -173,6 +173,12 @@ def test_only_w_reinforce_has_a_lambda_to_move(name):
         build_controller(build_objective(name), controller="balance")
 
 
+def test_a_handover_to_the_same_objective_is_refused():
+    with pytest.raises(ValueError, match="must go to another objective; got 'w_reinforce' on both sides"):
+        build_controller(W, hands_over=True)
+    assert build_controller(build_objective("w_reinforce", 0.5), hands_over=True).objective.positive_weight == 0.5
+
+
 def test_trls_own_advantages_cannot_hand_over():
     with pytest.raises(ValueError, match="must begin with a signed objective; got objective='grpo'"):
         build_controller(build_objective("grpo"), controller="handover")

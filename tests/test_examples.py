@@ -106,6 +106,30 @@ def test_two_objectives_are_compared(tiny_model, tmp_path):
     assert (tmp_path / "psr" / "model.safetensors").exists()
 
 
+def study_flags(output_dir, *more):
+    flags = ("--objectives", "psr", "nsr", "--num_test", 4, "--num_samples", 4, "--max_steps", 2, "--save_steps", 1)
+    sizes = ("--per_device_train_batch_size", 8, "--num_generations", 4)
+    return (*flags, *sizes, "--bf16", "false", "--use_cpu", "--output_dir", output_dir, *more)
+
+
+def test_a_study_of_a_real_model_is_done_once(tiny_model, tmp_path):
+    flags = study_flags(tmp_path, "--model_name_or_path", tiny_model, "--max_completion_length", 8)
+    printed = run(ROOT / "examples" / "real_model_study.py", *flags)
+    assert "## At equal steps: 2" in printed
+    assert "## At equal Pass@1" in printed
+    assert (tmp_path / "along_the_run.png").exists()
+    again = run(ROOT / "examples" / "real_model_study.py", *flags)
+    assert again.count("  step ") == 0
+    assert "## At equal Pass@1" in again
+
+
+def test_a_study_refuses_to_measure_on_what_it_trains_on(tiny_model, tmp_path):
+    problems = ROOT / "examples" / "problems.jsonl"
+    flags = study_flags(tmp_path, "--model_name_or_path", tiny_model, "--train", problems, "--test", problems)
+    with pytest.raises(AssertionError, match="No problem may be in both --train and --test"):
+        run(ROOT / "examples" / "real_model_study.py", *flags)
+
+
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="checks what is said where vLLM is absent")
 def test_the_example_of_a_vllm_server_asks_for_vllm(tiny_model, tmp_path, monkeypatch):
     """Its arguments are read, and its defaults reach TRL."""
@@ -164,3 +188,11 @@ def test_a_real_model_trains_on_math(smollm2, tmp_path, objective):
     )
     assert printed.count("  correct ") == 2
     assert (tmp_path / "model.safetensors").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_study_of_a_pretrained_model_runs_on_sums(smollm2, tmp_path):
+    flags = study_flags(tmp_path, "--model_name_or_path", smollm2, "--max_completion_length", 32)
+    printed = run(ROOT / "examples" / "real_model_study.py", *flags, timeout=800)
+    assert float(re.search(r"\| base \| ([\d.]+) ", printed)[1]) > 0  # it can do some sums before training

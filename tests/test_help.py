@@ -9,25 +9,27 @@ from trl import ModelConfig
 
 from nsr_trl.config import SIGNED_FIELDS, SignedRewardConfig
 from nsr_trl.resources import resource
-from nsr_trl.run.help import OF_TRL, fields_of, train_help
+from nsr_trl.run.help import OF_TRL, doctor_help, fields_of, train_help
 from nsr_trl.run.script import ScriptArguments
 
 
-def test_the_help_is_two_screens_at_most():
-    assert len(train_help(100).splitlines()) <= 2 * 55
-    assert max(map(len, train_help(80).splitlines()[2:])) <= 100
+@pytest.mark.parametrize("show", [train_help, doctor_help])
+def test_the_help_is_two_screens_at_most(show):
+    assert len(show(100).splitlines()) <= 2 * 56
+    assert max(map(len, show(80).splitlines()[2:])) <= 100
 
 
 @pytest.mark.processes
-def test_the_help_is_shown_without_torch_and_trl():
+@pytest.mark.parametrize(("command", "flag"), [("train", "--dry-run"), ("doctor", "--sample N")])
+def test_the_help_is_shown_without_torch_and_trl(command, flag):
     code = (
         "import sys, nsr_trl.cli as c\n"
-        "try: c.main(['train', '--help'])\n"
+        f"try: c.main(['{command}', '--help'])\n"
         "except SystemExit: print({'torch', 'trl', 'transformers', 'accelerate'} & set(sys.modules))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
     assert out.splitlines()[-1] == "set()"
-    assert "--dry-run" in out
+    assert flag in out
 
 
 @pytest.mark.parametrize(

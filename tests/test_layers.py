@@ -23,6 +23,7 @@ TABLE: dict[str, tuple[tuple[str, ...], ...]] = {
             "evaluation.records",
             "evaluation.results",
             "evaluation.comparison",
+            "evaluation.matching",
             "evaluation.runs",
             "evaluation.visible",
             "quickstart.problems",
@@ -38,11 +39,13 @@ TABLE: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "tensors": (
         # not each other
-        ("family", "alarms", "auxiliary", "metrics", "compaction", "outcome_reward", "rollout"),
+        ("family", "alarms", "allocation", "auxiliary", "metrics", "compaction", "outcome_reward"),
+        ("rollout",),
         # the names of the formulas, and which of them is in force
         ("objective",),
         ("controllers",),
     ),
+    "the study": (("study.world", "study.summary"), ("study.policy", "study.report"), ("study.training",)),
     "adapters": (
         (
             "config",
@@ -67,11 +70,11 @@ TABLE: dict[str, tuple[tuple[str, ...], ...]] = {
         ("run.recipe",),
         # the samplers that stand on the protocol of another one
         ("evaluation.vllm_sampler", "evaluation.endpoint_sampler", "evaluation.workers", "evaluation.viewer"),
-        ("evaluation.engines",),
+        ("evaluation.engines", "evaluation.series"),
     ),
     "assemblies": (
-        ("dynamics", "reasoning_gym", "reward_functions", "weighing"),
-        ("run_card", "task", "evaluation.series"),
+        ("dynamics", "reasoning_gym", "reward_functions", "weighing", "evaluation.matched"),
+        ("run_card", "task"),
         ("run.script",),
         ("trainer", "evaluation.runner", "evaluation.merge", "grading", "run.arguments", "run.schedule"),
         ("evaluation.exchange",),
@@ -79,7 +82,8 @@ TABLE: dict[str, tuple[tuple[str, ...], ...]] = {
     "a run before it starts": (("run.costs",), ("run.dry_run", "run.preflight"), ("run.launch", "run.doctor")),
     "doors": (
         ("training_log",),
-        ("quickstart.run", "train"),
+        ("study.figures",),
+        ("quickstart.run", "study.run", "train"),
         # the command, which imports inside the chosen command
         ("commands.tasks", "commands.numbers"),
         ("commands.*",),

@@ -7,11 +7,13 @@ from nsr_trl.metrics import (
     PHASES,
     POLICY_METRICS,
     SURROGATE_METRICS,
+    allocation_metrics,
     correction_metrics,
     cost_metrics,
     outcome_metrics,
     sampling_metrics,
     token_metrics,
+    unbiased_metrics,
 )
 
 
@@ -143,6 +145,9 @@ def test_the_list_of_metrics_is_what_the_code_reports():
     of_time = {f"cost/seconds/{phase}" for phase in PHASES}
     of_corrections = correction_metrics(torch.ones(1), torch.ones(1, 1), torch.ones(1, 1), None, None).keys()
     of_weighing = {f"signed/{name}" for name in ("positive_weight", "unmet_ratio", "auxiliary_share")}
-    counted = of_outcomes | of_tokens | of_corrections | of_costs | of_time | of_weighing | {"signed/repetition"}
+    of_allocation = allocation_metrics(torch.ones(1, 2), torch.ones(1)).keys()
+    of_allocation |= unbiased_metrics(torch.ones(1, 2), torch.ones(1)).keys()
+    counted = of_outcomes | of_tokens | of_corrections | of_costs | of_time | of_weighing | of_allocation
+    counted |= {"signed/repetition"}
     assert counted == METRICS.keys()
     assert of_tokens == {*POLICY_METRICS, *SURROGATE_METRICS}

@@ -25,6 +25,8 @@ def test_a_short_quickstart_leaves_everything_it_promises(tmp_path, monkeypatch,
 
     printed = capsys.readouterr().out
     assert "L_NSR" in printed
+    assert "What to look at: Pass@1" in "".join(printed.splitlines(keepends=True)[:4])
+    assert "Pass@8, one right of 8 tries" in printed
     assert "Pass@8" in printed
     for name in ("before", "after"):
         samples = [json.loads(line) for line in (out / "evaluation" / name / "samples.jsonl").read_text().splitlines()]

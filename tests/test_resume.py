@@ -51,6 +51,8 @@ SETTINGS = {
             marks=pytest.mark.slow,
         ),
         {"objective": "nsr", "lambda_controller": {"kind": "handover", "warmup": 1, "rise": 0.0}},
+        {"objective": "nsr", "prompt_allocation": "unbiased"},
+        pytest.param({"prompt_allocation": "greedy", "num_iterations": 2, "compact": "off"}, marks=pytest.mark.slow),
         pytest.param(
             {"objective": "w_reinforce", "use_adaptive_entropy": True, "entropy_target": 99.0}, marks=pytest.mark.slow
         ),
@@ -211,8 +213,10 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_parameters(tiny_model
 
 @pytest.mark.distributed
 @pytest.mark.skipif(Version(transformers.__version__) < Version("5.13"), reason="cannot load onto device 'cpu:0'")
-def test_two_processes_resume_amid_a_generation_to_the_same_parameters(tiny_model, tmp_path):
-    whole, stopped, settings = tmp_path / "whole", tmp_path / "stopped", {"lr_scheduler_type": "constant"}
+@pytest.mark.parametrize("allocation", ["none", "unbiased"])
+def test_two_processes_resume_amid_a_generation_to_the_same_parameters(tiny_model, tmp_path, allocation):
+    settings = {"lr_scheduler_type": "constant", "prompt_allocation": allocation}
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     expected = finish(start(tiny_model, whole, TORCHRUN, **settings, max_steps=6, save_total_limit=6), whole)
     shutil.copytree(whole / "run" / "checkpoint-3", stopped / "run" / "checkpoint-3")  # all that a stop leaves
     assert_equal(finish(start(tiny_model, stopped, TORCHRUN, **settings, max_steps=6), stopped), expected)

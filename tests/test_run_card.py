@@ -65,6 +65,21 @@ def test_the_card_command_adds_evaluations_and_writes_the_same_twice(trained, tm
     assert (folder / "README.md").read_text() == text
 
 
+def test_the_card_has_the_curve_over_steps_and_the_comparison_at_equal_pass_at_1(trained, tmp_path_factory):
+    _, folder, evaluate_into = trained
+    elsewhere = tmp_path_factory.mktemp("steps")
+    for name, step in [("mine", 0), ("mine", 2), ("other", 0), ("other", 4)]:
+        evaluate_into(elsewhere / name / f"checkpoint-{step}" / "sums")
+    (elsewhere / "mine" / "checkpoint-2" / "training.json").write_text('{"num_tokens": 64}')
+    main(["card", str(folder), "--steps", str(elsewhere / "mine"), str(elsewhere / "other")])
+    text = (folder / "README.md").read_text()
+    assert "## Over the steps of training\n\n![Pass@k over steps](pass_at_k_over_steps.png)" in text
+    assert "### At equal Pass@1, sums" in text
+    assert "| step | 0 | 0 |" in text  # the model before training has the Pass@1 already
+    main(["card", str(folder)])
+    assert (folder / "README.md").read_text() == text
+
+
 def test_an_evaluation_without_its_base_is_shown_alone(trained):
     trainer, folder, evaluate_into = trained
     evaluate_into(folder / "evaluation" / "after")

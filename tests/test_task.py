@@ -266,6 +266,19 @@ def test_a_reward_is_named_by_module_path_or_file(tmp_path, monkeypatch):
     assert find_reward("math_reward", grader="paper").__name__ == "math_reward"
 
 
+def test_a_reward_that_is_an_object_judges_and_has_its_class_as_name(tmp_path, monkeypatch):
+    (tmp_path / "graders.py").write_text(
+        "class Ends:\n    def __call__(self, completions, answer, **kwargs):\n"
+        "        return [float(c.endswith(a)) for c, a in zip(completions, answer)]\n"
+        "ends = Ends()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    task = find_task("arithmetic").override(reward="graders:ends")
+    assert task.judge.settings["reward"] == "Ends"
+    problems = task.problems("test", 1)
+    assert [j.outcome for j in task.judge.judge([problems[0].answer], problems)] == ["correct"]
+
+
 def test_a_reward_has_the_name_by_which_trl_logs_it():
     for reward in (partial(find_reward), partial(partial(find_reward), grader="paper")):
         assert name_of(reward) == get_callable_name(reward) == "find_reward"

@@ -17,6 +17,14 @@ def add_parsers(commands: Any) -> None:
     card.add_argument("--evaluation", metavar="DIR", help="output folder of an evaluation of the trained model")
     card.add_argument("--base", metavar="DIR", help="output folder of an evaluation of the model that was trained")
     card.add_argument("--task", metavar="TASK", help="task that it was trained on, where the run does not know")
+    card.add_argument(
+        "--steps",
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="output folder of `evaluate --checkpoints` for this run, and of other runs to compare it with at equal "
+        "Pass@1",
+    )
     card.set_defaults(run=_card)
 
 
@@ -29,6 +37,6 @@ def _card(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
             from ..task import find_task
 
             task = find_task(args.task)
-        print(rebuild_card(args.folder, args.evaluation, args.base, task))
+        print(rebuild_card(args.folder, args.evaluation, args.base, task, args.steps))
     except ValueError as error:
         parser.error(str(error))

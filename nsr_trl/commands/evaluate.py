@@ -295,13 +295,14 @@ def _evaluate_checkpoint(
     from ..checkpoints import number
     from ..decoration import decorating
     from ..evaluation.runs import read_summary
-    from ..evaluation.series import best_value, is_evaluated, keep_if_best, report
+    from ..evaluation.series import best_value, is_evaluated, keep_if_best, record_tokens, report
 
     output_dir, first = Path(args.output_dir) / checkpoint.name, next(iter(tasks))
     evaluations: dict[str, Evaluation] = {}
 
     def evaluate() -> "Evaluation":
         print(f"\n## {checkpoint.name}")
+        record_tokens(checkpoint, output_dir)
         evaluations.update(_evaluate_model(args, tasks, problems, str(checkpoint), output_dir))
         return evaluations[first]
 

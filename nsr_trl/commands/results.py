@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..choices import OUTCOMES
@@ -15,8 +15,6 @@ from .numbers import positive
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from ..evaluation.results import Evaluation
 
 
 def add_parsers(commands: Any) -> None:
@@ -29,11 +27,23 @@ def add_parsers(commands: Any) -> None:
     )
     compare.add_argument("base", metavar="BASE", help="output folder of the evaluation to compare with")
     compare.add_argument("runs", nargs="+", metavar="RUN", help="output folders of the evaluations to compare")
-    compare.add_argument("--names", nargs="+", metavar="NAME", help="names to show, the base's first")
+    compare.add_argument(
+        "--names",
+        nargs="+",
+        metavar="NAME",
+        help="names to show, the base's first; runs of equal name are of one recipe and differ by their seed",
+    )
     compare.add_argument(
         "--match-pass-at-1",
         action="store_true",
-        help="the folders are of `evaluate --checkpoints`: compare the steps at which the runs have the same Pass@1",
+        help="the folders are of `evaluate --checkpoints`: compare the runs where they have the same Pass@1, "
+        "interpolated between steps",
+    )
+    compare.add_argument(
+        "--pass-at-1",
+        type=float,
+        metavar="PERCENT",
+        help="the Pass@1 to match (default: nine tenths of the way from the start to the lowest of the peaks)",
     )
     compare.add_argument("--json", metavar="FILE", help="write the comparisons to a JSON file as well")
     compare.add_argument("--markdown", action="store_true", help="print Markdown tables")
@@ -51,7 +61,12 @@ def add_parsers(commands: Any) -> None:
     kind.add_argument(
         "--over-steps", action="store_true", help="the folders are of `evaluate --checkpoints`: Pass@k by step"
     )
-    plot.add_argument("--k", type=positive, nargs="+", help="with --over-steps: the k (default: least and greatest)")
+    kind.add_argument(
+        "--over-pass-at-1", action="store_true", help="the same folders: Pass@k by the Pass@1 that it came with"
+    )
+    plot.add_argument(
+        "--k", type=positive, nargs="+", help="with --over-...: the k (default: least and greatest, or greatest)"
+    )
     plot.add_argument("--output", required=True, metavar="FILE", help="figure to write: .png, .svg or .pdf")
     plot.add_argument("--names", nargs="+", metavar="NAME", help="names to show, one per folder")
     plot.set_defaults(run=run_plot)
@@ -99,12 +114,16 @@ def run_compare(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
     from operator import attrgetter
     from pathlib import Path
 
-    from ..evaluation.comparison import compare
-    from ..evaluation.runs import name_runs, read_evaluations
+    from ..evaluation.runs import name_runs
 
     try:
-        runs = name_runs([args.base, *args.runs], args.names)
-        evaluations = _matched(runs) if args.match_pass_at_1 else read_evaluations(runs)
+        names = args.names or [None] * (1 + len(args.runs))
+        unique = [n if names.count(n) == 1 else f"{n}, run {names[:i].count(n) + 1}" for i, n in enumerate(names)]
+        runs = name_runs([args.base, *args.runs], unique if args.names else None)
+        recipe_of = dict(zip(runs, args.names or runs, strict=True))
+        if args.pass_at_1 is not None and not args.match_pass_at_1:
+            parser.error("--pass-at-1 must go with --match-pass-at-1; got it alone. Add the other.")
+        compare, evaluations = (_matched if args.match_pass_at_1 else _as_they_are)(runs, args.pass_at_1)
         shared = {dataset: by_run for dataset, by_run in evaluations.items() if len(by_run) == len(runs)}
         if not shared:
             held = "; ".join(f"{name}: {', '.join(d for d in evaluations if name in evaluations[d])}" for name in runs)
@@ -113,7 +132,14 @@ def run_compare(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
             print(f"Not in all runs, so left out: {', '.join(left_out)}", file=sys.stderr)
         comparisons = []
         for dataset, by_run in shared.items():
-            (base_name, base), *others = by_run.items()
+            recipes: dict[str, list[Any]] = {}
+            for name, evaluated in by_run.items():
+                recipes.setdefault(recipe_of[name], []).append(evaluated)
+            (base_name, base), *others = recipes.items()
+            if not others:
+                parser.error(
+                    f"a comparison must be of two recipes; got one, {base_name!r}. Name the other in --names."
+                )
             comparisons += [
                 compare(base, run, base_name=base_name, run_name=name, dataset=dataset) for name, run in others
             ]
@@ -133,16 +159,21 @@ def run_compare(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
     print(_colored(text) if has_color and not args.markdown else text)
 
 
-def _matched(runs: "dict[str, Path]") -> "dict[str, dict[str, Evaluation]]":
-    """The evaluations of runs at equal Pass@1, by dataset and by run with its step."""
-    from ..evaluation.comparison import match_pass_at_1
-    from ..evaluation.series import read_all_series
+def _as_they_are(runs: "dict[str, Path]", level: float | None) -> "tuple[Callable, dict[str, dict[str, Any]]]":
+    """What compares evaluations, and those of the runs, by dataset and run."""
+    from ..evaluation.comparison import compare
+    from ..evaluation.runs import read_evaluations
 
-    matched: dict[str, dict[str, Evaluation]] = {}
-    for dataset, by_run in read_all_series(runs).items():
-        steps = match_pass_at_1(by_run)
-        matched[dataset] = {f"{name}, step {step}": by_run[name][step] for name, step in steps.items()}
-    return matched
+    return compare, read_evaluations(runs)
+
+
+def _matched(runs: "dict[str, Path]", level: float | None) -> "tuple[Callable, dict[str, dict[str, Any]]]":
+    """What compares runs at equal Pass@1, and their trajectories, by dataset and run."""
+    from functools import partial
+
+    from ..evaluation.matched import compare_at_pass_at_1, read_trajectories
+
+    return partial(compare_at_pass_at_1, level=None if level is None else level / 100), read_trajectories(runs)
 
 
 def _colored(text: str) -> str:
@@ -157,7 +188,7 @@ def run_plot(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     from ..evaluation.runs import name_runs, read_evaluations
 
     try:
-        from ..evaluation.plots import plot_dynamics, plot_over_steps, plot_panels
+        from ..evaluation.plots import plot_dynamics, plot_over_pass_at_1, plot_over_steps, plot_panels
         from ..evaluation.series import read_all_series
 
         runs = name_runs(args.runs, args.names)
@@ -166,6 +197,8 @@ def run_plot(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
             plot_dynamics(logs, args.output, describe_folders(runs))
         elif args.over_steps:
             plot_over_steps(read_all_series(runs), args.output, args.k)
+        elif args.over_pass_at_1:
+            plot_over_pass_at_1(read_all_series(runs), args.output, args.k)
         else:
             plot_panels(read_evaluations(runs), args.output)
     except (ImportError, OSError, ValueError) as error:

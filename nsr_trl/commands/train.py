@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..run.help import listing, train_help
+from ..run.help import doctor_help, listing, train_help
 
 
 DELIBERATE = (2, 130, 143)
@@ -49,16 +49,12 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     doctor = commands.add_parser(
         "doctor",
         help="check this machine, and a run on it, before a GPU hour is spent",
-        description="Checks versions, GPUs, memory, vLLM, DeepSpeed and the verifier; with --config also the batch "
-        "schedule, the chat template, rewards on five problems, disk space and the Hub login. Takes the arguments of "
-        "`nsr-trl train`, see its --help. Every finding says what to do; the exit status is 1 when one fails.",
-        usage="nsr-trl doctor [--config RECIPE|FILE] [--task TASK] [--model_name_or_path MODEL] [--sample N] "
-        "[--FIELD VALUE ...]",
         allow_abbrev=False,
     )
     doctor.add_argument(
         "--sample", type=int, metavar="N", help="let the model answer N problems as well, and show what was read"
     )
+    doctor.format_help = doctor_help  # type: ignore[method-assign]
     doctor.set_defaults(run=_doctor, passes_on=True)
 
 

@@ -1,10 +1,12 @@
 """Two evaluations of the same problems, compared: differences of Pass@k with intervals, a verdict per k, crossovers.
 
-P shared problems, k attempts. A difference is always run - base.
+Either side may be several training runs that differ by their seed. At equal Pass@1 runs are compared by `matched`.
+
+P shared problems, k attempts, K different k, M runs of a side, R resamples. A difference is always run - base.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from itertools import pairwise
 from textwrap import fill
@@ -13,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .pass_at_k import Estimate, estimate_means, pass_at_k
-from .results import Evaluation, align, estimate_pass_at_k, facts, percent
+from .pass_at_k import Estimate, estimate, pass_at_k, resample_means
+from .results import Evaluation, align, facts, percent
 from .visible import one_line
 
 
@@ -93,35 +95,38 @@ class Comparison:
             What to call the two.
         dataset (`str`):
             Where the problems are from, may be empty.
-        base (`Evaluation`), run (`Evaluation`):
-            The two as they were given, on all their problems.
         num_shared (`int`):
             P, the problems that both have, on which they are compared.
         contrasts (`dict[int, Contrast]`):
             The comparison by k.
         crossings (`tuple[Crossing, ...]`):
             Crossings that the verdicts show; where they show none, those of the estimates alone.
+        facts (`dict[str, tuple[str, str]]`):
+            What the table says of base and run besides, in words.
+        notes (`tuple[str, ...]`):
+            Sentences on what was compared.
+        details (`dict[str, Any]`):
+            The same as JSON values.
     """
 
     base_name: str
     run_name: str
     dataset: str
-    base: Evaluation
-    run: Evaluation
     num_shared: int
     contrasts: dict[int, Contrast]
     crossings: tuple[Crossing, ...]
+    facts: dict[str, tuple[str, str]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    details: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The comparison as JSON values, without the counts per problem, which the run folders have."""
-        sides = {self.base_name: self.base, self.run_name: self.run}
         return {
             "dataset": self.dataset,
             "base": self.base_name,
             "run": self.run_name,
             "num_shared": self.num_shared,
-            "num_problems": {name: len(side.num_correct) for name, side in sides.items()},
-            "num_samples": {name: side.num_samples for name, side in sides.items()},
+            **self.details,
             "pass_at_k": {k: asdict(c) | {"verdict": str(c.verdict)} for k, c in self.contrasts.items()},
             "crossings": [asdict(crossing) for crossing in self.crossings],
         }
@@ -155,8 +160,7 @@ class Comparison:
         for k, contrast in self.contrasts.items():
             cells = [percent(contrast.base), percent(contrast.run), percent(contrast.difference, "+")]
             rows.append([f"Pass@{k}", *cells, format_p(contrast.p_value), contrast.verdict])
-        facts_of_run = facts(self.run)
-        return rows + [[label, fact, facts_of_run[label], "", "", ""] for label, fact in facts(self.base).items()]
+        return rows + [[label, *sides, "", "", ""] for label, sides in self.facts.items()]
 
     def _brief_rows(self) -> tuple[list[list[str]], list[list[str]]]:
         """The rows of a narrow terminal: without the intervals of the sides, and what is no contrast apart."""
@@ -173,11 +177,7 @@ class Comparison:
         return contrasts, others
 
     def _remarks(self) -> Iterator[str]:
-        if not self.num_shared == len(self.base.num_correct) == len(self.run.num_correct):
-            yield (
-                f"On the {self.num_shared} problems that both have, of {len(self.base.num_correct)} of "
-                f"{self.base_name} and {len(self.run.num_correct)} of {self.run_name}."
-            )
+        yield from self.notes
         yield from self._remarks_on_verdicts()
         for crossing in self.crossings:
             if crossing.is_distinguishable:
@@ -215,17 +215,64 @@ def format_p(p_value: float) -> str:
     return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
+@dataclass(frozen=True, slots=True)
+class Side:
+    """
+    One side of a comparison: M training runs that differ by their seed, one where there is no other.
+
+    Attributes:
+        values (`np.ndarray` of shape `(K, P)`):
+            Pass@k by problem, the mean over the runs.
+        means (`np.ndarray` of shape `(K, R)`):
+            Their means over problems and runs, both drawn anew.
+    """
+
+    values: NDArray[np.float64]
+    means: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, values: NDArray[np.float64], means: NDArray[np.float64], seed: int) -> "Side":
+        """
+        A side of several runs: a cluster bootstrap draws runs, then problems, which are the same for all runs.
+
+        Args:
+            values (`np.ndarray` of shape `(M, K, P)`):
+                Pass@k by run and problem.
+            means (`np.ndarray` of shape `(M, K, R)`):
+                Their means over the problems of each resample.
+            seed (`int`):
+                Of the draws of runs.
+        """
+        num_runs, _, num_resamples = means.shape
+        draws = np.random.default_rng([seed, num_runs]).integers(num_runs, size=(num_runs, num_resamples))
+        drawn = np.take_along_axis(means, draws[:, None], axis=0)  # (M, K, R)
+        return cls(values.mean(axis=0), drawn.mean(axis=0))
+
+    def estimates(self) -> list[Estimate]:
+        """Mean Pass@k with its interval, by k."""
+        return [estimate(*each) for each in zip(self.values, self.means, strict=True)]
+
+
+FEW_RUNS = 3
+"""Fewer training runs than this say little of how much another seed would change."""
+
+
 def compare(
-    base: Evaluation, run: Evaluation, *, base_name: str = "base", run_name: str = "run", dataset: str = ""
+    base: Evaluation | Sequence[Evaluation],
+    run: Evaluation | Sequence[Evaluation],
+    *,
+    base_name: str = "base",
+    run_name: str = "run",
+    dataset: str = "",
 ) -> Comparison:
     """
     Compares an evaluation with a base, on the problems that both have and at every k that both allow.
 
     Args:
-        base (`Evaluation`):
-            What to compare with.
-        run (`Evaluation`):
-            What to compare.
+        base (`Evaluation` or `Sequence[Evaluation]`):
+            What to compare with; several are of training runs that differ by their seed.
+        run (`Evaluation` or `Sequence[Evaluation]`):
+            What to compare, likewise.
         base_name (`str`, *optional*, defaults to `"base"`):
             Name of the base.
         run_name (`str`, *optional*, defaults to `"run"`):
@@ -239,23 +286,97 @@ def compare(
     Raises:
         ValueError: If they have no problem in common.
     """
-    ids = [id for id in base.num_correct if id in run.num_correct]
-    if not ids:
-        raise ValueError(
-            f"A comparison needs problems that both runs have; {base_name} has {len(base.num_correct)}, {run_name} "
-            f"has {len(run.num_correct)} and none is in both{f' ({dataset})' if dataset else ''}. "
-            "Evaluate both on one list of problems."
-        )
-    num_samples = min(base.num_samples, run.num_samples)
-    ks = sorted(k for k in base.pass_at_k.keys() | run.pass_at_k.keys() if k <= num_samples)
-    base_estimates, run_estimates = (_estimates(side, ids, ks) for side in (base, run))
-    differences = np.stack([_per_problem(run, ids, k) - _per_problem(base, ids, k) for k in ks])  # (K, P)
-    p_values = _p_values(differences)
-    contrasts = {
-        k: Contrast(base_estimates[k], run_estimates[k], difference, float(p_value), float(adjusted))
-        for k, difference, p_value, adjusted in zip(ks, estimate_means(differences), *p_values, strict=True)
+    sides = {
+        name: [side] if isinstance(side, Evaluation) else list(side)
+        for name, side in ((base_name, base), (run_name, run))
     }
+    ids, ks = shared_problems(sides, dataset)
+    values = [np.array([[per_problem(e, ids, k) for k in ks] for e in side]) for side in sides.values()]  # (M, K, P)
+    flat = np.concatenate(values).reshape(-1, len(ids))
+    means = resample_means(flat).reshape(sum(map(len, values)), len(ks), -1)
+    split = len(values[0])
+    contrasts = make_contrasts(ks, Side.of(values[0], means[:split], 0), Side.of(values[1], means[split:], 1))
 
+    def difference(k: int) -> float:
+        before, after = (np.mean([per_problem(e, ids, k).mean() for e in side]) for side in sides.values())
+        return float(after - before)
+
+    (first, *_), (second, *_) = sides.values()
+    rows = [facts(evaluation) for evaluation in (first, second)] if values[0].shape[0] == len(values[1]) == 1 else []
+    nums = {name: [len(e.num_correct) for e in side] for name, side in sides.items()}
+    notes = []
+    if not all(num == len(ids) for of_side in nums.values() for num in of_side):
+        of_sides = " and ".join(f"{join_numbers(of_side)} of {name}" for name, of_side in nums.items())
+        notes.append(f"On the {len(ids)} problems that both have, of {of_sides}.")
+    if any(len(side) > 1 for side in sides.values()):
+        notes.append(note_on_runs({name: len(side) for name, side in sides.items()}))
+    return Comparison(
+        base_name,
+        run_name,
+        dataset,
+        len(ids),
+        contrasts,
+        find_crossings(contrasts, difference),
+        {label: (rows[0][label], rows[1][label]) for label in (rows[0] if rows else ())},
+        tuple(notes),
+        {
+            "num_problems": {name: of_side[0] for name, of_side in nums.items()},
+            "num_samples": {name: side[0].num_samples for name, side in sides.items()},
+            "num_runs": {name: len(side) for name, side in sides.items()},
+        },
+    )
+
+
+def shared_problems(sides: Mapping[str, Sequence[Evaluation]], dataset: str = "") -> tuple[list[str], list[int]]:
+    """
+    What evaluations can be compared on.
+
+    Args:
+        sides (`Mapping[str, Sequence[Evaluation]]`):
+            Evaluations by the name of what they are of.
+        dataset (`str`, *optional*, defaults to `""`):
+            For the message.
+
+    Returns:
+        `tuple[list[str], list[int]]`: ids of the problems that all have, and each k that one reports and none has too
+        few samples for
+
+    Raises:
+        ValueError: If there is no such problem.
+    """
+    (first, *_), *_ = sides.values()
+    all_of_them = [evaluation for side in sides.values() for evaluation in side]
+    ids = [id for id in first.num_correct if all(id in evaluation.num_correct for evaluation in all_of_them)]
+    if not ids:
+        held = ", ".join(f"{name} has {len(side[0].num_correct)}" for name, side in sides.items())
+        raise ValueError(
+            f"A comparison needs problems that both runs have; {held} and none is in both"
+            f"{f' ({dataset})' if dataset else ''}. Evaluate both on one list of problems."
+        )
+    num_samples = min(evaluation.num_samples for evaluation in all_of_them)
+    ks = sorted({k for evaluation in all_of_them for k in evaluation.pass_at_k if k <= num_samples})
+    return ids, ks
+
+
+def make_contrasts(ks: Sequence[int], base: Side, run: Side) -> dict[int, Contrast]:
+    """The two sides at each k, on the same problems and resamples."""
+    differences = run.values - base.values  # (K, P)
+    p_values, adjusted = _p_values(differences)
+    between = Side(differences, (run.means - base.means).round(12))  # what is equal differs by 0
+    columns = base.estimates(), run.estimates(), between.estimates(), map(float, p_values), map(float, adjusted)
+    return {k: Contrast(*each) for k, *each in zip(ks, *columns, strict=True)}
+
+
+def find_crossings(contrasts: Mapping[int, Contrast], difference: Callable[[int], float]) -> tuple[Crossing, ...]:
+    """
+    Where the curves change sides.
+
+    Args:
+        contrasts (`Mapping[int, Contrast]`):
+            The comparison by k.
+        difference (`Callable`):
+            Mean of run - base at any k.
+    """
     by_estimate = {k: side for k, c in contrasts.items() if (side := _sign(c.difference.value))}
     by_verdict = {k: _sign(c.difference.value) for k, c in contrasts.items() if c.verdict != Verdict.INDISTINCT}
     brackets, is_distinguishable = _changes(by_verdict), True
@@ -264,36 +385,26 @@ def compare(
     crossings = []
     for start, end in brackets:
         k = end
-        while _sign((_per_problem(run, ids, k - 1) - _per_problem(base, ids, k - 1)).mean()) == by_estimate[end]:
+        while _sign(difference(k - 1)) == by_estimate[end]:
             k -= 1
         crossings.append(Crossing(k, start, end, is_distinguishable))
-    return Comparison(base_name, run_name, dataset, base, run, len(ids), contrasts, tuple(crossings))
+    return tuple(crossings)
 
 
-def match_pass_at_1(series: Mapping[str, Mapping[int, Evaluation]]) -> dict[str, int]:
-    """
-    The steps at which runs are alike at k = 1, so that what differs at larger k is not their speed.
+def note_on_runs(num_runs: Mapping[str, int]) -> str:
+    """A sentence on how many training runs each side is, and what that is worth."""
+    counted = " and ".join(f"{number} of {name}" for name, number in num_runs.items())
+    note = f"Training runs: {counted}; intervals are over problems"
+    if max(num_runs.values()) == 1:
+        return f"{note} alone. Another seed may change more: compare {FEW_RUNS} runs of each or more."
+    if min(num_runs.values()) < FEW_RUNS:
+        return f"{note} and runs, and with fewer than {FEW_RUNS} runs of a side too narrow."
+    return f"{note} and runs."
 
-    The Pass@1 to match is the highest that every run reaches; of each run that step is taken whose Pass@1 is nearest
-    to it, the first of several.
 
-    Args:
-        series (`Mapping[str, Mapping[int, Evaluation]]`):
-            Evaluation by run and step.
-
-    Returns:
-        `dict[str, int]`: step by run
-
-    Raises:
-        ValueError: If an evaluation has no Pass@1.
-    """
-    curves: dict[str, dict[int, float]] = {}
-    for name, by_step in series.items():
-        if missing := [step for step, evaluation in by_step.items() if 1 not in evaluation.pass_at_k]:
-            raise ValueError(f"Runs are matched at k = 1; {name} has none at step {missing[0]}. Add it with --k.")
-        curves[name] = {step: by_step[step].pass_at_k[1].value for step in sorted(by_step)}
-    target = min(max(curve.values()) for curve in curves.values())
-    return {name: min(curve, key=lambda step: abs(curve[step] - target)) for name, curve in curves.items()}
+def join_numbers(numbers: Sequence[int]) -> str:
+    """`200`, or `200, 198` where they are not all the same."""
+    return ", ".join(map(str, numbers if len(set(numbers)) > 1 else numbers[:1]))
 
 
 def permutation_p_values(
@@ -360,14 +471,9 @@ def _p_values(
     return num_as_far / (num_flips + 1), num_farthest / (num_flips + 1)
 
 
-def _per_problem(evaluation: Evaluation, ids: list[str], k: int) -> NDArray[np.float64]:
+def per_problem(evaluation: Evaluation, ids: Sequence[str], k: int) -> NDArray[np.float64]:
+    """Pass@k of these problems, an array of shape (P,)."""
     return pass_at_k(evaluation.num_samples, [evaluation.num_correct[id] for id in ids], k)
-
-
-def _estimates(evaluation: Evaluation, ids: list[str], ks: list[int]) -> dict[int, Estimate]:
-    if len(ids) == len(evaluation.num_correct) and evaluation.pass_at_k.keys() >= set(ks):
-        return evaluation.pass_at_k  # the numbers that the run itself reported
-    return estimate_pass_at_k(evaluation.num_samples, {id: evaluation.num_correct[id] for id in ids}, ks)
 
 
 def _changes(sides: Mapping[int, int]) -> list[tuple[int, int]]:

@@ -66,7 +66,7 @@ def _read(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[Sample
         problems.setdefault(id, {"id": id, "question": prompt, "answer": None, "level": None, "subject": None})
         counts[id] = counts.get(id, -1) + 1
         outcome = row.get("signed/outcome")
-        facts = [row.get("verifier/reason") or "", *_weights(row)]
+        facts = [row.get("verifier/reason") or "", *_weights(row), *_rewards(row)]
         samples.append(
             Sample(
                 problem_id=id,
@@ -88,6 +88,17 @@ def _weights(row: Mapping[str, Any]) -> Iterator[str]:
         if isinstance(row.get(name), float):
             yield f"{name.removeprefix('signed/')} {row[name]:+.3g}"
             return
+
+
+def _rewards(row: Mapping[str, Any]) -> Iterator[str]:
+    """What each reward function gave, where it is more than the outcome says."""
+    of_functions = {
+        name: value
+        for name, value in row.items()
+        if isinstance(value, float) and "/" not in name and name not in ("advantage", "step")
+    }
+    if len(of_functions) > 1 or not set(of_functions.values()) <= {0.0, 1.0}:
+        yield from (f"{name} {value:.3g}" for name, value in of_functions.items())
 
 
 def _text(value: Any) -> str:

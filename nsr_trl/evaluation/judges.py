@@ -76,16 +76,19 @@ class RewardJudge:
             How the problems are asked: completions of a conversation are messages.
         threshold (`float`):
             A completion is correct when its reward is above this value, and undecided when it is `None`.
+        name (`str`):
+            What the function is called in a record.
     """
 
     reward: Callable
     prompting: Prompting
     threshold: float = 0.5
+    name: str = "reward"
 
     @property
     def settings(self) -> dict[str, Any]:
         """Name of the function, and its threshold."""
-        return {"reward": self.reward.__name__, "correct_threshold": self.threshold}
+        return {"reward": self.name, "correct_threshold": self.threshold}
 
     def judge(self, completions: Sequence[str], problems: Sequence[Problem]) -> list[Judgement]:
         """Judges by the sign of the reward."""

@@ -199,6 +199,29 @@ def estimate_means(
 ) -> list[Estimate]:
     """As [`estimate_mean`], for several values per problem, of shape (K, P): all on the same resamples."""
     values = np.asarray(values, dtype=np.float64)
+    means = resample_means(values, num_resamples, seed)
+    return [estimate(*each, confidence) for each in zip(values, means, strict=True)]
+
+
+def resample_means(values: ArrayLike, num_resamples: int = 10_000, seed: int = 0) -> NDArray[np.float64]:
+    """
+    Means over problems drawn anew, with replacement.
+
+    Args:
+        values (`ArrayLike` of shape `(K, P)`):
+            K values per problem.
+        num_resamples (`int`, *optional*, defaults to `10_000`):
+            R.
+        seed (`int`, *optional*, defaults to `0`):
+            Of the draws: equal seeds draw the same problems, whatever the values.
+
+    Returns:
+        `np.ndarray` of shape `(K, R)`
+
+    Raises:
+        ValueError: If there are no problems.
+    """
+    values = np.asarray(values, dtype=np.float64)
     if values.ndim != 2 or not values.shape[1]:
         raise _not_per_problem(values)
     generator = np.random.default_rng(seed)
@@ -212,11 +235,21 @@ def estimate_means(
         # how often each resample has each problem: one product then gives the means of all values
         counts = np.bincount(draws.ravel(), minlength=draws.size).reshape(draws.shape)
         means[:, start : start + rows] = values @ counts.T.astype(np.float64) / num_problems
-    return [_estimate(*each, confidence) for each in zip(values, means, strict=True)]
+    return means
 
 
-def _estimate(values: NDArray[np.float64], means: NDArray[np.float64], confidence: float) -> Estimate:
-    """The mean of (P,) values with its BCa interval from the means of (R,) resamples."""
+def estimate(values: NDArray[np.float64], means: NDArray[np.float64], confidence: float = 0.95) -> Estimate:
+    """
+    The mean of one value per problem with its BCa interval.
+
+    Args:
+        values (`np.ndarray` of shape `(P,)`):
+            The values.
+        means (`np.ndarray` of shape `(R,)`):
+            What came of the mean on each resample, as of [`resample_means`].
+        confidence (`float`, *optional*, defaults to `0.95`):
+            Probability mass of the interval.
+    """
     value = values.mean()
     below = ((means < value - _ROUNDING).mean() + (means < value + _ROUNDING).mean()) / 2  # ties count half
     bias = _NORMAL.inv_cdf(float(np.clip(below, 1 / len(means), 1 - 1 / len(means))))

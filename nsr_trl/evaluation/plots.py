@@ -1,7 +1,7 @@
 """Figures of results already computed: evaluations or training logs go in, a file comes out."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,21 +110,60 @@ def plot_panels(evaluations: Mapping[str, Mapping[str, Evaluation]], path: str |
         path (`str` or `Path`):
             As in [`plot_pass_at_k`].
     """
-    styles = _styles([name for runs in evaluations.values() for name in runs])
-    panels = _Panels(len(evaluations), path, max_columns=3)
+    plot_curves(
+        {dataset: {name: run.pass_at_k for name, run in runs.items()} for dataset, runs in evaluations.items()}, path
+    )
+
+
+def plot_curves(curves: Mapping[str, Mapping[str, Mapping[int, Estimate]]], path: str | Path) -> None:
+    """
+    Draws estimates of Pass@k by k, with their intervals as bands, one panel beside the other.
+
+    Args:
+        curves (`Mapping[str, Mapping[str, Mapping[int, Estimate]]]`):
+            Estimates by the title of the panel, by the name to show in the legend, and by k.
+        path (`str` or `Path`):
+            As in [`plot_pass_at_k`].
+    """
+    styles = _styles([name for runs in curves.values() for name in runs])
+    panels = _Panels(len(curves), path, max_columns=3)
     alpha = 0.15 if len(styles) <= 3 else 0.1  # of the bands, which lie over each other
-    for axes, (dataset, runs) in zip(panels.axes, evaluations.items(), strict=True):
-        for name, evaluation in runs.items():
-            _draw_band(axes, evaluation.pass_at_k, alpha, label=name, markersize=5, **styles[name])
-        largest_k = max(k for evaluation in runs.values() for k in evaluation.pass_at_k)
+    for axes, (title, runs) in zip(panels.axes, curves.items(), strict=True):
+        for name, estimates in runs.items():
+            _draw_band(axes, estimates, alpha, label=name, markersize=5, **styles[name])
+        largest_k = max(k for estimates in runs.values() for k in estimates)
         ticks = [2**i for i in range(largest_k.bit_length())]
         axes.set_xscale("log", base=2)
         axes.set_xticks(ticks, [str(k) for k in ticks], fontsize="medium" if len(panels.axes) == 1 else "small")
         axes.minorticks_off()
-        axes.set(title=_literal(dataset), xlabel="k")
+        axes.set(title=_literal(title), xlabel="k")
     for axes in panels.axes[:: panels.num_columns]:
         axes.set_ylabel("Pass@k (%)")
     panels.save()
+
+
+def plot_trajectories(
+    trajectories: Mapping[str, tuple[Sequence[float], Sequence[float]]], k: int, path: str | Path
+) -> None:
+    """
+    Draws Pass@k by Pass@1 along training runs: what a run gives up at k for what it gains at 1, however fast it went.
+
+    Args:
+        trajectories (`Mapping[str, tuple[Sequence[float], Sequence[float]]]`):
+            Pass@1 and Pass@k of each step, 0 to 1, by the name to show in the legend.
+        k (`int`):
+            The k.
+        path (`str` or `Path`):
+            As in [`plot_pass_at_k`].
+    """
+    styles = _styles(list(trajectories))
+    panels = _Panels(1, path, max_columns=1)
+    for name, along in trajectories.items():
+        pass_at_1, pass_at_k = ([100 * value for value in values] for values in along)
+        every = max(1, len(pass_at_1) // 8)
+        panels.axes[0].plot(pass_at_1, pass_at_k, label=name, markersize=4, markevery=every, **styles[name])
+    panels.axes[0].set(xlabel="Pass@1 (%)", ylabel=f"Pass@{k} (%)")
+    panels.save(inside="lower left")
 
 
 def plot_over_steps(
@@ -144,16 +183,7 @@ def plot_over_steps(
     Raises:
         ValueError: If an evaluation has another k; or as [`plot_pass_at_k`].
     """
-    rows = []
-    for dataset, runs in series.items():
-        shared = set.intersection(*(set(e.pass_at_k) for steps in runs.values() for e in steps.values()))
-        chosen = sorted({min(shared), max(shared)}) if ks is None and shared else sorted(set(ks or []))
-        if not chosen or not shared >= set(chosen):
-            raise ValueError(
-                f"Curves over steps need a k that all evaluations have; they share {sorted(shared) or 'none'}, and "
-                f"k={chosen} was asked for. Choose among these, or evaluate with more samples."
-            )
-        rows += [(dataset, k) for k in chosen]
+    rows = _rows_of_k(series, ks, [min, max])
     styles = _styles([name for runs in series.values() for name in runs])
     panels = _Panels(len(rows), path, max_columns=3)
     for axes, (dataset, k) in zip(panels.axes, rows, strict=True):
@@ -165,6 +195,60 @@ def plot_over_steps(
     for axes in panels.axes[:: panels.num_columns]:
         axes.set_ylabel("Pass@k (%)")
     panels.save()
+
+
+def plot_over_pass_at_1(
+    series: Mapping[str, Mapping[str, Mapping[int, Evaluation]]], path: str | Path, ks: Sequence[int] | None = None
+) -> None:
+    """
+    Draws Pass@k against the Pass@1 that it came with, step after step: one panel per dataset and k.
+
+    Where one run lies above another at the same Pass@1, it has kept more of Pass@k, whichever was faster.
+
+    Args:
+        series (`Mapping[str, Mapping[str, Mapping[int, Evaluation]]]`):
+            As in [`plot_over_steps`].
+        path (`str` or `Path`):
+            As in [`plot_pass_at_k`].
+        ks (`Sequence[int]`, *optional*):
+            The k. Defaults to the greatest that all evaluations of a dataset have.
+
+    Raises:
+        ValueError: As [`plot_over_steps`].
+    """
+    rows = _rows_of_k(series, ks, [max])
+    styles = _styles([name for runs in series.values() for name in runs])
+    panels = _Panels(len(rows), path, max_columns=3)
+    for axes, (dataset, k) in zip(panels.axes, rows, strict=True):
+        for name, by_step in series[dataset].items():
+            of_steps = [by_step[step].pass_at_k for step in sorted(by_step)]
+            at_1, at_k = ([100 * estimates[n].value for estimates in of_steps] for n in (1, k))
+            axes.plot(at_1, at_k, label=name, markersize=4, **styles[name])
+            for step, x, y in [(min(by_step), at_1[0], at_k[0]), (max(by_step), at_1[-1], at_k[-1])]:
+                axes.annotate(f"step {step}", (x, y), (3, 3), textcoords="offset points", fontsize="x-small")
+        axes.set(title=_literal(f"{dataset}, Pass@{k}" if dataset else f"Pass@{k}"), xlabel="Pass@1 (%)")
+    for axes in panels.axes[:: panels.num_columns]:
+        axes.set_ylabel("Pass@k (%)")
+    panels.save()
+
+
+def _rows_of_k(
+    series: Mapping[str, Mapping[str, Mapping[int, Evaluation]]],
+    ks: Sequence[int] | None,
+    defaults: Sequence[Callable[[set[int]], int]],
+) -> list[tuple[str, int]]:
+    """(Dataset, k) of each panel; a ValueError where an evaluation has not that k."""
+    rows = []
+    for dataset, runs in series.items():
+        shared = set.intersection(*(set(e.pass_at_k) for steps in runs.values() for e in steps.values()))
+        chosen = sorted({choose(shared) for choose in defaults} if ks is None and shared else set(ks or []))
+        if not chosen or not shared >= set(chosen):
+            raise ValueError(
+                f"Curves need a k that all evaluations have; they share {sorted(shared) or 'none'}, and "
+                f"k={chosen} was asked for. Choose among these, or evaluate with more samples."
+            )
+        rows += [(dataset, k) for k in chosen]
+    return rows
 
 
 def _draw_band(axes: Axes, estimates: Mapping[int, Estimate], alpha: float, **style: Any) -> None:
@@ -288,7 +372,7 @@ class _Panels:
         grid = self.figure.add_gridspec(num_rows, self.num_columns)
         self.axes = [self.figure.add_subplot(grid[divmod(i, self.num_columns)]) for i in range(num_panels)]
 
-    def save(self, legend: Any = "outside upper center") -> None:
+    def save(self, legend: Any = "outside upper center", inside: Any = "lower right") -> None:
         handles: dict[Any, Artist] = {}
         for axes in self.axes:
             axes.grid(color="0.9")
@@ -298,7 +382,7 @@ class _Panels:
         labels = [_literal(str(name)) for name in handles]
         shared: dict[str, Any] = {"handles": list(handles.values()), "labels": labels, "frameon": False}
         if len(self.axes) == 1:
-            self.axes[0].legend(**shared, handlelength=3, loc="lower right")
+            self.axes[0].legend(**shared, handlelength=3, loc=inside)
         elif legend is not None:
             num_rows = -(-len(handles) // (self.num_columns + 1))
             num_columns = -(-len(handles) // num_rows)

@@ -180,10 +180,10 @@ def check_placement(device: str | None, dtype: str) -> None:
         )
 
 
-def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(model: str, revision: str | None = None) -> PreTrainedTokenizerBase:
     """The tokenizer of a model; a ValueError tells that there is no such model."""
     try:
-        return cast(PreTrainedTokenizerBase, AutoTokenizer.from_pretrained(model))
+        return cast(PreTrainedTokenizerBase, AutoTokenizer.from_pretrained(model, revision=revision))
     except (OSError, ValueError) as error:
         raise _no_model(model, error) from error
 
@@ -268,7 +268,13 @@ class TransformersSampler:
 
     @classmethod
     def from_pretrained(
-        cls, model: str, *, dtype: str = "auto", device: str | None = None, **sampling: Any
+        cls,
+        model: str,
+        *,
+        revision: str | None = None,
+        dtype: str = "auto",
+        device: str | None = None,
+        **sampling: Any,
     ) -> "TransformersSampler":
         """
         Loads a model and its tokenizer.
@@ -276,6 +282,8 @@ class TransformersSampler:
         Args:
             model (`str`):
                 Id on the Hub, or folder.
+            revision (`str`, *optional*):
+                Revision on the Hub.
             dtype (`str`, *optional*, defaults to `"auto"`):
                 Precision, such as `"bfloat16"`. By default that of the weights.
             device (`str`, *optional*):
@@ -287,9 +295,9 @@ class TransformersSampler:
             ValueError: If there is no such model, device or precision.
         """
         check_placement(device, dtype)
-        tokenizer = load_tokenizer(model)
+        tokenizer = load_tokenizer(model, revision)
         try:
-            loaded = AutoModelForCausalLM.from_pretrained(model, dtype=dtype)
+            loaded = AutoModelForCausalLM.from_pretrained(model, revision=revision, dtype=dtype)
         except (OSError, ValueError) as error:
             raise _no_model(model, error) from error
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"

@@ -1,6 +1,7 @@
 """The evaluations of a run's checkpoints: a training folder comes in, Pass@k by step comes out.
 
-OUT/checkpoint-N/DATASET   a run folder, as of any evaluation
+OUT/checkpoint-N/DATASET   a run folder, as of any evaluation; N = 0 may be made of the model before training
+OUT/checkpoint-N/training.json   tokens that the run had generated
 OUT/best, OUT/best.json    the model of the best checkpoint, where it was asked for, and by what it is the best
 """
 
@@ -21,6 +22,8 @@ from .runs import read_summary
 
 
 BEST = "best"
+TRAINING = "training.json"
+"""What the run had done by then, beside the evaluations of a checkpoint."""
 _METRIC = re.compile(r"pass@([1-9]\d*)")
 _NOT_OF_THE_MODEL = re.compile(
     r"optimizer|scheduler|scaler|rng_state|nsr_trl_|trainer_state|training_args|global_step\d+|latest|zero_to_fp32"
@@ -91,6 +94,20 @@ def read_series(path: str | Path) -> dict[str, dict[int, Evaluation]]:
             f"{str(path)!r} holds none that is finished. Name its output folder."
         )
     return series
+
+
+def record_tokens(checkpoint: Path, folder: Path) -> None:
+    """Notes beside the evaluations of a checkpoint how many tokens its run had generated."""
+    log = read_json(checkpoint / STATE).get("log_history", [])
+    if counted := [entry["num_tokens"] for entry in log if "num_tokens" in entry]:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / TRAINING).write_text(json.dumps({"num_tokens": int(counted[-1])}) + "\n", encoding="utf-8")
+
+
+def read_tokens(path: str | Path) -> dict[int, int]:
+    """Tokens that a run had generated, by step, as of [`record_tokens`]."""
+    records = {number(checkpoint): checkpoint / TRAINING for checkpoint in checkpoints(path)}
+    return {step: int(read_json(record)["num_tokens"]) for step, record in records.items() if record.exists()}
 
 
 def read_all_series(runs: Mapping[str, Path]) -> dict[str, dict[str, dict[int, Evaluation]]]:

@@ -5,6 +5,8 @@ this file was written by
 
     python -m nsr_trl.quickstart.model --output-dir nsr_trl/quickstart/model --seed 0
 
+Other small worlds pretrain with the same functions, on texts and with tokens of their own.
+
 B rows, T tokens per row.
 """
 
@@ -12,10 +14,11 @@ import argparse
 import random
 import string
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
@@ -27,6 +30,7 @@ from .problems import MAX_PRETRAINING_STEPS, NATURAL_SLIPS, sample_problems, wor
 SPECIAL_TOKENS = ("<pad>", "<eos>", "<unk>")
 # whole tokens keep the rows short: a prompt starts with one of these, every answer with the other
 WORDS = ("What is ", "\\boxed{")
+PATTERN = r"What is |\\boxed\{|[\s\S]"
 CHAT_TEMPLATE = """{%- for message in messages -%}
 {{ message['content'] }}
 {%- if message['role'] == 'assistant' -%}{{ eos_token }}{%- endif -%}
@@ -39,16 +43,24 @@ def model_path() -> Path:
     return Path(__file__).parent / "model"
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """Builds the tokenizer: one token per printable ASCII character, newline, and each of `WORDS`.
+def build_tokenizer(
+    tokens: Sequence[str] = (*WORDS, *string.printable[:95], "\n"), pattern: str = PATTERN
+) -> PreTrainedTokenizerFast:
+    """
+    Builds a tokenizer of few tokens.
 
     Its chat template writes the messages one after the other, so a conversation of one user message is tokenized as
     the plain prompt is.
+
+    Args:
+        tokens (`Sequence[str]`, *optional*):
+            The tokens beside `SPECIAL_TOKENS`. Defaults to the quickstart's: `WORDS`, each printable ASCII character
+            and newline.
+        pattern (`str`, *optional*, defaults to `PATTERN`):
+            Regular expression that finds the tokens in a text.
     """
-    characters = [*string.printable[:95], "\n"]
-    vocabulary = {token: index for index, token in enumerate([*SPECIAL_TOKENS, *WORDS, *characters])}
+    vocabulary = {token: index for index, token in enumerate([*SPECIAL_TOKENS, *tokens])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    pattern = "|".join([*(word.replace("\\", r"\\").replace("{", r"\{") for word in WORDS), r"[\s\S]"])
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(
@@ -63,25 +75,25 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def build_model(seed: int, tokenizer: PreTrainedTokenizerFast | None = None) -> LlamaForCausalLM:
-    """Builds the untrained model, float32, its weights drawn from the seed."""
+def build_model(seed: int, tokenizer: PreTrainedTokenizerFast | None = None, **sizes: Any) -> LlamaForCausalLM:
+    """Builds the untrained model, float32, its weights drawn from the seed; `sizes` are fields of `LlamaConfig`."""
     tokenizer = tokenizer or build_tokenizer()
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        head_dim=32,
-        max_position_embeddings=256,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    settings: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "head_dim": 32,
+        "max_position_embeddings": 256,
+        "tie_word_embeddings": True,
+        "bos_token_id": None,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
     torch.manual_seed(seed)
-    return LlamaForCausalLM(config)
+    return LlamaForCausalLM(LlamaConfig(**(settings | sizes)))
 
 
 @dataclass(frozen=True)
@@ -107,62 +119,62 @@ def collate(rows: list[tuple[list[int], list[int]]], pad_token_id: int) -> Micro
     return MicroBatch(input_ids, attention_mask, labels)
 
 
-def pretraining_steps(
-    tokenizer: PreTrainedTokenizerFast, seed: int, batch_size: int, micro_batch_size: int = 32
-) -> Iterator[list[MicroBatch]]:
-    """Yields the micro-batches of one optimizer step after the other, without end.
-
-    Problems are of the train split and of at most `MAX_PRETRAINING_STEPS` steps, solved with natural slips. Rows are
-    sorted by length inside a step only: over several steps, the short solutions, which have no working, would come
-    together and be learned too well.
-    """
+def slipping_texts(seed: int) -> Iterator[tuple[str, str]]:
+    """Draws prompts and solutions of the train split without end, of at most `MAX_PRETRAINING_STEPS` steps."""
     rng = random.Random(seed)
-    problems = sample_problems(seed, "train", MAX_PRETRAINING_STEPS)
-    while True:
-        rows = []
-        for problem in islice(problems, batch_size):
-            solution = worked_solution(problem, rng, NATURAL_SLIPS)
-            rows.append((tokenizer.encode(problem.question), [*tokenizer.encode(solution), tokenizer.eos_token_id]))
+    for problem in sample_problems(seed, "train", MAX_PRETRAINING_STEPS):
+        yield problem.question, worked_solution(problem, rng, NATURAL_SLIPS)
+
+
+def pretraining_steps(
+    texts: Iterator[tuple[str, str]], tokenizer: PreTrainedTokenizerFast, batch_size: int, micro_batch_size: int = 32
+) -> Iterator[list[MicroBatch]]:
+    """Yields the micro-batches of one optimizer step after the other, as long as there are prompts and solutions.
+
+    Rows are sorted by length inside a step only: over several steps, the short solutions, which have no working, would
+    come together and be learned too well.
+    """
+    while texts_of_step := list(islice(texts, batch_size)):
+        rows = [
+            (tokenizer.encode(prompt), [*tokenizer.encode(solution), tokenizer.eos_token_id])
+            for prompt, solution in texts_of_step
+        ]
         rows.sort(key=lambda row: len(row[0]) + len(row[1]))
         yield [
             collate(rows[start : start + micro_batch_size], tokenizer.pad_token_id)
-            for start in range(0, batch_size, micro_batch_size)
+            for start in range(0, len(rows), micro_batch_size)
         ]
 
 
 def pretrain(
-    output_dir: Path, seed: int = 0, num_steps: int = 4500, batch_size: int = 64, learning_rate: float = 2e-3
-) -> LlamaForCausalLM:
+    model: LlamaForCausalLM,
+    steps: Iterator[list[MicroBatch]],
+    num_steps: int = 4500,
+    learning_rate: float = 2e-3,
+) -> None:
     """
-    Pretrains from scratch on one thread and saves the model and its tokenizer.
+    Pretrains a model, on one thread.
 
-    The same seed on the same machine gives the same weights.
+    The same model and text on the same machine give the same weights.
 
     Args:
-        output_dir (`Path`):
-            Folder to write.
-        seed (`int`, *optional*, defaults to `0`):
-            Seed of the weights and of the text.
+        model (`LlamaForCausalLM`):
+            As [`build_model`] makes it; trained in place.
+        steps (`Iterator[list[MicroBatch]]`):
+            What each optimizer step trains on.
         num_steps (`int`, *optional*, defaults to `4500`):
             Optimizer steps. The learning rate warms up over the first 100 and falls linearly to zero.
-        batch_size (`int`, *optional*, defaults to `64`):
-            Solutions per step.
         learning_rate (`float`, *optional*, defaults to `2e-3`):
             The highest learning rate.
-
-    Returns:
-        `LlamaForCausalLM`: the trained model.
     """
     torch.set_num_threads(1)  # sums of one thread have one order
-    tokenizer = build_tokenizer()
-    model = build_model(seed, tokenizer)
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / 100, (num_steps - step) / num_steps)
     )
     started = time.monotonic()
     recent_losses: list[float] = []
-    for step, micro_batches in enumerate(islice(pretraining_steps(tokenizer, seed, batch_size), num_steps), start=1):
+    for step, micro_batches in enumerate(islice(steps, num_steps), start=1):
         num_tokens = sum(int((micro.labels != -100).sum()) for micro in micro_batches)
         step_loss = 0.0
         for micro in micro_batches:
@@ -178,11 +190,6 @@ def pretrain(
             mean_loss = sum(recent_losses) / len(recent_losses)
             recent_losses.clear()
             print(f"step {step}/{num_steps}  loss {mean_loss:.4f}  {time.monotonic() - started:.0f} s", flush=True)
-    model.generation_config.eos_token_id = tokenizer.eos_token_id
-    model.generation_config.pad_token_id = tokenizer.pad_token_id
-    model.save_pretrained(output_dir)
-    tokenizer.save_pretrained(output_dir)
-    return model
 
 
 def main() -> None:
@@ -192,7 +199,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the weights and of the text")
     parser.add_argument("--num-steps", type=int, default=4500, help="optimizer steps")
     arguments = parser.parse_args()
-    pretrain(arguments.output_dir, seed=arguments.seed, num_steps=arguments.num_steps)
+    tokenizer = build_tokenizer()
+    model = build_model(arguments.seed, tokenizer)
+    steps = pretraining_steps(slipping_texts(arguments.seed), tokenizer, batch_size=64)
+    pretrain(model, steps, arguments.num_steps)
+    model.save_pretrained(arguments.output_dir)
+    tokenizer.save_pretrained(arguments.output_dir)
 
 
 if __name__ == "__main__":

@@ -86,6 +86,13 @@ def run_quickstart(
     test_problems = [Problem(**row) for row in generate_problems(NUM_TEST_PROBLEMS, seed, "test")]
     num_parameters = sum(p.numel() for p in model.parameters())
     print(f"A {num_parameters / 1e6:.2f}M-parameter model on problems such as {train_problems[0].question!r}.")
+    print(
+        "It knows how, and slips as its texts did. It is told of each answer only whether it is right.\n\n"
+        "What to look at: Pass@1, one try, should rise far beyond its interval, and "
+        f"Pass@{NUM_SAMPLES}, one right of {NUM_SAMPLES} tries,\n"
+        "should stay: what the model gets right now and then, it comes to get right at once. How objectives differ\n"
+        "at large k, a run this short does not show; `nsr-trl study` does.\n"
+    )
 
     def evaluate_now(name: str) -> Evaluation:
         return evaluate(
@@ -125,7 +132,10 @@ def run_quickstart(
 
     table = compare(*evaluations.values(), base_name="before", run_name="after").table()
     print(f"\n{table}\n")
-    print(f"{NUM_TEST_PROBLEMS} held-out problems x {NUM_SAMPLES} samples, {time.monotonic() - started:.0f} s in all.")
+    print(
+        f"{NUM_TEST_PROBLEMS} held-out problems x {NUM_SAMPLES} samples, {time.monotonic() - started:.0f} s in all. "
+        "Another machine draws other samples: its figures differ as those of two seeds do."
+    )
     figure = f"{FIGURE}, " if (output_dir / FIGURE).exists() else ""
     print(f"The model, its card (README.md), {figure}completions/ and evaluation/ are in {output_dir}/")
     if not figure:

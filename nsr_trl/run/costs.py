@@ -12,7 +12,7 @@ from .memory import KNOWN_SHAPES, MemoryEstimate, ModelShape, estimate_memory
 from .schedule import make_schedule
 
 
-def find_shape(model_name: str | None) -> ModelShape | None:
+def find_shape(model_name: str | None, revision: str | None = None) -> ModelShape | None:
     """Shape of a model from its config: a local folder's, the cached or the Hub's; `None` where none can be had."""
     if model_name in KNOWN_SHAPES:
         return KNOWN_SHAPES[model_name]
@@ -21,7 +21,7 @@ def find_shape(model_name: str | None) -> ModelShape | None:
         if not file.is_file():
             from huggingface_hub import hf_hub_download
 
-            file = Path(hf_hub_download(str(model_name), "config.json"))
+            file = Path(hf_hub_download(str(model_name), "config.json", revision=revision))
         return ModelShape.from_config(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError):  # no network, no such model, or none of this family
         return None

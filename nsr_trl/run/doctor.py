@@ -59,10 +59,10 @@ def examine(arguments: Sequence[str]) -> list[Finding]:
     if bias := sampling_bias(args):
         findings.append(Finding("warn", "sampling", bias))
     findings += check_prompt(run, script, args)
-    findings += check_eos(str(run.values["model_name_or_path"]))
+    findings += check_eos(str(run.values["model_name_or_path"]), run.values["model_revision"])
     findings += check_task(script, args)
     findings += check_scoring(script, args)
-    shape = find_shape(run.values["model_name_or_path"])
+    shape = find_shape(run.values["model_name_or_path"], run.values["model_revision"])
     findings.append(check_memory(run, args, shape))
     if shape is not None:
         findings.append(check_disk(args, *disk_bytes(run, args, shape)))
@@ -196,13 +196,13 @@ def check_batches(args: SignedRewardConfig, num_processes: int) -> Finding:
     return Finding("ok", "batches", found)
 
 
-def check_eos(model_name: str) -> list[Finding]:
+def check_eos(model_name: str, revision: str | None = None) -> list[Finding]:
     """An end of sequence that generation can stop at."""
     from transformers import AutoTokenizer, GenerationConfig
 
     path = resolve_model(model_name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
     except (OSError, ValueError):  # found by `check_prompt`
         return []
     findings = []
@@ -210,7 +210,7 @@ def check_eos(model_name: str) -> list[Finding]:
         findings.append(Finding("fail", "eos", "the tokenizer has no EOS token: no completion ends. Set eos_token"))
         return findings
     try:
-        stops = GenerationConfig.from_pretrained(path).eos_token_id
+        stops = GenerationConfig.from_pretrained(path, revision=revision).eos_token_id
     except OSError:
         stops = None
     stops = {stops} if isinstance(stops, int) else set(stops or ())
@@ -309,6 +309,7 @@ def sample(arguments: Sequence[str], number: int) -> str:
     problems = {problem.id: problem for problem in task.problems("train", number, args.seed, with_columns=True)}
     sampler = TransformersSampler.from_pretrained(
         resolve_model(run.values["model_name_or_path"]),
+        revision=run.values["model_revision"],
         max_new_tokens=args.max_completion_length,
         temperature=args.temperature,
         top_p=args.top_p,

@@ -13,9 +13,11 @@ from .script import ScriptArguments
 
 def num_problems_without_loading(script: ScriptArguments) -> int | None:
     """Problems of a run, where that is known without loading them."""
-    sizes = [source.size for source in script.train_task().sources("train")]
-    known = [size if script.num_problems is None else min(size, script.num_problems) for size in sizes if size]
-    return sum(known) if len(known) == len(sizes) else script.num_problems
+    sources = script.train_task().sources("train")
+    if len(sources) > 1 and any(source.weight for source in sources):  # as many of each as the weights ask for
+        return None
+    sizes = [source.size or script.num_problems for source in sources]
+    return None if None in sizes else sum(min(size, script.num_problems or size) for size in sizes if size)
 
 
 def format_dry_run(run: RunArguments) -> str:
@@ -68,7 +70,7 @@ def format_dry_run(run: RunArguments) -> str:
         ]
     else:
         lines.append(f"  the run            {schedule.num_epochs:g} passes over the problems")
-    shape = find_shape(run.values["model_name_or_path"])
+    shape = find_shape(run.values["model_name_or_path"], run.values["model_revision"])
     if shape is not None:
         kept, size = disk_bytes(run, args, shape)
         lines.append(f"  disk               {size / 1e9:,.1f} GB: {kept} checkpoints and the model")

@@ -1,4 +1,4 @@
-"""`nsr-trl train --help`: the fields that a person sets, by group, on two screens.
+"""`nsr-trl train --help` and `doctor --help`: the fields that a person sets, by group, on two screens.
 
 Fields of this package are read from the source of their classes, which needs neither torch nor TRL and takes
 milliseconds; of TRL's and accelerate's, the table below names those that most runs set. `--help-all` has the rest.
@@ -7,6 +7,7 @@ milliseconds; of TRL's and accelerate's, the table below names those that most r
 import ast
 import shutil
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +28,23 @@ LAUNCHER = (
     Line("accelerate_config NAME|FILE", "single_gpu", "zero2, zero3, fsdp2, multi_gpu, multi_cpu, ... or a file"),
     Line("num_processes N", "the config's", "of all machines"),
     Line("num_machines N", "1", "with --machine_rank, --main_process_ip, --main_process_port"),
+)
+
+DOCTOR = (
+    Line("sample N", "", "let the model answer N problems, and show what was read of them"),
+    *(line for line in LAUNCHER if line.name not in ("dry-run", "num_machines N")),
+)
+
+TRAIN_USAGE = (
+    "usage: nsr-trl train --config RECIPE|FILE [--FIELD VALUE ...]",
+    "       nsr-trl train --task TASK --model_name_or_path MODEL --output_dir DIR [--FIELD VALUE ...]",
+)
+DOCTOR_USAGE = (
+    "usage: nsr-trl doctor [--config RECIPE|FILE] [--FIELD VALUE ...]",
+    "       nsr-trl doctor --task TASK --model_name_or_path MODEL --sample 8 [--FIELD VALUE ...]",
+    "",
+    "Checks the machine and the verifier; of a run also batches, prompt, references,",
+    "rewards, memory and disk. The exit status is 1 when one fails.",
 )
 
 OF_TRL: dict[str, tuple[Line, ...]] = {
@@ -67,17 +85,23 @@ COLUMN = 33
 
 def train_help(width: int | None = None) -> str:
     """The help of `nsr-trl train`."""
+    return _help_of_a_run(TRAIN_USAGE, LAUNCHER, width)
+
+
+def doctor_help(width: int | None = None) -> str:
+    """The help of `nsr-trl doctor`."""
+    return _help_of_a_run(DOCTOR_USAGE, DOCTOR, width)
+
+
+def _help_of_a_run(usage: Sequence[str], start: Sequence[Line], width: int | None) -> str:
     groups = {
-        "start": LAUNCHER,
+        "start": start,
         "task (fields of this package)": fields_of(resource("run", "script.py"), "ScriptArguments"),
         "objective (fields of this package)": fields_of(resource("config.py"), "SignedRewardConfig"),
         **OF_TRL,
     }
     width = width or min(shutil.get_terminal_size((100, 24)).columns, 120)
-    lines = [
-        "usage: nsr-trl train --config RECIPE|FILE [--FIELD VALUE ...]",
-        "       nsr-trl train --task TASK --model_name_or_path MODEL --output_dir DIR [--FIELD VALUE ...]",
-    ]
+    lines = [*usage]
     for title, group in groups.items():
         lines += ["", title, *(part for line in group for part in _shown(line, width))]
     lines += [

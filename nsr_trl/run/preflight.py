@@ -249,7 +249,7 @@ def check_output(run: RunArguments, args: SignedRewardConfig) -> None:
             from.
     """
     if args.save_strategy != "no":
-        shape = find_shape(run.values["model_name_or_path"])
+        shape = find_shape(run.values["model_name_or_path"], run.values["model_revision"])
         check_folder(args.output_dir, 0 if shape is None else checkpoint_bytes(run, shape))
     find_checkpoint(resume_wish(args), args.output_dir, say=lambda line: None)
 

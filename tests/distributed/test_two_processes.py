@@ -51,6 +51,12 @@ RUNS = {
     "psr": {"objective": "psr", "compact": "on"},  # few rows: a rank may have none
     "nsr with an entropy bonus": {"objective": "nsr", "compact": "on", "entropy_coef": 1.0},
     "a controller": {"lambda_controller": {"kind": "entropy", "rate": 0.5}, "on_alarm": "stop"},
+    # rollouts of other prompts, drawn by what was seen
+    "unbiased prompts": {"prompt_allocation": "unbiased", "max_steps": 8},
+}
+SHARDED = {
+    "nsr": {"objective": "nsr"},
+    "nsr with unbiased prompts": {"objective": "nsr", "prompt_allocation": "unbiased", "max_steps": 8},
 }
 
 
@@ -74,13 +80,8 @@ def run(tiny_model, out, launcher, runs):
 def of_one(tiny_model, tmp_path_factory):
     """What one process makes of the same rows, without compaction."""
     # an entropy bonus covers the rows that train, which an uncompacted run does not know
-    plain = {name: run if "entropy_coef" in run else run | {"compact": "off"} for name, run in RUNS.items()}
-    return run(
-        tiny_model,
-        tmp_path_factory.mktemp("runs") / "one",
-        (),
-        plain | {"nsr": {"objective": "nsr", "compact": "off"}},
-    )
+    runs = {name: run if "entropy_coef" in run else run | {"compact": "off"} for name, run in (RUNS | SHARDED).items()}
+    return run(tiny_model, tmp_path_factory.mktemp("runs") / "one", (), runs)
 
 
 @pytest.fixture(scope="module")
@@ -119,13 +120,15 @@ def test_two_processes_train_as_one(of_one, of_two, name):
     assert 0 < logs_of_one[-1]["eval_pass@1"] < 1
 
 
-@pytest.mark.parametrize("config", [FSDP2, ZERO3], ids=["fsdp2", "zero3"])
-def test_sharded_processes_train_compacted_as_one_does_plainly(of_one, tiny_model, tmp_path, config):
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [(FSDP2, "nsr"), (ZERO3, "nsr"), (ZERO3, "nsr with unbiased prompts")],
+    ids=["fsdp2", "zero3", "zero3-unbiased"],
+)
+def test_sharded_processes_train_compacted_as_one_does_plainly(of_one, tiny_model, tmp_path, config, name):
     launcher = launcher_of(config, tmp_path)
-    (one,), logs_of_one = of_one["nsr"]
-    two, logs_of_two = run(tiny_model, tmp_path / "two", launcher, {"nsr": {"objective": "nsr", "compact": "on"}})[
-        "nsr"
-    ]
+    (one,), logs_of_one = of_one[name]
+    two, logs_of_two = run(tiny_model, tmp_path / "two", launcher, {name: SHARDED[name] | {"compact": "on"}})[name]
     torch.testing.assert_close(two[0], one, rtol=1e-4, atol=1e-6)
     # the gradient norm of sharded parameters is not clipped here, and not reported alike
     without_norm = (

@@ -5,7 +5,8 @@ Trains the tiny model with a checkpoint after every optimizer step, from the las
     torchrun --nproc_per_node 2 train_and_resume.py MODEL OUT SETTINGS
 
 Writes OUT/parameters-RANK.pt at the end of the last step, and OUT/stopped where a signal came first. With the setting
-`crash`, a method of `GRPOTrainer` and a number, the call of that number ends in an exception.
+`crash`, a method of `GRPOTrainer` and a number, the call of that number ends in an exception. With `right_until`, a
+number of rollouts, nothing is right after so many. OUT/alarm says which alarm ended the run.
 """
 
 import json
@@ -24,6 +25,17 @@ from nsr_trl.checkpoints import last_complete_checkpoint
 
 def reward(completion_ids, **kwargs):
     return [[1.0, 0.0, 0.0, None][sum(ids) % 4] for ids in completion_ids]
+
+
+def right_until(num_rollouts):
+    """A reward that is right now and then in the first rollouts, and never again."""
+    calls = []
+
+    def reward_that_ends(completion_ids, **kwargs):
+        calls.append(1)
+        return [float(sum(ids) % 2 and len(calls) <= num_rollouts) for ids in completion_ids]
+
+    return reward_that_ends
 
 
 class Steps(TrainerCallback):
@@ -72,11 +84,14 @@ def train(model, out, settings):
     world_size = int(os.environ.get("WORLD_SIZE", 1))
     prompts = Dataset.from_dict({"prompt": [f"{n}+{n}=" for n in range(8 * world_size)]})
     crash = settings.pop("crash", None)
+    scored_by = right_until(settings.pop("right_until")) if "right_until" in settings else reward
     args = SignedRewardConfig(**(defaults | settings))
-    trainer = SignedRewardTrainer(model, reward, args, prompts, callbacks=[Steps()])
+    trainer = SignedRewardTrainer(model, scored_by, args, prompts, callbacks=[Steps()])
     if crash:
         crash_in(trainer, *crash)
     trainer.train(resume_from_checkpoint=last_complete_checkpoint(args.output_dir))
+    if trainer.stopped_by_alarm:
+        (out / "alarm").write_text(trainer.stopped_by_alarm)
     # of a sharded model the whole state; every rank has it, or the main process alone
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped) or {}
     if trainer.stopped_by_signal:
