@@ -5,10 +5,10 @@ Four objectives on a model of your own: at equal steps, and where they have the 
         --train train.parquet --test test.jsonl --output_dir study
 
 The files hold a question and an answer a row. Without them the problems are sums of two digits, which a model of 0.1B
-parameters gets right one time in six. The defaults are meant for one GPU of 80 GB and a model of 1B to 2B parameters;
-all fields of `SignedRewardConfig`, and so of `GRPOConfig`, are flags. Measured on `--num_test` problems every
-`--save_steps` steps. Finished runs are skipped and a killed one goes on: give the same command again. Each run keeps
-its last checkpoint, with the optimizer's state.
+parameters gets right one time in six. The defaults are meant for one GPU of 80 GB and a model of 1B to 2B parameters,
+minutes a run by estimate: it was tried on a CPU only. All fields of `SignedRewardConfig`, and so of `GRPOConfig`, are
+flags. Measured on `--num_test` problems every `--save_steps` steps. Finished runs are skipped and a killed one goes
+on: give the same command again. Each run keeps its last checkpoint, with the optimizer's state.
 """
 
 import random
@@ -107,6 +107,8 @@ class RealWorld:
 
 
 def main(script: StudyArguments, args: SignedRewardConfig, model: ModelConfig) -> None:
+    if model.model_name_or_path is None:
+        raise SystemExit("A study needs a model; name one with --model_name_or_path.")
     world = RealWorld(script, args, model.model_name_or_path)
     run_study(world, script.objectives, script.seeds, Path(args.output_dir))
 

@@ -55,6 +55,7 @@ from .gradients import FiniteGradients, describe_update
 from .metrics import (
     PHASES,
     POLICY_METRICS,
+    RATE,
     SIGNS,
     SURROGATE_METRICS,
     Ledger,
@@ -165,6 +166,7 @@ class SignedRewardTrainer(GRPOTrainer):
         self._rollout: Rollout | None = None  # the one under way
         self._draw: Draw | None = None  # the prompts of the one that is about to begin
         self._train_rows: Any = None  # the dataset as the dataloader reads it
+        self._tokens_per_micro_step = 0.0  # of the rollout that is trained on, over all ranks
         self._forward: tuple[Tensor, Tensor] | None = None  # (log-probs, entropies) of a loss under way, (rows, T)
         self._buffered_inputs: list[dict[str, Any] | None] | None = None
         self._buffered_step: int | None = None  # the micro-step at which the buffered rows were generated
@@ -427,6 +429,7 @@ class SignedRewardTrainer(GRPOTrainer):
             "entropy": [self.entropy_coef, self._last_world_entropy],
             "ledger": self._ledger.state(),
             "metrics": dict(self._metrics["train"]),
+            "tokens": self._tokens_per_micro_step,
         }
         checkpoints.save_rank_state(output_dir, self.accelerator.process_index, state)
 
@@ -451,6 +454,7 @@ class SignedRewardTrainer(GRPOTrainer):
         self.entropy_coef, self._last_world_entropy = state["entropy"]
         self._ledger.load(state["ledger"])
         self._metrics["train"].update(state["metrics"])
+        self._tokens_per_micro_step = state.get("tokens", 0.0)
 
     def _save(self, *args: Any, **kwargs: Any) -> None:
         with stored_without_secrets(self):
@@ -510,8 +514,15 @@ class SignedRewardTrainer(GRPOTrainer):
                 self.__dict__["_calculate_rewards"] = own
 
     def _generate(self, prompts: list) -> tuple:
+        num_tokens = self.state.num_input_tokens_seen
         with self._ledger.timed(self._mode, "generation"):
             output = super()._generate(prompts)
+        if self._mode == "train":
+            num_tokens = self.state.num_input_tokens_seen - num_tokens  # prompts and completions of all ranks
+            self._tokens_per_micro_step = num_tokens / self.args.steps_per_generation
+            num_rows = len(prompts) * self.accelerator.num_processes
+            mean_length = self._metrics["train"]["completions/mean_length"][-1]
+            self._add({f"{RATE}generation": (mean_length * num_rows, 0)})
         is_training_rollout = self._rollout is not None and self._mode == "train"
         if self._compacts and is_training_rollout and self.signed_objective.weigh is not None:
             _, completion_ids, _, completions, _, extra_fields, _, _ = check_rollout(output)
@@ -631,14 +642,18 @@ class SignedRewardTrainer(GRPOTrainer):
         model.train()
         if self.accelerator.sync_gradients:  # the denominator of the seconds per optimizer step
             self._add({f"cost/seconds/{phase}": (0, 1) for phase in PHASES})
+        is_skipped = False
         if self._compacts:
             start = time.perf_counter()
             is_skipped = self._prepare_inputs(inputs) is None
             self._current_train_step_time += time.perf_counter() - start
-            if is_skipped:
-                return self._skip(model)
-        with self._ledger.timed(self._mode, "update"):
-            return super().training_step(model, inputs, num_items_in_batch)
+        if is_skipped:
+            loss = self._skip(model)
+        else:
+            with self._ledger.timed(self._mode, "update"):
+                loss = super().training_step(model, inputs, num_items_in_batch)
+        self._add({f"{RATE}{of}": (self._tokens_per_micro_step, 0) for of in ("update", "step")})
+        return loss
 
     def _skip(self, model: Any) -> Tensor:
         """Passes over a micro-step in which no rank runs anything."""

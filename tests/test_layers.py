@@ -81,8 +81,7 @@ TABLE: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "a run before it starts": (("run.costs",), ("run.dry_run", "run.preflight"), ("run.launch", "run.doctor")),
     "doors": (
-        ("training_log",),
-        ("study.figures",),
+        ("training_log", "study.figures"),
         ("quickstart.run", "study.run", "train"),
         # the command, which imports inside the chosen command
         ("commands.tasks", "commands.numbers"),
@@ -99,6 +98,7 @@ FOREIGN: dict[int, set[str]] = {
     2: {"torch"},
     3: {"torch"},
     4: {"torch"},
+    5: {"torch"},
 }
 
 

@@ -50,14 +50,11 @@ RUNS = {
     "w_reinforce compacted": {"objective": "w_reinforce", "positive_weight": 0.5, "compact": "on"},
     "psr": {"objective": "psr", "compact": "on"},  # few rows: a rank may have none
     "nsr with an entropy bonus": {"objective": "nsr", "compact": "on", "entropy_coef": 1.0},
+    "unbiased": {"prompt_allocation": "unbiased", "max_steps": 8},  # rollouts of other prompts, drawn by what was seen
     "a controller": {"lambda_controller": {"kind": "entropy", "rate": 0.5}, "on_alarm": "stop"},
-    # rollouts of other prompts, drawn by what was seen
-    "unbiased prompts": {"prompt_allocation": "unbiased", "max_steps": 8},
 }
-SHARDED = {
-    "nsr": {"objective": "nsr"},
-    "nsr with unbiased prompts": {"objective": "nsr", "prompt_allocation": "unbiased", "max_steps": 8},
-}
+
+SHARDED = {"nsr": {"objective": "nsr"}, "nsr, unbiased": {"objective": "nsr", **RUNS["unbiased"]}}
 
 
 def run(tiny_model, out, launcher, runs):
@@ -80,8 +77,13 @@ def run(tiny_model, out, launcher, runs):
 def of_one(tiny_model, tmp_path_factory):
     """What one process makes of the same rows, without compaction."""
     # an entropy bonus covers the rows that train, which an uncompacted run does not know
-    runs = {name: run if "entropy_coef" in run else run | {"compact": "off"} for name, run in (RUNS | SHARDED).items()}
-    return run(tiny_model, tmp_path_factory.mktemp("runs") / "one", (), runs)
+    plain = {name: run if "entropy_coef" in run else run | {"compact": "off"} for name, run in RUNS.items()}
+    return run(
+        tiny_model,
+        tmp_path_factory.mktemp("runs") / "one",
+        (),
+        plain | {name: settings | {"compact": "off"} for name, settings in SHARDED.items()},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +124,7 @@ def test_two_processes_train_as_one(of_one, of_two, name):
 
 @pytest.mark.parametrize(
     ("config", "name"),
-    [(FSDP2, "nsr"), (ZERO3, "nsr"), (ZERO3, "nsr with unbiased prompts")],
+    [(FSDP2, "nsr"), (ZERO3, "nsr"), (ZERO3, "nsr, unbiased")],
     ids=["fsdp2", "zero3", "zero3-unbiased"],
 )
 def test_sharded_processes_train_compacted_as_one_does_plainly(of_one, tiny_model, tmp_path, config, name):
