@@ -158,7 +158,7 @@ def _tabulate(rows: Mapping[str, Tensor], windows: Tensor, gather: Gather) -> tu
 
 
 def _facts(step: Tensor, table: Table) -> dict[str, Any]:
-    """What is known of a micro-step `(R, rows)` over all ranks."""
+    """The counts of a micro-step `(R, rows)` over all ranks."""
     is_real = step != DUMMY
     return {
         "is_empty": not is_real.any().item(),

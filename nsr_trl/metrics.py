@@ -72,7 +72,7 @@ METRICS: dict[str, str] = {
 }
 
 PHASES = ("generation", "rewards", "logps", "update")
-"""What a training step spends its time in, as the main process sees it."""
+"""The phases of a training step, as the main process times them."""
 
 RATE = "cost/tokens_per_second/"
 """What the names of speeds begin with: tokens over the seconds of a phase."""
@@ -234,7 +234,7 @@ class Ledger:
             self.of_training = _entries()
 
     def state(self) -> dict[str, Any]:
-        """What goes with a checkpoint."""
+        """The state to save in a checkpoint."""
         return {"since_log": dict(self._since_log["train"]), "of_training": dict(self.of_training)}
 
     def load(self, state: Mapping[str, Any]) -> None:

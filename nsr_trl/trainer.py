@@ -211,7 +211,7 @@ class SignedRewardTrainer(GRPOTrainer):
             check_prompts(dataset, self.processing_class, 0, context)
 
     def _decide_allocation(self) -> PromptAllocation | None:
-        """What draws the prompts, where they are not to be taken in turn."""
+        """Draws the prompts, unless they are taken in turn."""
         args = self.args
         if args.prompt_allocation == "none":
             return None
@@ -245,7 +245,7 @@ class SignedRewardTrainer(GRPOTrainer):
 
     @functools.cached_property
     def _run(self) -> dict[str, str]:
-        """What makes a checkpoint one of this run."""
+        """The facts that a checkpoint of this run must share."""
         base = get_config_model_id(self.model.config) or "unnamed"
         data = describe_dataset(self.train_dataset)
         run = {
@@ -794,7 +794,7 @@ class SignedRewardTrainer(GRPOTrainer):
                 self.weighing.controller.see_entropy(total / count)
 
     def _describe_window(self) -> dict[str, Any]:
-        """What the optimizer step under way consists of."""
+        """Describes the micro-batches of the current optimizer step."""
         size = self.args.gradient_accumulation_steps
         start = (self._step - 1) // size * size % self.args.steps_per_generation
         micro_batches = (self._buffered_inputs or [])[start : start + size]
@@ -833,7 +833,7 @@ class SignedRewardTrainer(GRPOTrainer):
             self.control.should_training_stop, self.control.should_save = True, False
 
     def card_facts(self, model_name: str | None = None, dataset_name: str | None = None) -> CardFacts:
-        """What this run knows of itself for its model card."""
+        """The facts of this run for its model card."""
         return describe_run(
             self, get_config_model_id(self.model.config), self._ledger.of_training, model_name, dataset_name
         )

@@ -112,7 +112,17 @@ def test_the_page_of_a_notebook_shows_what_cells_print_and_draw_and_no_progress(
 def test_the_overview_of_the_examples_leads_to_a_page_of_each():
     pages = set(re.findall(r"\]\(examples/(\w+)\.md\)", example_pages.overview()))
     folder = example_pages.EXAMPLES
-    assert pages == {path.stem for path in [*folder.glob("*.py"), *folder.glob("notebooks/*.ipynb")]}
+    folders = {path.parent.name for path in folder.glob("*/README.md")}
+    assert pages == {path.stem for path in [*folder.glob("*.py"), *folder.glob("notebooks/*.ipynb")]} | folders
+
+
+def test_the_page_of_a_folder_leads_to_its_files_and_to_other_pages(tmp_path):
+    (tmp_path / "world").mkdir()
+    readme = tmp_path / "world" / "README.md"
+    (tmp_path / "world" / "driver.py").touch()
+    readme.write_text("See [driver.py](driver.py), [own](../own_reward.py) and [notes](notes.md).")
+    text = example_pages.folder_page(readme)
+    assert text == "See [driver.py](../../examples/world/driver.py), [own](own_reward.md) and [notes](notes.md)."
 
 
 def test_an_interval_in_a_table_is_not_broken_over_lines():

@@ -106,8 +106,10 @@ def overview() -> str:
     """`examples/README.md`, whose links lead to the pages, without its title."""
     text = (EXAMPLES / "README.md").read_text(encoding="utf-8").partition("\n")[2]
     text = re.sub(r"\]\((?:notebooks/)?(\w+)\.(?:py|ipynb)\)", r"](examples/\1.md)", text)
+    text = re.sub(r"\]\((\w+)/README\.md\)", r"](examples/\1.md)", text)
     text = re.sub(r"\]\((slurm/train\.sbatch|problems\.jsonl)\)", r"](../examples/\1)", text)
     names = [f"examples/{path.stem}" for path in (*_programs(), *_notebooks())]
+    names += [f"examples/{path.parent.name}" for path in _folders()]
     return "\n".join([text, "```{toctree}", ":hidden:", "", *names, "```", ""])
 
 
@@ -119,9 +121,25 @@ def _notebooks() -> list[Path]:
     return sorted(NOTEBOOKS.glob("*.ipynb"))
 
 
+def _folders() -> list[Path]:
+    return sorted(EXAMPLES.glob("*/README.md"))
+
+
+def folder_page(path: Path) -> str:
+    """The README of a folder, whose links lead to the pages of programs and to the files beside it."""
+    text = re.sub(r"\]\(\.\./(\w+)\.py\)", r"](\1.md)", path.read_text(encoding="utf-8"))
+    return re.sub(r"\]\((\w+\.\w+)\)", lambda link: _beside(link, path.parent), text)
+
+
+def _beside(link: re.Match[str], folder: Path) -> str:
+    is_file = (folder / link[1]).exists()
+    return f"](../../examples/{folder.name}/{link[1]})" if is_file else link[0]
+
+
 def _write(app: Any) -> None:
     PAGES.mkdir(exist_ok=True)
     pages = {path.stem: program_page(path) for path in _programs()}
+    pages |= {path.parent.name: folder_page(path) for path in _folders()}
     for path in _notebooks():
         pages[path.stem], figures = notebook_page(executed(path), path.stem)
         for file, data in figures.items():
@@ -131,6 +149,7 @@ def _write(app: Any) -> None:
 
 
 def _insert(app: Any, page: str, source: list[str]) -> None:
+    source[0] = re.sub(r"\]\(\.\./examples/(\w+)/README\.md\)", r"](examples/\1.md)", source[0])
     source[0] = source[0].replace(MARK, overview()) if MARK in source[0] else source[0]
 
 

@@ -268,7 +268,7 @@ OF_TRL: Mapping[str, str] = {
     "torch_dtype": "dtype",
     "reward": "reward_funcs",  # its name in version 0.1
 }
-"""What `trl grpo`, and older versions, call a field."""
+"""Names of fields in `trl grpo` and in older versions."""
 
 GONE: Mapping[str, str] = {
     "datasets": "a mixture is a task with several sources: write its YAML and name it with task",
