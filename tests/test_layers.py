@@ -36,7 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "trl_surface",
     ),
     # 2: torch only, not each other
-    ("family", "alarms", "allocation", "auxiliary", "metrics", "compaction", "outcome_reward"),
+    ("family", "alarms", "allocation", "auxiliary", "budget", "metrics", "compaction", "outcome_reward"),
     ("rollout",),
     # and the names of the formulas, and which of them is in force
     ("objective",),
