@@ -39,7 +39,9 @@ def run(job: dict) -> dict:
         correct_ratio=job["correct_ratio"],
         generates=job["generate"],
     )
-    timing = time_generations(job["contender"], job["model"], workload, job["steps"] // job["updates"])
+    contender, _, budget = job["contender"].partition(" ")
+    settings = {"max_tokens_per_microbatch": budget} if budget else {}
+    timing = time_generations(contender, job["model"], workload, job["steps"] // job["updates"], **settings)
     return {"seconds": timing.seconds, "memory_mb": timing.peak_bytes / 2**20}
 
 
@@ -77,6 +79,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--correct-ratios", type=float, nargs="+", default=[0.2, 0.6, 0.8])
     parser.add_argument("--objectives", nargs="+", default=list(OBJECTIVES))
+    parser.add_argument("--auto", action="store_true", help="each objective with a measured budget of tokens as well")
     parser.add_argument("--generate", action="store_true", help="let the model write the completions: whole steps")
     parser.add_argument("--json", help="file to write the figures to")
     parser.add_argument("--plot", help="file to draw the speedups to")
@@ -86,11 +89,13 @@ def main() -> None:
         print(json.dumps(run(json.loads(options.job))))
         return
 
+    budgets = ("", " auto") if options.auto else ("",)
+    contenders = ["trl", *(objective + budget for objective in options.objectives for budget in budgets)]
     shared = {name: getattr(options, name) for name in ("model", "limit", "rows", "updates", "steps", "generate")}
     figures: dict[tuple[float, str], dict[str, list[float]]] = {}
     for _ in range(options.rounds):
         for ratio in options.correct_ratios:
-            for contender in ("trl", *options.objectives):
+            for contender in contenders:
                 job = shared | {"correct_ratio": ratio, "contender": contender}
                 done = subprocess.run(
                     [sys.executable, __file__, "--job", json.dumps(job)], capture_output=True, text=True, check=True
@@ -101,13 +106,13 @@ def main() -> None:
                 entry["memory_mb"].append(result["memory_mb"])
 
     table = []
-    print(f"{'correct':>7}  {'contender':12} {'s/step':>7} {'spread':>15}  {'TRL / ours':>10}  {'memory MB':>9}")
+    print(f"{'correct':>7}  {'contender':16} {'s/step':>7} {'spread':>15}  {'TRL / ours':>10}  {'memory MB':>9}")
     for (ratio, name), entry in figures.items():
         median = statistics.median(entry["seconds"])
         low, _, high = statistics.quantiles(entry["seconds"], n=4)
         speedup = statistics.median(figures[ratio, "trl"]["seconds"]) / median
         memory = statistics.median(entry["memory_mb"])
-        print(f"{ratio:7}  {name:12} {median:7.3f} [{low:6.3f}, {high:6.3f}] {speedup:11.2f}  {memory:9.0f}")
+        print(f"{ratio:7}  {name:16} {median:7.3f} [{low:6.3f}, {high:6.3f}] {speedup:11.2f}  {memory:9.0f}")
         table.append(
             {"correct_ratio": ratio, "contender": name, "seconds": median, "speedup": speedup, "memory_mb": memory}
         )

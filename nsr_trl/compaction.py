@@ -64,9 +64,10 @@ def make_plan(
     max_tokens: int | None,
     is_packed: bool,
     fill_in_order: bool,
+    micro_step_places: float | None = None,
 ) -> Plan:
     """
-    Deals the rows of each optimizer window that train to as few micro-batches as possible.
+    Deals the rows of each optimizer window that train to as few micro-batches as possible, or to the cheapest ones.
 
     Within a window rows are sorted by length, so that a micro-batch holds rows of like length. The ranks take turns at
     the long ones: their sums are alike where they meet at the end of the window, and where they meet at every
@@ -95,6 +96,9 @@ def make_plan(
             Move the rows that train up to the first windows, so that nothing runs in the last ones and no optimizer
             step is taken there. Otherwise every row stays in its window, and a window without rows runs dummies: the
             optimizer steps on a gradient of zero there, as it does without compaction.
+        micro_step_places (`float`, *optional*):
+            What a micro-step costs besides its places, in places, so that rows are cut where places and micro-steps
+            together cost least. `None` for as few micro-steps as `max_tokens` allows.
 
     Returns:
         [`Plan`]
@@ -112,14 +116,9 @@ def make_plan(
         assert len(rows) <= window_size, (len(rows), window_size)
         rows = rows[lengths[rows].argsort(descending=True, stable=True)]
         batches: list[Tensor | None] = []
-        while len(rows):
-            if max_tokens is None:
-                num_rows = rows_per_micro_batch
-            else:
-                num_rows = _rows_that_fit(lengths[rows], max_tokens, is_packed)
-                # the rest has to fit into the remaining slots, and needs no more places than it has rows
-                num_rows = max(num_rows, -(-len(rows) // (num_ranks * (slots - len(batches)))))
-                num_rows = min(num_rows, -(-len(rows) // num_ranks))
+        for num_rows in _cut(
+            lengths[rows], num_ranks, slots, rows_per_micro_batch, max_tokens, is_packed, micro_step_places
+        ):
             # the rank that got the longest rows gets the shortest next
             batches.append(_deal(rows[: num_rows * num_ranks], num_ranks, num_rows, len(batches) % 2 == 1))
             rows = rows[num_rows * num_ranks :]
@@ -127,6 +126,88 @@ def make_plan(
             batches.append(torch.full((num_ranks, 1 if max_tokens else rows_per_micro_batch), DUMMY))
         micro_steps += [None] * (slots - len(batches)) + batches
     return Plan(micro_steps, len(kept))
+
+
+def _cut(
+    lengths: Tensor,
+    num_ranks: int,
+    slots: int,
+    rows_per_micro_batch: int,
+    max_tokens: int | None,
+    is_packed: bool,
+    micro_step_places: float | None,
+) -> list[int]:
+    """Rows per rank of each micro-batch of a window, whose rows are sorted by length, longest first."""
+    if max_tokens is None:
+        return [rows_per_micro_batch] * -(-len(lengths) // (rows_per_micro_batch * num_ranks))
+    if micro_step_places is not None and not is_packed:
+        # a rank takes as many rows as the others, and all wait for the one with the longest
+        cheapest = cheapest_sizes(lengths[::num_ranks].tolist(), max_tokens, slots, micro_step_places)
+        if cheapest is not None:
+            return cheapest
+    sizes: list[int] = []
+    while len(lengths):
+        size = _rows_that_fit(lengths, max_tokens, is_packed)
+        # the rest has to fit into the remaining slots, and needs no more places than it has rows
+        size = max(size, -(-len(lengths) // (num_ranks * (slots - len(sizes)))))
+        sizes.append(min(size, -(-len(lengths) // num_ranks)))
+        lengths = lengths[sizes[-1] * num_ranks :]
+    return sizes
+
+
+def cheapest_sizes(
+    lengths: Sequence[int], max_tokens: int, most_micro_steps: int, micro_step_places: float
+) -> list[int] | None:
+    """
+    Cuts sorted rows where the token places and what micro-steps cost besides are least together.
+
+    A dynamic program over the cuts: `least[i, k]` is the fewest places that the first i rows take in k micro-batches,
+    each as wide as its longest row.
+
+    Args:
+        lengths (`Sequence[int]`):
+            Tokens of each row, longest first.
+        max_tokens (`int`):
+            Places of a micro-batch; one of a single row may exceed them.
+        most_micro_steps (`int`):
+            Micro-batches, at most.
+        micro_step_places (`float`):
+            What a micro-step costs besides its places, in places.
+
+    Returns:
+        `list[int]` or `None`: rows of each micro-batch; `None` if they do not fit into so many
+
+    Example:
+    ```python
+    >>> cheapest_sizes([10, 9, 2, 2], max_tokens=40, most_micro_steps=4, micro_step_places=5)  # 20 + 4 places, not 40
+    [2, 2]
+    >>> cheapest_sizes([10, 9, 2, 2], max_tokens=40, most_micro_steps=4, micro_step_places=20)
+    [4]
+    ```
+    """
+    num_rows, most = len(lengths), min(most_micro_steps, len(lengths))
+    least = torch.full((num_rows + 1, most + 1), torch.inf, dtype=torch.float64)
+    begins = torch.zeros(num_rows + 1, most + 1, dtype=torch.long)  # row with which the last of k micro-batches begins
+    least[0, 0] = 0
+    for row, length in enumerate(lengths):
+        num_fitting = min(max(max_tokens // max(length, 1), 1), num_rows - row)
+        ends = slice(row + 1, row + 1 + num_fitting)
+        places = length * torch.arange(1, num_fitting + 1).unsqueeze(1)  # (ends, 1)
+        found = least[row, :-1] + places  # (ends, k)
+        is_less = found < least[ends, 1:]
+        least[ends, 1:] = found.where(is_less, least[ends, 1:])
+        begins[ends, 1:].masked_fill_(is_less, row)
+    costs = least[num_rows] + micro_step_places * torch.arange(most + 1)
+    num_micro_steps = int(costs.argmin())
+    if costs[num_micro_steps] == torch.inf:
+        return None
+    sizes: list[int] = []
+    end = num_rows
+    for k in range(num_micro_steps, 0, -1):
+        begin = int(begins[end, k])
+        sizes.insert(0, end - begin)
+        end = begin
+    return sizes
 
 
 def _rows_that_fit(lengths: Tensor, max_tokens: int, is_packed: bool) -> int:

@@ -77,10 +77,11 @@ class SignedRewardConfig(GRPOConfig):
             Whether an update runs only the rows that carry a weight, sorted by length and trimmed of padding. `"auto"`
             does so where the result is the same and says where it is not; `"on"` (or `True`) raises there; `"off"` (or
             `False`) runs every row, as TRL does.
-        max_tokens_per_microbatch (`int`, *optional*):
+        max_tokens_per_microbatch (`int` or `str`, *optional*):
             Tokens of a compacted micro-batch on one device, padding included. When not set, what
             `per_device_train_batch_size` rows of full length would take, so that memory stays within what the same
-            settings need without compaction.
+            settings need without compaction. `"auto"` begins there, grows until micro-batches fill 85% of a GPU's
+            memory, and cuts rows by what a micro-step is measured to cost.
         dropped_rows (`str`, *optional*, defaults to `"objective"`):
             What a row without a weight means. `"objective"`: the loss divides by every sampled token and takes every
             optimizer step, the estimate of the paper's expectation. `"reference"`: as in the paper's released code,
@@ -188,11 +189,11 @@ class SignedRewardConfig(GRPOConfig):
             "choices": ["auto", "on", "off"],
         },
     )
-    max_tokens_per_microbatch: int | None = field(
+    max_tokens_per_microbatch: int | str | None = field(
         default=None,
         metadata={
             "help": "Tokens of a compacted micro-batch on one device; what `per_device_train_batch_size` rows of full "
-            "length take if not set."
+            "length take if not set. 'auto' measures how many fit, and what a micro-step costs."
         },
     )
     dropped_rows: str = field(
@@ -279,8 +280,8 @@ _MUST_BE: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "auxiliary_weight": (lambda value: is_number(value) and value >= 0, "a finite number >= 0"),
     "max_tokens_per_microbatch": (
-        lambda value: value is None or (_is_whole(value) and value >= 1),
-        "a whole number of tokens, 1 or more, or None for what per_device_train_batch_size rows take",
+        lambda value: value is None or value == "auto" or (_is_whole(value) and value >= 1),
+        "a whole number of tokens, 1 or more, 'auto', or None for what per_device_train_batch_size rows take",
     ),
     "allocation_floor": (lambda value: is_number(value) and 0 < value <= 1, "a number above 0, at most 1"),
     "check_after_rollouts": (lambda value: _is_whole(value) and value >= 0, "a whole number of rollouts, 0 for never"),
@@ -291,13 +292,16 @@ _MUST_BE: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 def check_signed_fields(args: Any) -> None:
     """
-    Checks the fields of [`SignedRewardConfig`], and writes `compact` as a word where it is a boolean.
+    Checks the fields of [`SignedRewardConfig`]; writes `compact` as a word where it is a boolean, and a number that
+    came as text as a number.
 
     Raises:
         ValueError: If one is of the wrong type or out of range.
     """
     if isinstance(args.compact, bool | str):
         args.compact = {True: "on", False: "off", "true": "on", "false": "off"}.get(args.compact, args.compact)
+    if isinstance(args.max_tokens_per_microbatch, str) and args.max_tokens_per_microbatch.isdecimal():
+        args.max_tokens_per_microbatch = int(args.max_tokens_per_microbatch)
     for name in ("compact", "dropped_rows", "prompt_allocation", "on_alarm"):
         choices = SignedRewardConfig.__dataclass_fields__[name].metadata["choices"]
         if getattr(args, name) not in choices:
@@ -413,6 +417,12 @@ def allocation_doubt(args: Any, num_prompts: int) -> str | None:
         f"prompt_allocation={args.prompt_allocation!r} gains nothing here: {why}. Train for more passes over fewer "
         "prompts, or leave it out"
     )
+
+
+def default_tokens(args: Any) -> int | None:
+    """Tokens of a micro-batch that the fields give; `None` where they follow from the rows, measured or not."""
+    budget = args.max_tokens_per_microbatch
+    return None if budget == "auto" else budget
 
 
 def sampling_bias(args: Any) -> str | None:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .budget import MeasuredBudget
 from .compaction import DUMMY, cut_micro_batches, make_plan, renumber, take_rows, token_shares
 from .metrics import SumCount, cost_metrics
 
@@ -65,6 +66,7 @@ def deal(
     by_rows: bool,
     is_packed: bool,
     as_reference: bool,
+    budget: MeasuredBudget | None = None,
 ) -> tuple[list[dict[str, Any] | None], dict[str, SumCount]]:
     """
     Deals a generation batch over ranks and micro-steps.
@@ -97,6 +99,8 @@ def deal(
             Whether a micro-batch runs as one sequence, so that its padding takes no place.
         as_reference (`bool`):
             Whether the rows that train fill the windows in order, and the loss counts their tokens alone.
+        budget ([`MeasuredBudget`], *optional*):
+            Says how full micro-batches may be and what a micro-step costs, by what was measured.
 
     Returns:
         `tuple[list[dict[str, Any] | None], dict[str, tuple[Tensor, Tensor]]]`:
@@ -106,13 +110,17 @@ def deal(
             - `token_weight`: what its token mean weighs among those of its window ([`token_shares`]);
             - `num_tokens`, `num_rows`, `num_places`: tokens that the loss counts, rows, and rows with dummies, over
               all ranks;
+            - `token_places`: places of tokens, padding included, of the rank that has most;
 
             and what the update costs ([`cost_metrics`]).
     """
     rows = {key: value for key, value in batch.items() if isinstance(value, Tensor) and value.ndim > 0}
     scalars = {key: value for key, value in batch.items() if key not in rows}
     table, is_kept = _tabulate(rows, windows, gather)
-    rows_of_full_length = rows_per_micro_batch * (int(table.prompt_lengths.max()) + max_completion_length)
+    max_tokens = max_tokens or rows_per_micro_batch * (int(table.prompt_lengths.max()) + max_completion_length)
+    if budget is not None:
+        budget.begin_rollout(gather, is_kept.device)
+        max_tokens = budget.of(max_tokens)
     plan = make_plan(
         table.lengths,
         table.windows,
@@ -121,9 +129,10 @@ def deal(
         num_micro_steps=num_micro_steps,
         num_windows=num_windows,
         rows_per_micro_batch=rows_per_micro_batch,
-        max_tokens=None if by_rows else max_tokens or rows_of_full_length,
+        max_tokens=None if by_rows else max_tokens,
         is_packed=is_packed,
         fill_in_order=as_reference,
+        micro_step_places=None if budget is None else budget.trial_places,
     )
     tokens_per_window = None
     if as_reference and plan.num_kept:
@@ -143,7 +152,7 @@ def deal(
     for step, micro_batch, share in zip(plan.micro_steps, micro_batches, shares, strict=True):
         if step is not None and micro_batch is not None and share is not None:
             token_weight = float(share[rank]) * num_micro_steps / num_windows
-            micro_batch |= scalars | _facts(step, table) | {"token_weight": token_weight}
+            micro_batch |= scalars | _facts(step, table, is_packed) | {"token_weight": token_weight}
     return micro_batches, cost_metrics(plan.micro_steps, table.lengths, is_packed)
 
 
@@ -157,15 +166,52 @@ def _tabulate(rows: Mapping[str, Tensor], windows: Tensor, gather: Gather) -> tu
     return Table(prompts, completions, losses, all_windows, kept.bool()), is_kept
 
 
-def _facts(step: Tensor, table: Table) -> dict[str, Any]:
+def _facts(step: Tensor, table: Table, is_packed: bool) -> dict[str, Any]:
     """The counts of a micro-step `(R, rows)` over all ranks."""
     is_real = step != DUMMY
+    tokens = table.lengths[step] * is_real  # (R, rows)
+    places = tokens.sum(1) if is_packed else tokens.amax(1) * step.size(1)  # (R,)
     return {
         "is_empty": not is_real.any().item(),
         "num_tokens": int((table.loss_lengths[step] * is_real).sum()),
         "num_rows": int(is_real.sum()),
         "num_places": step.numel(),
+        "token_places": int(places.max()),
     }
+
+
+def split(micro_batch: dict[str, Any], max_tokens: int) -> list[dict[str, Any]]:
+    """
+    Splits a micro-batch that [`deal`] gave, where one process runs, into some that hold fewer tokens each.
+
+    Args:
+        micro_batch (`dict[str, Any]`):
+            Its rows, longest first, and its scalars.
+        max_tokens (`int`):
+            Token places of each part, but for one of a single row.
+
+    Returns:
+        `list[dict[str, Any]]`: micro-batches whose losses and gradients sum to those of the whole
+    """
+    num_rows = len(micro_batch["advantages"])
+    if micro_batch["token_places"] <= max_tokens or num_rows == 1:
+        return [micro_batch]
+    rows = {key: values for key, values in micro_batch.items() if isinstance(values, Tensor) and values.ndim > 0}
+    halves = cut_micro_batches(rows, torch.arange(num_rows).tensor_split(2))
+    parts = []
+    for half in halves:
+        assert half is not None
+        lengths = half["prompt_mask"].sum(1) + half["completion_mask"].sum(1)
+        num_tokens = int((half["completion_mask"] * half.get("tool_mask", 1)).sum())
+        facts = {
+            "num_tokens": num_tokens,
+            "num_rows": len(lengths),
+            "num_places": len(lengths),
+            "token_places": len(lengths) * int(lengths.max()),
+            "token_weight": micro_batch["token_weight"] * num_tokens / max(micro_batch["num_tokens"], 1),
+        }
+        parts += split(micro_batch | half | facts, max_tokens)
+    return parts
 
 
 def _exchange(rows: Mapping[str, Tensor], counts: list[int], taken: Tensor, gather: Gather) -> dict[str, Tensor]:

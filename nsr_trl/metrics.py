@@ -237,6 +237,17 @@ class Ledger:
         """The state to save in a checkpoint."""
         return {"since_log": dict(self._since_log["train"]), "of_training": dict(self.of_training)}
 
+    def take_back(self, state: Mapping[str, Any]) -> None:
+        """Forgets what training has counted since [`state`] gave this, but for the seconds, which did pass."""
+        for entries, known in (
+            (self._since_log["train"], state["since_log"]),
+            (self.of_training, state["of_training"]),
+        ):
+            for name in [name for name in entries if not name.startswith("cost/seconds/")]:
+                del entries[name]
+            entries.update({name: list(known[name]) for name in known if name not in entries})
+        self._pending = None
+
     def load(self, state: Mapping[str, Any]) -> None:
         """Goes on from what [`state`] gave."""
         self._since_log["train"].update(state["since_log"])

@@ -10,7 +10,7 @@ The only module that touches TRL's private surface, of which `trl_surface` has t
 | `_get_per_token_logps_and_entropies` | how a micro-batch runs: aligned, packed, at a safe width |
 | `_compute_loss` | metrics by sign, reduced over ranks once per optimizer step |
 | `_prepare_inputs` | prompts that carry a signal; with compaction, owned: the rows are dealt by the plan |
-| `training_step` | with compaction, a micro-step without rows is skipped |
+| `training_step` | with compaction, a micro-step without rows is skipped; with a measured budget, measured |
 | `log` | sums over counts; what decorates stops nothing |
 | `train`, `evaluate` | begin with a clean slate; resume from a checkpoint that is whole; save and stop on a signal |
 | `get_batch_samples` | a run that has reached its last step takes no other |
@@ -23,6 +23,7 @@ P problems, G completions per problem, B = P*G rows over all ranks; a rank holds
 """
 
 import contextlib
+import copy
 import functools
 import logging
 import math
@@ -31,12 +32,14 @@ import signal
 import textwrap
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import torch
 import transformers
+from accelerate import DistributedType
 from torch import Tensor
 from transformers import TrainerState
 from transformers.utils.generic import is_flash_attention_requested
@@ -46,9 +49,17 @@ from trl.trainer.utils import get_config_model_id
 from . import checkpoints
 from .alarms import METRIC, AlarmWatch, describe_stop
 from .allocation import Draw, PromptAllocation
+from .budget import CudaMeter, MeasuredBudget
 from .compaction import logps_of_rows, packs_apart, run_aligned, run_at_safe_width, run_unpadded
-from .config import SignedRewardConfig, adopt, allocation_doubt, compaction_obstacle, sampling_bias
-from .dealing import deal
+from .config import (
+    SignedRewardConfig,
+    adopt,
+    allocation_doubt,
+    compaction_obstacle,
+    default_tokens,
+    sampling_bias,
+)
+from .dealing import deal, split
 from .decoration import decorating
 from .evaluation.pass_at_k import pass_at_k
 from .gradients import FiniteGradients, describe_update
@@ -89,6 +100,25 @@ CLIPPED_LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo")
 """TRL's loss types that are the clipped surrogate; the others stop no gradient."""
 
 ENTROPIES = tuple(f"signed/entropy/{side}" for side in SIGNS)
+
+
+@dataclass
+class Window:
+    """
+    An optimizer step under way, as far as it takes to begin it anew.
+
+    Attributes:
+        number (`int`):
+            Optimizer steps of the training before it.
+        loss (`torch.Tensor`):
+            Sum of what its micro-steps have returned.
+        counted (`dict[str, Any]`):
+            What had been counted before it.
+    """
+
+    number: int
+    loss: Tensor
+    counted: dict[str, Any]
 
 
 class SignedRewardTrainer(GRPOTrainer):
@@ -170,6 +200,9 @@ class SignedRewardTrainer(GRPOTrainer):
         self._forward: tuple[Tensor, Tensor] | None = None  # (log-probs, entropies) of a loss under way, (rows, T)
         self._buffered_inputs: list[dict[str, Any] | None] | None = None
         self._buffered_step: int | None = None  # the micro-step at which the buffered rows were generated
+        self._window: Window | None = None  # the optimizer step under way, where it may have to begin anew
+        self._part: dict[str, Any] | None = None  # what runs in the place of a micro-batch that was too large
+        self._num_steps_done = 0  # micro-steps, counted as `_step` is, whose rows have run in one before
         self._num_epochs_done = 0  # by the run that is being resumed
         self._is_saving = False  # a checkpoint
         self.stopped_by_alarm: str | None = None
@@ -185,6 +218,7 @@ class SignedRewardTrainer(GRPOTrainer):
         self._alarms = AlarmWatch(args.alarm_thresholds, args.generation_batch_size // self.num_generations)
         self._say(filter(None, [sampling_bias(args)]))
         self._compacts = self._decide_compaction()
+        self._budget = self._decide_budget()
         # flash-attention takes rows of any length in one sequence; whether the model keeps them apart is tried once
         self._packs: bool | None = None if is_flash_attention_requested(self.model.config) else False
         self._token_metrics = POLICY_METRICS + (SURROGATE_METRICS if self.loss_type in CLIPPED_LOSSES else ())
@@ -242,6 +276,26 @@ class SignedRewardTrainer(GRPOTrainer):
             )
         logger.warning(f"Updates run every row, without compaction, because of {obstacle}.")
         return False
+
+    def _decide_budget(self) -> MeasuredBudget | None:
+        """What measures how full micro-batches may be, where that is wanted; says so where it can measure nothing."""
+        if self.args.max_tokens_per_microbatch != "auto":
+            return None
+        because = None if self._compacts else "updates run every row"
+        if because is None and self.loss_type not in TOKEN_SUM_LOSSES:
+            because = f"loss_type={self.loss_type!r} divides by the rows of a micro-batch"
+        if because is not None:
+            self._say([f"max_tokens_per_microbatch='auto' has no effect: {because}."])
+            return None
+        device = self.accelerator.device
+        if device.type == "cuda":
+            return MeasuredBudget(CudaMeter(device))
+        nothing_measured = (
+            f"max_tokens_per_microbatch='auto' measures no memory on a {device.type} device: micro-batches hold what "
+            "per_device_train_batch_size rows of full length take, and are cut by the seconds that they need."
+        )
+        self._say([nothing_measured])
+        return MeasuredBudget()
 
     @functools.cached_property
     def _run(self) -> dict[str, str]:
@@ -361,6 +415,9 @@ class SignedRewardTrainer(GRPOTrainer):
         self.entropy_coef, self._last_world_entropy = self.args.entropy_coef, math.inf
         self._entropy_window_stats = None
         self._forward, self._draw, self.stopped_by_alarm = None, None, None
+        self._window, self._part, self._num_steps_done = None, None, 0
+        if self._budget is not None:
+            self._budget = self._budget.begin_anew()
         self.weighing.begin_anew()
         if self._allocation is not None:
             self._allocation.begin_anew()
@@ -426,6 +483,7 @@ class SignedRewardTrainer(GRPOTrainer):
             "buffered_inputs": None if self._is_rollout_due else self._buffered_inputs,
             "weighing": self.weighing.state(),
             "allocation": None if self._allocation is None else self._allocation.state(),
+            "budget": None if self._budget is None else self._budget.state(),
             "entropy": [self.entropy_coef, self._last_world_entropy],
             "ledger": self._ledger.state(),
             "metrics": dict(self._metrics["train"]),
@@ -444,6 +502,8 @@ class SignedRewardTrainer(GRPOTrainer):
             self.weighing.load(known["weighing"])  # the same on all ranks
             if self._allocation is not None and known.get("allocation") is not None:
                 self._allocation.load(known["allocation"])
+            if self._budget is not None and known.get("budget") is not None:
+                self._budget.load(known["budget"])
         if state is None or state["num_ranks"] != self.accelerator.num_processes:
             logger.warning(
                 f"{checkpoint} holds no rollouts for {self.accelerator.num_processes} processes: this run goes on "
@@ -608,6 +668,8 @@ class SignedRewardTrainer(GRPOTrainer):
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any] | None:
         if self._mode != "train":
             return super()._prepare_inputs(generation_batch)
+        if self._part is not None:
+            return self._part
         # with compaction `training_step` asks for the inputs of a micro-step before Trainer does
         is_due = (self._is_rollout_due or self._buffered_inputs is None) and self._buffered_step != self._step
         if is_due and self._allocation is not None:
@@ -642,17 +704,119 @@ class SignedRewardTrainer(GRPOTrainer):
         model.train()
         if self.accelerator.sync_gradients:  # the denominator of the seconds per optimizer step
             self._add({f"cost/seconds/{phase}": (0, 1) for phase in PHASES})
-        is_skipped = False
-        if self._compacts:
-            start = time.perf_counter()
-            is_skipped = self._prepare_inputs(inputs) is None
-            self._current_train_step_time += time.perf_counter() - start
-        if is_skipped:
+        if self._step < self._num_steps_done:
+            self._step += 1
+            loss = torch.zeros((), device=self.accelerator.device)
+        elif self._compacts and self._is_without_rows(inputs):
             loss = self._skip(model)
         else:
             with self._ledger.timed(self._mode, "update"):
-                loss = super().training_step(model, inputs, num_items_in_batch)
+                if self._budget is None:
+                    loss = super().training_step(model, inputs, num_items_in_batch)
+                else:
+                    loss = self._train_measured(self._budget, model, inputs, num_items_in_batch)
         self._add({f"{RATE}{of}": (self._tokens_per_micro_step, 0) for of in ("update", "step")})
+        return loss
+
+    def _is_without_rows(self, inputs: Any) -> bool:
+        start = time.perf_counter()
+        is_without_rows = self._prepare_inputs(inputs) is None
+        self._current_train_step_time += time.perf_counter() - start
+        return is_without_rows
+
+    def _train_measured(self, budget: MeasuredBudget, model: Any, inputs: Any, num_items_in_batch: Any) -> Tensor:
+        """Runs a micro-step and learns from it; where memory runs out, the optimizer step begins anew in halves."""
+        micro_batch = self._prepare_inputs(inputs)
+        assert micro_batch is not None
+        number = self._step // self.args.gradient_accumulation_steps
+        if self._window is None or self._window.number != number:
+            self._window = Window(number, torch.zeros((), device=self.accelerator.device), self._counted())
+        window = self._window
+        try:
+            with budget.measured(micro_batch["token_places"]):
+                loss = super().training_step(model, inputs, num_items_in_batch)
+        except torch.cuda.OutOfMemoryError as error:
+            self._check_beginning_anew(error, micro_batch)
+            loss = None  # outside of this block the error holds no tensors any more
+        if loss is None:
+            loss = self._begin_step_anew(window, budget, model, micro_batch, num_items_in_batch) - window.loss
+        window.loss += loss
+        return loss
+
+    def _counted(self) -> dict[str, Any]:
+        """A copy of what a micro-step adds to."""
+        counted = {
+            "ledger": self._ledger.state(),
+            "metrics": dict(self._metrics["train"]),
+            "entropy": (self.entropy_coef, self._last_world_entropy),
+            "weighing": self.weighing.state(),
+        }
+        return copy.deepcopy(counted)
+
+    def _take_back(self, counted: dict[str, Any]) -> None:
+        """Forgets what was counted since [`_counted`] gave this."""
+        counted = copy.deepcopy(counted)
+        self._ledger.take_back(counted["ledger"])
+        self._metrics["train"].clear()
+        self._metrics["train"].update(counted["metrics"])
+        self.entropy_coef, self._last_world_entropy = counted["entropy"]
+        self._entropy_window_stats = None
+        self.weighing.load(counted["weighing"])
+
+    def _check_beginning_anew(self, error: BaseException, micro_batch: Mapping[str, Any]) -> None:
+        """Raises an error of memory where nothing smaller can be tried."""
+        args, accelerator = self.args, self.accelerator
+        because = None
+        if len(micro_batch["advantages"]) == 1:
+            because = "a single row did not fit"
+        elif accelerator.num_processes > 1 or accelerator.distributed_type != DistributedType.NO:
+            because = "other processes may be amid the same one"
+        elif args.steps_per_generation % args.gradient_accumulation_steps:
+            because = "it began in another generation"
+        if because is not None:
+            error.add_note(f"The optimizer step cannot begin anew in smaller micro-batches: {because}.")
+            raise error
+
+    def _begin_step_anew(
+        self, window: Window, budget: MeasuredBudget, model: Any, too_large: Mapping[str, Any], num_items_in_batch: Any
+    ) -> Tensor:
+        """
+        Runs a whole optimizer step's rows in this micro-step, in parts that hold half of what did not fit, or less.
+
+        Gradients are zeroed, and what was counted is taken back. The micro-steps of the optimizer step that are left
+        then have nothing to do. Returns the loss of the optimizer step.
+        """
+        size, step = self.args.gradient_accumulation_steps, self._step
+        end, is_synced = (window.number + 1) * size, self.accelerator.sync_gradients
+        assert self._buffered_inputs is not None
+        start = window.number * size % self.args.steps_per_generation
+        micro_batches = [batch for batch in self._buffered_inputs[start : start + size] if batch is not None]
+        failed: Mapping[str, Any] | None = too_large
+        while failed is not None:
+            most = budget.halve(failed["token_places"])
+            self._say([f"Memory ran out: micro-batches hold {most:,} tokens from now on, and the step begins anew."])
+            model.zero_grad()
+            torch.cuda.empty_cache()
+            self._take_back(window.counted)
+            *parts, last = (part for batch in micro_batches for part in split(batch, most))
+            begin, loss = time.perf_counter(), torch.zeros_like(window.loss)
+            try:
+                self.accelerator.gradient_state._set_sync_gradients(False)
+                for self._part in parts:  # as TRL does it, without its count of micro-steps
+                    loss += super(GRPOTrainer, self).training_step(model, self._part, num_items_in_batch)
+                self.accelerator.gradient_state._set_sync_gradients(True)
+                self._part, self._step = last, end - 1
+                self._current_train_step_time += time.perf_counter() - begin
+                loss += super().training_step(model, last, num_items_in_batch)
+                failed = None
+            except torch.cuda.OutOfMemoryError as error:
+                assert self._part is not None
+                failed = self._part
+                self._check_beginning_anew(error, failed)
+            finally:
+                self._part = None
+                self.accelerator.gradient_state._set_sync_gradients(is_synced)
+        self._step, self._num_steps_done = step + 1, end
         return loss
 
     def _skip(self, model: Any) -> Tensor:
@@ -680,10 +844,11 @@ class SignedRewardTrainer(GRPOTrainer):
             num_windows=num_windows,
             rows_per_micro_batch=args.per_device_train_batch_size,
             max_completion_length=self.max_completion_length,
-            max_tokens=args.max_tokens_per_microbatch,
+            max_tokens=default_tokens(args),
             by_rows=self.loss_type not in TOKEN_SUM_LOSSES,
             is_packed=self._decide_packing(),
             as_reference=args.dropped_rows == "reference",
+            budget=self._budget,
         )
         self._add(costs)
         return micro_batches

@@ -39,7 +39,7 @@ TABLE: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "tensors": (
         # not each other
-        ("family", "alarms", "allocation", "auxiliary", "metrics", "compaction", "outcome_reward"),
+        ("family", "alarms", "allocation", "auxiliary", "budget", "metrics", "compaction", "outcome_reward"),
         ("rollout",),
         # the names of the formulas, and which of them is in force
         ("objective",),

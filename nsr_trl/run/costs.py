@@ -6,7 +6,7 @@ Nothing is downloaded but the model's config, where it is not at hand.
 import json
 from pathlib import Path
 
-from ..config import SignedRewardConfig
+from ..config import SignedRewardConfig, default_tokens
 from .arguments import RunArguments, resolve_model
 from .memory import KNOWN_SHAPES, MemoryEstimate, ModelShape, estimate_memory
 from .schedule import make_schedule
@@ -33,7 +33,7 @@ def estimate_run(run: RunArguments, args: SignedRewardConfig, shape: ModelShape,
     is_colocated = args.use_vllm and args.vllm_mode == "colocate"
     return estimate_memory(
         shape,
-        num_tokens=args.max_tokens_per_microbatch or args.per_device_train_batch_size * schedule.max_tokens_per_row,
+        num_tokens=default_tokens(args) or args.per_device_train_batch_size * schedule.max_tokens_per_row,
         num_processes=schedule.num_processes,
         sharding=run.sharding,
         weight_bytes=2 if run.values["dtype"] in ("bfloat16", "float16") else 4,
