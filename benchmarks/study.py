@@ -214,14 +214,14 @@ def write_map(
 ) -> None:
     columns = ["base k=1 / 256", "equal steps: k=1", "k=256", "equal Pass@1: k=256", "NSR ahead"]
     columns += ["PSR minus base, k=256", "NSR minus base, k=256"]
-    lines = []
+    lines = [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     for axis, settings in found.items():
-        lines += [f"| **{axis}** | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+        lines.append(f"| **{axis}** |{' |' * len(columns)}")
         for name, of in settings.items():
             cells = [f"{of['base'][0]:.0f} / {of['base'][1]:.0f}", text(of["equal, k=1"]), text(of["equal, k=256"])]
             cells += [text(of["matched"]), of["ahead"], *(text(of["minus base"][o]) for o in ("psr", "nsr"))]
             lines.append(f"| {name} | {' | '.join(cells)} |")
-        lines.append("")
+    lines.append("")
     if tuned:
         lines += ["| tuned by Pass@64 | learning rate | steps | k=1 | 4 | 16 | 64 | 256 | minus PSR: k=1 | 64 | 256 |"]
         lines += ["|---" * 11 + "|"]

@@ -66,19 +66,19 @@ class World(Protocol):
 
 
 class Measuring(TrainerCallback):
-    """Measures before training and every few steps, and keeps what it measured in a file."""
+    """Measures before training and at its checkpoints, once they are saved, and keeps what it measured in a file."""
 
     def __init__(self, world: World, path: Path, first_step: int) -> None:
         self.world, self.path = world, path
         self.trainer: SignedRewardTrainer | None = None
-        # what lies beyond the checkpoint that a killed run goes on from is measured again
+        # beyond the checkpoint that a run goes on from, where a later one was damaged, is measured again
         self.by_step = {step: found for step, found in read_measurements(path).items() if step <= first_step}
         self.seconds = 0.0
 
     def on_train_begin(self, args, state, control, **kwargs):
         self._measure(state.global_step)
 
-    def on_step_end(self, args, state, control, **kwargs):
+    def on_save(self, args, state, control, **kwargs):
         if state.global_step % self.world.measure_every == 0 or state.global_step == state.max_steps:
             self._measure(state.global_step)
 

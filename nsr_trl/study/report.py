@@ -36,7 +36,7 @@ def markdown(summary: Summary, facts: Mapping[str, Any], figures: Sequence[str])
         rule = ["---", *["---:"] * (len(header) - 1)]
         parts += [f"## {heading}", "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))]
     captions = ("Pass@k at equal steps, with 95% t intervals over worlds", "Pass@256 by Pass@1 along the runs")
-    parts += [f"![{caption}]({figure})" for caption, figure in zip(captions, figures, strict=True)]
+    parts += [f"![{caption}]({figure})" for caption, figure in zip(captions, figures, strict=False)]
     settings = {key: value for key, value in facts.items() if key != "objectives"}
     parts += ["## Settings", "\n".join(f"- {key}: {value}" for key, value in settings.items())]
     parts += ["\n".join(f"- {name}: {formula}" for name, formula in facts["objectives"].items())]
