@@ -41,8 +41,8 @@ num_processes: 2
 use_cpu: true
 """
 
-# one worker of pytest-xdist runs them all: they share what two fixtures train
-pytestmark = [pytest.mark.distributed, pytest.mark.xdist_group("two processes")]
+# one worker of pytest-xdist runs them all: they share what two fixtures train, in the time of the first test
+pytestmark = [pytest.mark.distributed, pytest.mark.xdist_group("two processes"), pytest.mark.timeout(600)]
 
 
 RUNS = {
