@@ -7,12 +7,15 @@ BIN := $(VENV)/bin
 VLLM_SETUP := setup.sh constraints.txt equipment/pyproject.toml equipment/vllm_unpacked_weights.py
 # one thread: where anything else runs, two OpenMP threads spin on each other
 export OMP_NUM_THREADS ?= 1
+# tests side by side: as many as there are cores, at most eight
+PYTEST := -m pytest --numprocesses logical --maxprocesses 8 --dist loadgroup
 
-.PHONY: help quickstart test test-newest test-oldest test-slow test-vllm test-vllm-slow gpu check format docs package smoke clean
+.PHONY: help quickstart test test-fast test-newest test-oldest test-slow test-vllm test-vllm-slow gpu check format docs package smoke clean
 
 help:
 	@echo "make quickstart   train a tiny model in minutes, Pass@k before and after"
-	@echo "make test         the tests            make test-slow   those that take minutes each"
+	@echo "make test         the tests, in minutes   make test-fast   those that train nothing and start no process, in one"
+	@echo "make test-slow    those that take minutes each"
 	@echo "make test-vllm    those with vLLM's CPU build, in .venv-vllm (Linux), and make test-vllm-slow"
 	@echo "make gpu          tests and figures of one GPU, in eight minutes; GPU=--dry-run to see that it runs"
 	@echo "make check        lint, format, types  make format      mend the first two"
@@ -29,7 +32,10 @@ quickstart: $(VENV)/.installed
 	$(BIN)/nsr-trl quickstart
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python $(PYTEST)
+
+test-fast: $(VENV)/.installed
+	$(BIN)/python $(PYTEST) -m 'not (slow or vllm or distributed or processes or trains)'
 
 # with the newest and the oldest transformers and TRL that pyproject.toml admits, each in an environment of its own;
 # `make test` has the pins of constraints.txt
@@ -41,11 +47,11 @@ test: $(VENV)/.installed
 
 test-newest: .venv-newest/.installed
 	.venv-newest/bin/python -m pip install --quiet --upgrade 'trl<2' transformers
-	.venv-newest/bin/python -m pytest
+	.venv-newest/bin/python $(PYTEST)
 
 test-oldest: .venv-oldest/.installed
 	.venv-oldest/bin/python -m pip install --quiet trl==1.16.0 transformers==5.0.0
-	.venv-oldest/bin/python -m pytest
+	.venv-oldest/bin/python $(PYTEST)
 
 test-slow: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet gguf

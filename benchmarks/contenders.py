@@ -10,7 +10,7 @@ import random
 import resource
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,10 +59,11 @@ class Workload:
 
 
 class StepTimes(TrainerCallback):
-    """Seconds of each optimizer step, to the end of what the GPU was given."""
+    """Seconds of each optimizer step by a clock, to the end of what the GPU was given."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self.seconds: list[float] = []
+        self.clock = clock
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.start = self._now()
@@ -70,11 +71,10 @@ class StepTimes(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.seconds.append(self._now() - self.start)
 
-    @staticmethod
-    def _now() -> float:
+    def _now(self) -> float:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        return time.perf_counter()
+        return self.clock()
 
 
 def build_trainer(contender: str, folder: str, **settings: Any) -> GRPOTrainer:

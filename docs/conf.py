@@ -15,11 +15,17 @@ author = "The nsr-trl authors"
 copyright = author
 version = release = nsr_trl.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "command_reference", "docstrings", "mathml"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
+extensions += ["command_reference", "docstrings", "example_pages", "intervals", "mathml"]  # of docs/_ext
 exclude_patterns = ["_build"]
 
 myst_enable_extensions = ["deflist", "dollarmath"]
 myst_heading_anchors = 3
+
+# what is copied is what is typed: no prompt, and nothing of a session's output
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+copybutton_selector = "div:not(.output):not(.highlight-text) > div.highlight > pre"
 
 autodoc_typehints = "none"  # the docstrings tell the types, with their defaults
 

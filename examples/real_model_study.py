@@ -1,19 +1,20 @@
-"""
+r"""
 Four objectives on a model of your own: at equal steps, and where they have the same Pass@1.
 
-    python examples/real_model_study.py --model_name_or_path Qwen/Qwen2.5-Math-1.5B --template qwen-boxed \
+    python examples/real_model_study.py --model_name_or_path Qwen/Qwen2.5-Math-1.5B --template qwen \
         --train train.parquet --test test.jsonl --output_dir study
 
-The files hold a question and an answer a row. Without them the problems are sums of two digits, which a model of 0.1B
-parameters gets right one time in six. The defaults are meant for one GPU of 80 GB and a model of 1B to 2B parameters;
-all fields of `SignedRewardConfig`, and so of `GRPOConfig`, are flags. Measured on `--num_test` problems every
-`--save_steps` steps. Finished runs are skipped and a killed one goes on: give the same command again. Each run keeps
-its last checkpoint, with the optimizer's state.
+The files hold a question and an answer a row. Without them the problems are sums of two digits, of which a model of
+0.1B parameters gets some right (`--answer_format last`). The defaults are meant for one GPU of 80 GB and a model of 1B
+to 2B parameters, minutes a run by estimate: it was tried on a CPU only. All fields of `SignedRewardConfig`, and so of
+`GRPOConfig`, are flags. Measured on `--num_test` problems every `--save_steps` steps. Finished runs are skipped and a
+killed one goes on: give the same command again. Each run keeps its last checkpoint, with the optimizer's state.
 """
 
 import random
 from copy import copy
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from countdown.driver import OBJECTIVES, Measurement, run_study
@@ -31,6 +32,7 @@ from nsr_trl import (
 )
 from nsr_trl.evaluation.pass_at_k import pass_at_k
 from nsr_trl.evaluation.samplers import TransformersSampler
+from nsr_trl.problem import Prompting
 
 
 @dataclass
@@ -45,6 +47,9 @@ class StudyArguments:
     test: str | None = field(default=None, metadata={"help": "Problems to measure on, none of which is trained on."})
     num_test: int = field(default=128, metadata={"help": "Problems to measure on."})
     num_samples: int = field(default=64, metadata={"help": "Completions of each; the largest k."})
+    answer_format: str = field(
+        default="boxed", metadata={"help": "Where the answer is: boxed, gsm8k, xml, last, auto."}
+    )
     template: str | None = field(
         default=None, metadata={"help": "Prompt template; the model's chat template if none."}
     )
@@ -67,6 +72,7 @@ class RealWorld:
 
     def __post_init__(self) -> None:
         self.steps, self.measure_every = self.args.max_steps, int(self.args.save_steps)
+        self.prompting = Prompting(template=self.script.template, answer_format=self.script.answer_format)
         self.tokenizer = AutoTokenizer.from_pretrained(self.model, padding_side="left")
         script = self.script
         self.train = load_problems(script.train) if script.train else digit_sums(is_test=False)
@@ -77,7 +83,7 @@ class RealWorld:
     @property
     def settings(self) -> dict:
         of_run = ("max_steps", "save_steps", "learning_rate", "per_device_train_batch_size", "num_generations")
-        of_test = ("train", "test", "num_test", "num_samples", "template")
+        of_test = ("train", "test", "num_test", "num_samples", "template", "answer_format")
         return {
             "model": self.model,
             **{name: getattr(self.args, name) for name in (*of_run, "max_completion_length")},
@@ -87,15 +93,17 @@ class RealWorld:
     def trainer(self, objective: str, seed: int, output_dir: Path) -> SignedRewardTrainer:
         args = copy(self.args)
         args.objective, args.seed, args.output_dir = objective, seed, str(output_dir)
-        dataset = to_dataset(self.train, template=self.script.template, tokenizer=self.tokenizer)
-        return SignedRewardTrainer(self.model, math_reward, args, dataset, processing_class=self.tokenizer)
+        reward = partial(math_reward, answer_format=self.script.answer_format)
+        dataset = to_dataset(self.train, tokenizer=self.tokenizer, prompting=self.prompting)
+        return SignedRewardTrainer(self.model, reward, args, dataset, processing_class=self.tokenizer)
 
     def measure(self, trainer: SignedRewardTrainer, step: int) -> Measurement:
         found = evaluate(
             TransformersSampler(trainer.model, self.tokenizer, max_new_tokens=self.args.max_completion_length),
             self.test,
             num_samples=self.script.num_samples,
-            template=self.script.template,
+            prompting=self.prompting,
+            answer_format=self.script.answer_format,
             output_dir=Path(trainer.args.output_dir) / "evaluation" / f"checkpoint-{step}",
         )
         correct = [found.num_correct[problem.id] for problem in self.test]
@@ -107,6 +115,8 @@ class RealWorld:
 
 
 def main(script: StudyArguments, args: SignedRewardConfig, model: ModelConfig) -> None:
+    if model.model_name_or_path is None:
+        raise SystemExit("A study needs a model; name one with --model_name_or_path.")
     world = RealWorld(script, args, model.model_name_or_path)
     run_study(world, script.objectives, script.seeds, Path(args.output_dir))
 

@@ -18,7 +18,7 @@ WINDOW = 3
 """Logs over which a series is smoothed; at its beginning there are fewer."""
 
 PASS = "eval_pass@"
-"""What the metrics of Pass@k at evaluation begin with."""
+"""Prefix of the metrics of Pass@k at evaluation."""
 
 PAGE = "docs/alarms.md"
 
@@ -29,7 +29,7 @@ GOOD = 0.25
 """How far along a grave alarm may be at a step that is good."""
 
 METRIC = "signed/alarm/"
-"""What the metrics of alarms begin with."""
+"""Prefix of the metrics of alarms."""
 
 Log = Sequence[Mapping[str, Any]]
 
@@ -421,7 +421,7 @@ class AlarmWatch:
 
 
 def describe_stop(stopped: str | None, good: str | None) -> str:
-    """What a person should know after an alarm has stopped a run; `good` is the checkpoint that was gone back to."""
+    """The sentence after an alarm has stopped a run; `good` is the checkpoint that it went back to."""
     if good is None:
         return f"Stopped by the alarm {stopped}; there is no good checkpoint to go back to."
     return (

@@ -203,7 +203,7 @@ class PromptAllocation:
         return Draw(prompts, (num / self._num_prompts / chances[prompts]).float())
 
     def state(self) -> dict[str, Any]:
-        """What goes with a checkpoint."""
+        """The state to save in a checkpoint."""
         return {"right": self.rates.right, "wrong": self.rates.wrong, "generator": self._generator.get_state()}
 
     def load(self, state: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ from .resources import resource
 VERSIONED = ("trl", "transformers", "torch", "datasets")
 
 UNNAMED = "held-out problems"
-"""What the Hub is told where an evaluation's dataset has no name."""
+"""Name for the Hub of a dataset that has none."""
 
 
 @dataclass(frozen=True)

@@ -180,7 +180,7 @@ def find_strangers(
 
 
 def differences(run: Mapping[str, str], other: Mapping[str, str]) -> dict[str, str]:
-    """What is different about another run; what is not known of one of them is not."""
+    """The facts of another run that differ; facts that only one of them has are left out."""
     return {what: other[what] for what in run if what in other and run[what] != other[what]}
 
 
@@ -189,13 +189,13 @@ def _listed(facts: Mapping[str, str]) -> str:
 
 
 def unmark(checkpoint: str | Path) -> None:
-    """Takes the signs of completeness from a checkpoint that is about to be written or deleted."""
+    """Removes the marks of completeness from a checkpoint that is about to be written or deleted."""
     for name in (MANIFEST, STATE):
         Path(checkpoint, name).unlink(missing_ok=True)
 
 
 def sync(checkpoint: str | Path) -> None:
-    """Has the disk hold what was written to a checkpoint, so that a loss of power leaves no empty files."""
+    """Flushes a checkpoint to the disk, so that a power failure leaves no empty files."""
     for folder, _, names in os.walk(checkpoint):
         for name in names:
             with open(os.path.join(folder, name), "rb") as file:
@@ -315,7 +315,7 @@ def _describe(path: Path) -> dict[str, Any]:
 
 
 def _fault(path: Path, name: str, entry: Mapping[str, Any]) -> str | None:
-    """What is wrong with a file of a manifest."""
+    """The damage of a file of a manifest, in words."""
     if not path.is_file():
         return f"{name} is missing"
     size = path.stat().st_size

@@ -9,7 +9,7 @@ GRADERS = ("default", "paper", "paper-competition")
 """Sets of rules of the verifier."""
 
 OUTCOMES = ("correct", "incorrect", "undecided")
-"""What a verifier may say."""
+"""The outcomes of a verifier."""
 
 ANSWER_FORMATS = ("boxed", "gsm8k", "xml", "last", "auto")
 """Where an answer may be asked for, by name; any other text is a regular expression."""

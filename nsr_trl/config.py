@@ -382,7 +382,7 @@ def objective_of(args: Any) -> Objective:
 
 
 def controller_of(args: Any) -> Controller:
-    """What holds the objective in force, as the fields describe it."""
+    """The controller that the fields describe."""
     return build_controller(
         objective_of(args),
         args.positive_weight,

@@ -58,7 +58,7 @@ class Controller:
         self.seen = dict(seen)
 
     def describe(self) -> str | None:
-        """What moved, and where it is now, for the card; `None` where nothing moves."""
+        """What moved and its present value, for the card; `None` if nothing moves."""
         return None
 
 

@@ -167,7 +167,7 @@ def _tabulate(rows: Mapping[str, Tensor], windows: Tensor, gather: Gather) -> tu
 
 
 def _facts(step: Tensor, table: Table, is_packed: bool) -> dict[str, Any]:
-    """What is known of a micro-step `(R, rows)` over all ranks."""
+    """The counts of a micro-step `(R, rows)` over all ranks."""
     is_real = step != DUMMY
     tokens = table.lengths[step] * is_real  # (R, rows)
     places = tokens.sum(1) if is_packed else tokens.amax(1) * step.size(1)  # (R,)

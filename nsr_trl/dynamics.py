@@ -42,7 +42,7 @@ def read_log(folder: str | Path) -> list[dict[str, Any]]:
 
 
 RUN_FACTS = "nsr_trl_run.json"
-"""What a run knows of itself, in its training folder."""
+"""File of a training folder with the facts for its card."""
 
 
 def describe_folders(folders: Mapping[str, str | Path]) -> str | None:

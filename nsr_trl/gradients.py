@@ -31,7 +31,7 @@ def describe_update(
     model_config: Any,
     micro_batches: Sequence[Mapping[str, Any] | None],
 ) -> dict[str, Any]:
-    """What an optimizer step consists of, for whoever looks for the cause of a NaN."""
+    """Describes an optimizer step, to find the cause of a NaN."""
     return {
         "objective": objective,
         "loss": loss_type,

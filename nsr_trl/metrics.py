@@ -65,10 +65,17 @@ METRICS: dict[str, str] = {
     "cost/seconds/rewards": "seconds per optimizer step in reward functions",
     "cost/seconds/logps": "seconds per optimizer step in old and reference log-probs",
     "cost/seconds/update": "seconds per optimizer step in forward and backward passes",
+    "cost/tokens_per_second/generation": "completion tokens of all processes per second of generation",
+    "cost/tokens_per_second/update": "tokens of all processes, prompts included, whether they train or not, per "
+    "second of forward and backward passes",
+    "cost/tokens_per_second/step": "the same tokens per second of the four phases together",
 }
 
 PHASES = ("generation", "rewards", "logps", "update")
-"""What a training step spends its time in, as the main process sees it."""
+"""The phases of a training step, as the main process times them."""
+
+RATE = "cost/tokens_per_second/"
+"""What the names of speeds begin with: tokens over the seconds of a phase."""
 
 POLICY_METRICS = tuple(f"signed/{name}/{side}" for name in ("entropy", "logp") for side in SIGNS)
 """The metrics of `token_metrics` that any loss has."""
@@ -200,7 +207,9 @@ class Ledger:
         finally:
             seconds = time.perf_counter() - start
             if mode == "train":
-                self.add(mode, {f"cost/seconds/{phase}": (seconds - self._inner_seconds, 0)})
+                own = seconds - self._inner_seconds
+                self.add(mode, {f"cost/seconds/{phase}": (own, 0)})
+                self.add(mode, {f"{RATE}{of}": (0, own) for of in (phase, "step") if f"{RATE}{of}" in METRICS})
             self._inner_seconds = outer + seconds
 
     def pend(self, totals: Tensor) -> None:
@@ -225,7 +234,7 @@ class Ledger:
             self.of_training = _entries()
 
     def state(self) -> dict[str, Any]:
-        """What goes with a checkpoint."""
+        """The state to save in a checkpoint."""
         return {"since_log": dict(self._since_log["train"]), "of_training": dict(self.of_training)}
 
     def take_back(self, state: Mapping[str, Any]) -> None:

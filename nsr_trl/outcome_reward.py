@@ -159,7 +159,7 @@ class OutcomeWatch:
             yield sentence
 
     def _verdict(self) -> str | None:
-        """What to look at after the first rollouts, if anything."""
+        """Sentences after the first rollouts, if something looks wrong."""
         first = f"In the first {self.num_seen} rollouts"
         if self.num_unanswered > MOSTLY * self.num_rows:
             return (
@@ -183,7 +183,7 @@ class OutcomeWatch:
         return None
 
     def state(self) -> dict[str, Any]:
-        """What goes with a checkpoint."""
+        """The state to save in a checkpoint."""
         return {name: value for name, value in vars(self).items() if name.startswith(("num_", "has_"))}
 
     def load(self, state: dict[str, Any]) -> None:

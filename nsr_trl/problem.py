@@ -34,7 +34,7 @@ ANSWER_WRITINGS: dict[str, str] = {
 """A completion that is nothing but an answer, by format."""
 
 ANSWER_MARKS: dict[str, str] = {"boxed": "\\boxed", "gsm8k": "####", "xml": "<answer>"}
-"""What a prompt that asks for a format says."""
+"""Words by which a prompt is known to ask for a format."""
 
 _CHATML = (
     "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"

@@ -35,7 +35,7 @@ STEPS, ITSELF = "steps", "run"
 FIGURE, DYNAMICS, OVER_STEPS = "pass_at_k.png", "training_dynamics.png", "pass_at_k_over_steps.png"
 
 
-def write_card(folder: str | Path, facts: CardFacts, log: Sequence[Mapping[str, Any]]) -> None:
+def write_card(folder: str | Path, facts: CardFacts, log: Sequence[Mapping[str, Any]], draws: bool = True) -> None:
     """
     Records what a run knows of itself and writes its card.
 
@@ -46,6 +46,8 @@ def write_card(folder: str | Path, facts: CardFacts, log: Sequence[Mapping[str, 
             What the run knows, without evaluations and figures, which are looked for in the folder.
         log (`Sequence[Mapping[str, Any]]`):
             What the run logged, by step; may be empty.
+        draws (`bool`, *optional*, defaults to `True`):
+            Whether to draw the figures, which takes seconds.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -62,8 +64,8 @@ def write_card(folder: str | Path, facts: CardFacts, log: Sequence[Mapping[str, 
         evaluations={name: runs[AFTER] for name, runs in evaluations.items()},
     )
     title = describe_training(facts.model_name, facts.objective, facts.base_model or facts.local_base)
-    facts = replace(facts, **_over_steps(folder, facts.model_name))
-    drawn = _draw(folder, evaluations, {facts.model_name: log}, title)
+    facts = replace(facts, **_over_steps(folder, facts.model_name, draws))
+    drawn = _draw(folder, evaluations, {facts.model_name: log}, title) if draws else {}
     build_card(replace(facts, **drawn)).save(folder / "README.md")
 
 
@@ -260,7 +262,7 @@ def _evaluations(folder: Path) -> dict[str, dict[str, Evaluation]]:
     return {name: found for name, found in read_evaluations(runs).items() if AFTER in found} if AFTER in runs else {}
 
 
-def _over_steps(folder: Path, model_name: str) -> dict[str, Any]:
+def _over_steps(folder: Path, model_name: str, draws: bool) -> dict[str, Any]:
     """The run over its steps, and compared at equal Pass@1 with the runs whose evaluations lie beside its own."""
     found = sorted((folder / "evaluation" / STEPS).glob("*"), key=lambda path: (path.name != ITSELF, path.name))
     if not found or found[0].name != ITSELF:
@@ -281,6 +283,8 @@ def _over_steps(folder: Path, model_name: str) -> dict[str, Any]:
                 except ValueError as error:
                     unmatched.append(f"Not compared with {name}: {error}")
     facts: dict[str, Any] = {"matched": tuple(matched), "unmatched": tuple(unmatched)}
+    if not draws:
+        return facts
     try:
         from .evaluation.plots import plot_over_steps
     except ImportError:

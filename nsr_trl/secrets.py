@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 
 HIDDEN = "..."
-"""What stands in the place of a secret."""
+"""Replaces a secret."""
 
 _NAME = r"(?:[\w.-]*[_.-])?(?:token|password|passwd|passphrase|secret|credentials?|key)"
 _IS_SECRET_NAME = re.compile(rf"-*{_NAME}", re.IGNORECASE)

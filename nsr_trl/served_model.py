@@ -14,7 +14,7 @@ SHAPE_FIELDS = tuple(
     "model_type vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads "
     "head_dim".split()
 )
-"""What the shapes of a language model's weights follow from."""
+"""Config fields that determine the shapes of a model's weights."""
 
 
 def check_served_model(client: Any, trained: PreTrainedConfig) -> None:

@@ -40,7 +40,7 @@ QUICKSTART = "quickstart"
 """Name of the arithmetic that ships with the package, as a dataset."""
 
 REASONING_GYM = "reasoning_gym/"
-"""What the name of a procedural task of reasoning_gym begins with, as a dataset."""
+"""Prefix of the datasets that reasoning_gym generates."""
 
 GENERATED_SIZES: dict[Part, int] = {"train": 1024, "test": 128}
 """Problems of a generated source that does not say how many."""
@@ -178,7 +178,7 @@ class Task:
 
     @property
     def judge(self) -> Judge:
-        """What scores completions in an evaluation, as they are scored in training."""
+        """The judge for an evaluation, which scores as training does."""
         if self.is_verified:
             return VerifierJudge(self.grader, self.answer_format)
         threshold = DEFAULT_CORRECT_THRESHOLD if self.correct_threshold is None else self.correct_threshold
@@ -214,7 +214,7 @@ class Task:
         return dataclasses.replace(task, prompting=dataclasses.replace(task.prompting, **of_prompting))
 
     def facts(self) -> dict[str, str]:
-        """What the task is, by name, for people."""
+        """The fields of the task by name, for people."""
         asked = self.prompting
         prompt = "the model's chat template" if asked.template is None else f"{asked.template!r}"
         rows = {
@@ -229,7 +229,7 @@ class Task:
         return {name: value for name, value in rows.items() if value}
 
     def card_rows(self) -> dict[str, str]:
-        """What its card says of the task a model was trained on."""
+        """The rows of a model card about this task."""
         facts = {
             name: " ".join(value.split()) for name, value in self.facts().items() if name not in ("train", "test")
         }

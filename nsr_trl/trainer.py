@@ -66,6 +66,7 @@ from .gradients import FiniteGradients, describe_update
 from .metrics import (
     PHASES,
     POLICY_METRICS,
+    RATE,
     SIGNS,
     SURROGATE_METRICS,
     Ledger,
@@ -195,6 +196,7 @@ class SignedRewardTrainer(GRPOTrainer):
         self._rollout: Rollout | None = None  # the one under way
         self._draw: Draw | None = None  # the prompts of the one that is about to begin
         self._train_rows: Any = None  # the dataset as the dataloader reads it
+        self._tokens_per_micro_step = 0.0  # of the rollout that is trained on, over all ranks
         self._forward: tuple[Tensor, Tensor] | None = None  # (log-probs, entropies) of a loss under way, (rows, T)
         self._buffered_inputs: list[dict[str, Any] | None] | None = None
         self._buffered_step: int | None = None  # the micro-step at which the buffered rows were generated
@@ -202,6 +204,7 @@ class SignedRewardTrainer(GRPOTrainer):
         self._part: dict[str, Any] | None = None  # what runs in the place of a micro-batch that was too large
         self._num_steps_done = 0  # micro-steps, counted as `_step` is, whose rows have run in one before
         self._num_epochs_done = 0  # by the run that is being resumed
+        self._is_saving = False  # a checkpoint
         self.stopped_by_alarm: str | None = None
 
         super().__init__(model, reward_funcs, args, *rest, **kwargs)
@@ -242,7 +245,7 @@ class SignedRewardTrainer(GRPOTrainer):
             check_prompts(dataset, self.processing_class, 0, context)
 
     def _decide_allocation(self) -> PromptAllocation | None:
-        """What draws the prompts, where they are not to be taken in turn."""
+        """Draws the prompts, unless they are taken in turn."""
         args = self.args
         if args.prompt_allocation == "none":
             return None
@@ -296,7 +299,7 @@ class SignedRewardTrainer(GRPOTrainer):
 
     @functools.cached_property
     def _run(self) -> dict[str, str]:
-        """What makes a checkpoint one of this run."""
+        """The facts that a checkpoint of this run must share."""
         base = get_config_model_id(self.model.config) or "unnamed"
         data = describe_dataset(self.train_dataset)
         run = {
@@ -460,8 +463,12 @@ class SignedRewardTrainer(GRPOTrainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         folder = Path(self._get_output_dir(trial=trial), f"checkpoint-{self.state.global_step}")
-        with checkpoints.being_written(folder, self.args, self.accelerator):
-            super()._save_checkpoint(model, trial)
+        self._is_saving = True
+        try:
+            with checkpoints.being_written(folder, self.args, self.accelerator):
+                super()._save_checkpoint(model, trial)
+        finally:
+            self._is_saving = False
         if self.args.should_save:
             checkpoints.mark_complete(folder, self._run)
             good = self._last_good_checkpoint() if self.args.on_alarm == "stop" else None
@@ -480,6 +487,7 @@ class SignedRewardTrainer(GRPOTrainer):
             "entropy": [self.entropy_coef, self._last_world_entropy],
             "ledger": self._ledger.state(),
             "metrics": dict(self._metrics["train"]),
+            "tokens": self._tokens_per_micro_step,
         }
         checkpoints.save_rank_state(output_dir, self.accelerator.process_index, state)
 
@@ -506,6 +514,7 @@ class SignedRewardTrainer(GRPOTrainer):
         self.entropy_coef, self._last_world_entropy = state["entropy"]
         self._ledger.load(state["ledger"])
         self._metrics["train"].update(state["metrics"])
+        self._tokens_per_micro_step = state.get("tokens", 0.0)
 
     def _save(self, *args: Any, **kwargs: Any) -> None:
         with stored_without_secrets(self):
@@ -565,8 +574,15 @@ class SignedRewardTrainer(GRPOTrainer):
                 self.__dict__["_calculate_rewards"] = own
 
     def _generate(self, prompts: list) -> tuple:
+        num_tokens = self.state.num_input_tokens_seen
         with self._ledger.timed(self._mode, "generation"):
             output = super()._generate(prompts)
+        if self._mode == "train":
+            num_tokens = self.state.num_input_tokens_seen - num_tokens  # prompts and completions of all ranks
+            self._tokens_per_micro_step = num_tokens / self.args.steps_per_generation
+            num_rows = len(prompts) * self.accelerator.num_processes
+            mean_length = self._metrics["train"]["completions/mean_length"][-1]
+            self._add({f"{RATE}generation": (mean_length * num_rows, 0)})
         is_training_rollout = self._rollout is not None and self._mode == "train"
         if self._compacts and is_training_rollout and self.signed_objective.weigh is not None:
             _, completion_ids, _, completions, _, extra_fields, _, _ = check_rollout(output)
@@ -690,17 +706,23 @@ class SignedRewardTrainer(GRPOTrainer):
             self._add({f"cost/seconds/{phase}": (0, 1) for phase in PHASES})
         if self._step < self._num_steps_done:
             self._step += 1
-            return torch.zeros((), device=self.accelerator.device)
-        if self._compacts:
-            start = time.perf_counter()
-            is_skipped = self._prepare_inputs(inputs) is None
-            self._current_train_step_time += time.perf_counter() - start
-            if is_skipped:
-                return self._skip(model)
-        with self._ledger.timed(self._mode, "update"):
-            if self._budget is None:
-                return super().training_step(model, inputs, num_items_in_batch)
-            return self._train_measured(self._budget, model, inputs, num_items_in_batch)
+            loss = torch.zeros((), device=self.accelerator.device)
+        elif self._compacts and self._is_without_rows(inputs):
+            loss = self._skip(model)
+        else:
+            with self._ledger.timed(self._mode, "update"):
+                if self._budget is None:
+                    loss = super().training_step(model, inputs, num_items_in_batch)
+                else:
+                    loss = self._train_measured(self._budget, model, inputs, num_items_in_batch)
+        self._add({f"{RATE}{of}": (self._tokens_per_micro_step, 0) for of in ("update", "step")})
+        return loss
+
+    def _is_without_rows(self, inputs: Any) -> bool:
+        start = time.perf_counter()
+        is_without_rows = self._prepare_inputs(inputs) is None
+        self._current_train_step_time += time.perf_counter() - start
+        return is_without_rows
 
     def _train_measured(self, budget: MeasuredBudget, model: Any, inputs: Any, num_items_in_batch: Any) -> Tensor:
         """Runs a micro-step and learns from it; where memory runs out, the optimizer step begins anew in halves."""
@@ -937,7 +959,7 @@ class SignedRewardTrainer(GRPOTrainer):
                 self.weighing.controller.see_entropy(total / count)
 
     def _describe_window(self) -> dict[str, Any]:
-        """What the optimizer step under way consists of."""
+        """Describes the micro-batches of the current optimizer step."""
         size = self.args.gradient_accumulation_steps
         start = (self._step - 1) // size * size % self.args.steps_per_generation
         micro_batches = (self._buffered_inputs or [])[start : start + size]
@@ -976,7 +998,7 @@ class SignedRewardTrainer(GRPOTrainer):
             self.control.should_training_stop, self.control.should_save = True, False
 
     def card_facts(self, model_name: str | None = None, dataset_name: str | None = None) -> CardFacts:
-        """What this run knows of itself for its model card."""
+        """The facts of this run for its model card."""
         return describe_run(
             self, get_config_model_id(self.model.config), self._ledger.of_training, model_name, dataset_name
         )
@@ -988,7 +1010,8 @@ class SignedRewardTrainer(GRPOTrainer):
         Writes the model card of this run to `output_dir/README.md`, as every checkpoint and `push_to_hub` do.
 
         It shows the evaluations in `output_dir/evaluation/before` and `after`, where there are any, and draws the
-        figures beside it; `nsr-trl card` writes it anew. Whatever goes wrong with it is logged and stops nothing.
+        figures beside it, except at a checkpoint, which is not to wait for them. `nsr-trl card` writes it anew.
+        Whatever goes wrong with it is logged and stops nothing.
 
         Args:
             model_name (`str`, *optional*):
@@ -1003,7 +1026,7 @@ class SignedRewardTrainer(GRPOTrainer):
         folder = self.args.output_dir
         with decorating("The card", f"{folder}/README.md", folder):
             facts = self.card_facts(model_name, dataset_name)
-            write_card(folder, facts.with_tags(tags), self.state.log_history)
+            write_card(folder, facts.with_tags(tags), self.state.log_history, draws=not self._is_saving)
 
     def last_completions(self) -> list[dict[str, Any]]:
         """The last completions of all ranks: text, rewards by function and the columns that functions logged."""

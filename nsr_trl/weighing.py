@@ -177,7 +177,7 @@ class Weighing:
         self.controller.load(self._at_first)
 
     def state(self) -> dict[str, Any]:
-        """What goes with a checkpoint."""
+        """The state to save in a checkpoint."""
         return {"watch": self._watch.state(), "controller": dict(self.controller.seen)}
 
     def load(self, state: Mapping[str, Any]) -> None:

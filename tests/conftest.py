@@ -23,6 +23,13 @@ from nsr_trl.quickstart.model import build_tokenizer
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items):
+    """Marks what `make test-fast` leaves out."""
+    for item in items:
+        if not {"make_trainer", "tiny_model", "smollm2"}.isdisjoint(item.fixturenames):
+            item.add_marker(pytest.mark.trains)
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory) -> str:
     """Path of a one-layer model with random weights and the quickstart's tokenizer: it says anything, quickly."""

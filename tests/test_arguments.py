@@ -41,6 +41,18 @@ def test_parameters_of_an_objective_come_from_a_file_or_a_flag(tmp_path):
     assert (args.lambda_controller, args.outcome_requires) == ("balance", ["form", "tags"])
 
 
+@pytest.mark.parametrize("objective", ["nsr", "psr", "grpo", "maxrl"])
+def test_another_objective_leaves_the_weights_of_the_recipes_behind(objective):
+    run = run_of("--config", "quickstart", "--objective", objective)
+    _, args, _ = run.preview(1)
+    assert (args.objective, args.positive_weight) == (objective, None)
+    assert "positive_weight" not in run.sources
+    with pytest.raises(ValueError, match=r"`positive_weight`.* under objective='nsr'; got 0\.5"):
+        run_of("--config", "quickstart", "--objective", "nsr", "--positive_weight", "0.5").preview(1)
+    _, args, _ = run_of("--config", "quickstart", "--objective", "w_reinforce").preview(1)
+    assert args.positive_weight == 0.1  # the same one, and its weight
+
+
 def test_launcher_flags_are_told_from_fields():
     run = run_of("--config", "quickstart", "--accelerate_config", "zero3", "--num_processes", "4", "--seed", "3")
     assert run.launch == {"accelerate_config": "zero3", "num_processes": "4"}

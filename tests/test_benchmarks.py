@@ -11,6 +11,9 @@ import pytest
 import torch
 
 
+pytestmark = pytest.mark.processes
+
+
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 
 

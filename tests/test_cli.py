@@ -20,6 +20,7 @@ def run(*arguments):
     return subprocess.run([sys.executable, "-m", "nsr_trl", *arguments], capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.processes
 def test_help_answers_in_under_half_a_second_of_cpu_time():
     seconds = []
     for _ in range(3):
@@ -32,6 +33,7 @@ def test_help_answers_in_under_half_a_second_of_cpu_time():
     assert min(seconds) < 0.5  # the best of three: a shared machine slows some
 
 
+@pytest.mark.processes
 def test_who_has_read_enough_of_it_ends_it_without_a_word():
     reader, writer = os.pipe()
     os.close(reader)  # as `head` does, which has its lines
@@ -41,10 +43,12 @@ def test_who_has_read_enough_of_it_ends_it_without_a_word():
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
 
 
+@pytest.mark.processes
 def test_version_is_the_packages():
     assert run("--version").stdout.split() == ["nsr-trl", nsr_trl.__version__]
 
 
+@pytest.mark.processes
 def test_help_loads_nothing_heavy():
     code = "import sys, nsr_trl.cli as c; c.build_parser(); print({'torch', 'trl', 'transformers'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"

@@ -175,8 +175,10 @@ def test_a_study_that_is_stopped_goes_on_to_the_result_of_one_that_was_not(tmp_p
 
     from driver import read_measurements
 
-    base = json.loads((tmp_path / "whole" / "results.json").read_text())
-    assert base["curves"]["psr"][-1][0] > base["curves"]["psr"][0][0]  # it learned
+    whole_study = json.loads((tmp_path / "whole" / "results.json").read_text())
+    before, *_, after = whole_study["curves"]["psr"]
+    assert 0 < before[0] < before[-1]  # it solves some, so that there is something to train on
+    assert before != after
     (tmp_path / "stopped").mkdir()
     (tmp_path / "stopped" / "base").symlink_to(tmp_path / "whole" / "base")
     stopped = study(tmp_path / "stopped")

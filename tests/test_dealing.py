@@ -82,6 +82,7 @@ def test_as_in_the_papers_code_the_rows_that_train_fill_the_windows_and_their_to
     assert first["token_weight"] == pytest.approx(5 / 5)  # their 5 tokens over 2.5 x the 2 rows of a window
 
 
+@pytest.mark.processes
 @pytest.mark.distributed
 def test_two_ranks_share_the_rows_of_both():
     """Kept are rows 0, 2, 3 of the first rank and row 5 of the second: of 2, 4, 6 and 4 tokens, prompts included."""

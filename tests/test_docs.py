@@ -2,7 +2,11 @@
 
 import doctest
 import math
+import os
 import re
+import subprocess
+import sys
+import tomllib
 from dataclasses import fields
 from pathlib import Path
 
@@ -140,6 +144,40 @@ def test_the_shipped_accelerate_configs_and_recipes_are_documented():
 def test_the_fields_of_the_script_are_documented():
     text = (DOCS / "recipes.md").read_text()
     assert all(f"`{field.name}`" in text for field in fields(ScriptArguments))
+
+
+def test_no_page_has_a_placeholder():
+    pages = [*ROOT.glob("*.md"), *DOCS.glob("*.md"), *ROOT.glob("examples/**/*.md"), ROOT / "CITATION.cff"]
+    placeholder = r"\b(REPOSITORY|OWNER|ORG|TODO|FIXME|TBD|XXX)\b|example\.(com|org)|your-(org|name)"
+    assert {page.name: found for page in pages if (found := re.findall(placeholder, page.read_text()))} == {}
+
+
+def test_the_versions_to_install_are_those_of_the_project():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    required = " ".join([*project["dependencies"], *extras["deepspeed"]])
+    pins = (ROOT / "constraints.txt").read_text() + (ROOT / "tests" / "with_vllm" / "constraints.txt").read_text()
+    rows = re.findall(r"^\| ([a-zA-Z]+) \| ([^|]+) \| ([\d.]+)", (DOCS / "install.md").read_text(), re.MULTILINE)
+    assert len(rows) == 5
+    for name, needed, pinned in rows:
+        assert re.search(rf"\b{name}(-cpu)?=={re.escape(pinned)}$", pins, re.MULTILINE | re.IGNORECASE), name
+        if name != "vLLM":
+            assert f"{name.lower()}>={needed.partition(',')[0]}" in required, name
+    listed = re.findall(r"^\| (`[\w`, -]+`) \|", (DOCS / "install.md").read_text(), re.MULTILINE)
+    assert set(re.findall(r"`(.+?)`", " ".join(listed))) == set(extras)
+
+
+@pytest.mark.processes
+def test_the_first_example_runs(tmp_path):
+    """The lines of the README that a newcomer copies, as they stand."""
+    program = re.search(r"```python\n(from nsr_trl .+?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    assert len(program.splitlines()) <= 7
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.stdout.count("'signed/incorrect_ratio'") == 2
+    assert (tmp_path / "out" / "checkpoint-20" / "model.safetensors").exists()
 
 
 def test_links_between_documents_lead_somewhere():

@@ -373,6 +373,7 @@ def check_kills(tmp_path, num_kills, num_problems, patience):
         assert (killed / name).read_bytes() == (undisturbed / name).read_bytes(), name
 
 
+@pytest.mark.processes
 def test_a_run_killed_three_times_leaves_the_samples_of_an_undisturbed_one(tmp_path):
     check_kills(tmp_path, num_kills=3, num_problems=4, patience=0.2)
 

@@ -175,7 +175,6 @@ def expected_gradient(weigh, n, theta):
         ("maclaurin", {"order": 4}, lambda p: -sum((1 - p) ** k / k for k in range(1, 5))),  # log p, cut off
         ("reinforce", {}, lambda p: 2 * p),  # -L_PSR - L_NSR = p - (1 - p)
     ],
-    ids=str,
 )
 def test_the_expected_gradient_is_that_of_what_the_source_claims(name, args, objective, theta):
     x = torch.tensor(theta, dtype=torch.float64, requires_grad=True)

@@ -19,6 +19,7 @@ def test_the_help_is_two_screens_at_most(show):
     assert max(map(len, show(80).splitlines()[2:])) <= 100
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(("command", "flag"), [("train", "--dry-run"), ("doctor", "--sample N")])
 def test_the_help_is_shown_without_torch_and_trl(command, flag):
     code = (

@@ -268,6 +268,7 @@ def test_answers_are_handed_on_while_a_straggler_is_under_way_and_it_is_left_at_
     assert threading.active_count() < 80
 
 
+@pytest.mark.processes
 def test_ctrl_c_leaves_at_once_with_what_was_answered_on_disk(server, tmp_path):
     (tmp_path / "p.jsonl").write_text(json.dumps({"question": "1 + 1", "answer": "2"}) + "\n")
     slow = seed_of(7)

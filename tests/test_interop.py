@@ -7,6 +7,7 @@ import sys
 import textwrap
 
 import pandas as pd
+import pytest
 import wandb
 from datasets import load_dataset
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -67,6 +68,7 @@ def test_completions_are_read_from_parquet_with_their_outcomes(make_trainer, pro
     assert set(frame["signed/outcome"]) <= {"correct", "incorrect", "undecided"}
 
 
+@pytest.mark.processes
 def test_a_reward_comes_from_a_module_on_the_python_path(tmp_path):
     """TRL's `accuracy_reward`, which reads a column of another name, by way of a user's function."""
     folder = tmp_path / "modules"

@@ -53,11 +53,11 @@ def reward(completions, completion_ids, log_extra, log_metric, **kwargs):
     return [float(sum(ids) % 2) for ids in completion_ids]
 
 
-def build(make_trainer, tmp_path, compact):
+def build(make_trainer, prompts, tmp_path, compact):
     logs = Logs()
     trainer = make_trainer(
         reward_funcs=reward,
-        eval_dataset=make_trainer().train_dataset,
+        eval_dataset=prompts,
         callbacks=[logs],
         compact=compact,
         num_iterations=2,
@@ -90,12 +90,12 @@ EXPECTED = {}
 @pytest.mark.parametrize("call", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("compact", "after"), [("auto", False), ("auto", True), ("off", True)])
 @pytest.mark.parametrize("place", PLACES)
-def test_an_exception_anywhere_leaves_nothing_behind(make_trainer, tmp_path, place, compact, after, call):
+def test_an_exception_anywhere_leaves_nothing_behind(make_trainer, prompts, tmp_path, place, compact, after, call):
     """Before and after TRL's own part of each method, in its first or second call; then training is as if anew."""
     if compact not in EXPECTED:
-        EXPECTED[compact] = outcome(*build(make_trainer, tmp_path / "fresh", compact))
+        EXPECTED[compact] = outcome(*build(make_trainer, prompts, tmp_path / "fresh", compact))
     expected, parameters = EXPECTED[compact]
-    trainer, logs = build(make_trainer, tmp_path / "again", compact)
+    trainer, logs = build(make_trainer, prompts, tmp_path / "again", compact)
     start = [p.detach().clone() for p in trainer.model.parameters()]
     original, calls = getattr(trl.GRPOTrainer, place), []
 

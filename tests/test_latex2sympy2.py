@@ -47,6 +47,7 @@ def python(tmp_path_factory):
     return python
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 def test_latex2sympy2_decides_as_the_default_parser_does_and_carries_nothing_over(python):
     environment = {"PYTHONPATH": str(Path(nsr_trl.__file__).parents[1])}

@@ -1,6 +1,7 @@
 """Each layer imports only lower ones, and the lowest ones no heavy library."""
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -11,86 +12,85 @@ import nsr_trl
 
 ROOT = Path(nsr_trl.__file__).parent
 
-LAYERS: tuple[tuple[str, ...], ...] = (
-    # 0: words
-    ("choices",),
-    # 1: plain Python (numpy in pass_at_k and results, sympy and its parsers in the verifier's workers)
-    (
-        "verifier.*",
-        "evaluation.pass_at_k",
-        "evaluation.presets",
-        "evaluation.records",
-        "evaluation.results",
-        "evaluation.comparison",
-        "evaluation.matching",
-        "evaluation.runs",
-        "evaluation.visible",
-        "quickstart.problems",
-        "problem",
-        "prompts",
-        "run.first_look",
-        "run.memory",
-        "resources",
-        "secrets",
-        "decoration",
-        "trl_surface",
+# lowest first: the rows of the table in docs/architecture.md, each of one or several steps
+TABLE: dict[str, tuple[tuple[str, ...], ...]] = {
+    "words": (("choices",),),
+    "plain Python": (
+        (
+            "verifier.*",
+            "evaluation.pass_at_k",
+            "evaluation.presets",
+            "evaluation.records",
+            "evaluation.results",
+            "evaluation.comparison",
+            "evaluation.matching",
+            "evaluation.runs",
+            "evaluation.visible",
+            "quickstart.problems",
+            "problem",
+            "prompts",
+            "run.first_look",
+            "run.memory",
+            "resources",
+            "secrets",
+            "decoration",
+            "trl_surface",
+        ),
     ),
-    # 2: torch only, not each other
-    ("family", "alarms", "allocation", "auxiliary", "budget", "metrics", "compaction", "outcome_reward"),
-    ("rollout",),
-    # and the names of the formulas, and which of them is in force
-    ("objective",),
-    ("controllers",),
-    #
-    ("study.world", "study.summary"),
-    ("study.policy", "study.report"),
-    ("study.training",),
-    # 3: adapters, one foreign library each
-    (
-        "config",
-        "data",
-        "rewards",
-        "settings_file",
-        "card",
-        "checkpoints",
-        "stopping",
-        "dealing",
-        "gradients",
-        "served_model",
-        "evaluation.judges",
-        "evaluation.samplers",
-        "evaluation.tally",
-        "evaluation.plots",
-        "evaluation.completions",
-        "quickstart.model",
-        "run.help",
+    "tensors": (
+        # not each other
+        ("family", "alarms", "allocation", "auxiliary", "budget", "metrics", "compaction", "outcome_reward"),
+        ("rollout",),
+        # the names of the formulas, and which of them is in force
+        ("objective",),
+        ("controllers",),
     ),
-    # and what reads files of settings
-    ("run.recipe",),
-    # and the samplers that stand on the protocol of another one
-    ("evaluation.vllm_sampler", "evaluation.endpoint_sampler", "evaluation.workers", "evaluation.viewer"),
-    ("evaluation.engines", "evaluation.series"),
-    # built on the adapters
-    ("dynamics", "reasoning_gym", "reward_functions", "weighing", "evaluation.matched"),
-    ("run_card", "task"),
-    ("run.script",),
-    # assemblies
-    ("trainer", "evaluation.runner", "evaluation.merge", "grading", "run.arguments", "run.schedule"),
-    ("evaluation.exchange",),
-    # a run before it starts
-    ("run.costs",),
-    ("run.dry_run", "run.preflight"),
-    ("run.launch", "run.doctor"),
-    # doors, and what they show
-    ("training_log",),
-    ("study.figures",),
-    ("quickstart.run", "study.run", "train"),
-    # the command, which imports inside the chosen command
-    ("commands.tasks", "commands.numbers"),
-    ("commands.*",),
-    ("cli",),
-    ("__main__",),
-)
+    "the study": (("study.world", "study.summary"), ("study.policy", "study.report"), ("study.training",)),
+    "adapters": (
+        (
+            "config",
+            "data",
+            "rewards",
+            "settings_file",
+            "card",
+            "checkpoints",
+            "stopping",
+            "dealing",
+            "gradients",
+            "served_model",
+            "evaluation.judges",
+            "evaluation.samplers",
+            "evaluation.tally",
+            "evaluation.plots",
+            "evaluation.completions",
+            "quickstart.model",
+            "run.help",
+        ),
+        # what reads files of settings
+        ("run.recipe",),
+        # the samplers that stand on the protocol of another one
+        ("evaluation.vllm_sampler", "evaluation.endpoint_sampler", "evaluation.workers", "evaluation.viewer"),
+        ("evaluation.engines", "evaluation.series"),
+    ),
+    "assemblies": (
+        ("dynamics", "reasoning_gym", "reward_functions", "weighing", "evaluation.matched"),
+        ("run_card", "task"),
+        ("run.script",),
+        ("trainer", "evaluation.runner", "evaluation.merge", "grading", "run.arguments", "run.schedule"),
+        ("evaluation.exchange",),
+    ),
+    "a run before it starts": (("run.costs",), ("run.dry_run", "run.preflight"), ("run.launch", "run.doctor")),
+    "doors": (
+        ("training_log", "study.figures"),
+        ("quickstart.run", "study.run", "train"),
+        # the command, which imports inside the chosen command
+        ("commands.tasks", "commands.numbers"),
+        ("commands.*",),
+        ("cli",),
+        ("__main__",),
+    ),
+}
+LAYERS = tuple(step for steps in TABLE.values() for step in steps)
 
 FOREIGN: dict[int, set[str]] = {
     0: set(),
@@ -98,6 +98,7 @@ FOREIGN: dict[int, set[str]] = {
     2: {"torch"},
     3: {"torch"},
     4: {"torch"},
+    5: {"torch"},
 }
 
 
@@ -152,6 +153,16 @@ def test_the_layers_name_only_modules_that_exist():
     names = modules()
     for pattern in (p for layer in LAYERS for p in layer):
         assert any(layer_of(name) >= 0 and (name == pattern or name.startswith(pattern.rstrip("*"))) for name in names)
+
+
+def test_the_architecture_page_and_the_readme_show_these_layers_and_modules():
+    page = (ROOT.parent / "docs" / "architecture.md").read_text()
+    rows = re.findall(r"^\| \*\*(.+)\*\* \| (.+?) \|", page, re.MULTILINE)
+    shown = {name: tuple(tuple(re.findall(r"`(.+?)`", step)) for step in cell.split("<br>")) for name, cell in rows}
+    assert list(shown.items()) == list(TABLE.items())[::-1]
+    tree = re.search(r"```\nnsr_trl/\n(.+?)```", (ROOT.parent / "README.md").read_text(), re.DOTALL)[1]
+    at_the_top = {name for name in modules() if "." not in name} - {"__main__"}
+    assert {name for name in at_the_top if f"{name}.py" not in tree} == set()
 
 
 def test_only_the_trainer_touches_trls_private_surface():

@@ -6,6 +6,7 @@ from nsr_trl.metrics import (
     METRICS,
     PHASES,
     POLICY_METRICS,
+    RATE,
     SURROGATE_METRICS,
     allocation_metrics,
     correction_metrics,
@@ -143,6 +144,7 @@ def test_the_list_of_metrics_is_what_the_code_reports():
     of_tokens = token_metrics(**worked_batch(), epsilon_low=0.2, epsilon_high=0.2).keys()
     of_costs = cost_metrics([None], torch.ones(1)).keys()
     of_time = {f"cost/seconds/{phase}" for phase in PHASES}
+    of_time |= {f"{RATE}{of}" for of in ("generation", "update", "step")}
     of_corrections = correction_metrics(torch.ones(1), torch.ones(1, 1), torch.ones(1, 1), None, None).keys()
     of_weighing = {f"signed/{name}" for name in ("positive_weight", "unmet_ratio", "auxiliary_share")}
     of_allocation = allocation_metrics(torch.ones(1, 2), torch.ones(1)).keys()

@@ -42,6 +42,7 @@ def test_an_unknown_name_is_an_attribute_error():
         nsr_trl.SignedTrainer  # noqa: B018
 
 
+@pytest.mark.processes
 def test_importing_the_package_loads_nothing():
     code = "import sys, nsr_trl; print(len({'torch', 'trl', 'transformers', 'numpy', 'datasets'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "0"

@@ -13,6 +13,9 @@ from nsr_trl.quickstart.model import model_path
 from nsr_trl.quickstart.run import OutputExistsError, run_quickstart
 
 
+pytestmark = pytest.mark.processes
+
+
 def test_a_short_quickstart_leaves_everything_it_promises(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(run, "MAX_STEPS", 2)
     monkeypatch.setattr(run, "NUM_TEST_PROBLEMS", 8)

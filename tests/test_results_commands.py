@@ -104,6 +104,7 @@ def test_compare_prints_a_table_per_shared_dataset_and_run(runs, capsys):
     assert "not distinguishable" in out
 
 
+@pytest.mark.processes
 def test_compare_fits_a_terminal_of_80_columns_in_colour(runs):
     ours, theirs = pty.openpty()
     env = os.environ | {"COLUMNS": "80"}
@@ -167,6 +168,7 @@ def test_plot_refuses_what_it_cannot_draw(runs, tmp_path, capsys):
     assert "must hold a trainer_state.json" in refused(capsys, "plot", "--dynamics", runs[0], "--output", "x.png")
 
 
+@pytest.mark.processes
 def test_plot_says_how_to_install_matplotlib(runs, tmp_path):
     (tmp_path / "matplotlib.py").write_text("raise ImportError")
     env = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.getcwd()}"}
@@ -196,6 +198,7 @@ def test_show_prints_the_samples_that_are_asked_for(runs, capsys):
     assert "boxed" not in out
 
 
+@pytest.mark.processes
 def test_show_ends_quietly_when_the_reader_has_enough(runs):
     show = [sys.executable, "-m", "nsr_trl", "show", runs[0]]
     with subprocess.Popen(show, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -205,6 +208,7 @@ def test_show_ends_quietly_when_the_reader_has_enough(runs):
     assert process.returncode == 0
 
 
+@pytest.mark.processes
 def test_show_pages_in_a_terminal_and_writes_what_an_ascii_one_can_show(runs, tmp_path):
     pager = tmp_path / "pager"
     pager.write_text(f"#!/bin/sh\ncat > {tmp_path / 'paged'}\n")

@@ -35,11 +35,15 @@ def trained(make_trainer, tmp_path):
     return trainer, tmp_path, evaluate_into
 
 
-def test_every_checkpoint_writes_a_card_with_what_was_trained_and_its_dynamics(trained):
-    _, folder, _ = trained
+def test_a_checkpoint_writes_a_card_with_what_was_trained_and_the_end_draws_its_dynamics(trained):
+    trainer, folder, _ = trained
     text = (folder / "README.md").read_text()
     assert "| completions sampled | 16 |" in text  # two steps of 8
     assert "| time in update |" in text
+    assert "training_dynamics" not in text
+    assert not (folder / "training_dynamics.png").exists()
+    trainer.create_model_card()
+    text = (folder / "README.md").read_text()
     assert "![Training dynamics](training_dynamics.png)" in text
     assert (folder / "training_dynamics.png").stat().st_size > 10_000
     assert "## Evaluation" not in text

@@ -17,6 +17,9 @@ from nsr_trl.verifier import Reason
 from nsr_trl.verifier.sandbox import MAX_TASK_BYTES, Sandbox, WorkerStartError
 
 
+pytestmark = pytest.mark.processes
+
+
 HERE = Path(__file__).parent
 
 

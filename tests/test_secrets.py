@@ -89,6 +89,7 @@ def test_what_is_pickled_has_no_secrets_and_the_same_class():
     assert (loaded.hub_token, loaded.url, loaded.steps) == (None, "http://...@h", 3)
 
 
+@pytest.mark.processes
 def test_secrets_leave_the_process_list_and_reach_the_program():
     program = "import json, sys; from nsr_trl import secrets as s; s.hide_from_process_list(sys.argv[1:], {0}); "
     program = program.format("[sys.executable, '-c', sys.orig_argv[2]]")

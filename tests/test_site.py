@@ -6,6 +6,9 @@ import re
 import sys
 from pathlib import Path
 
+import nbformat
+import pytest
+
 import nsr_trl
 from nsr_trl.cli import build_parser
 from nsr_trl.config import SignedRewardConfig
@@ -13,8 +16,10 @@ from nsr_trl.config import SignedRewardConfig
 
 DOCS = Path(__file__).parent.parent / "docs"
 sys.path.append(str(DOCS / "_ext"))
+example_pages = importlib.import_module("example_pages")
 command_reference = importlib.import_module("command_reference")
 docstrings = importlib.import_module("docstrings")
+intervals = pytest.importorskip("docutils") and importlib.import_module("intervals")
 
 
 def test_the_reference_shows_every_argument_of_every_command():
@@ -76,6 +81,53 @@ def test_the_api_page_documents_every_public_name():
 def test_every_page_is_in_the_table_of_contents():
     listed = re.findall(r"^(\w+)$", (DOCS / "index.md").read_text(), re.MULTILINE)
     assert sorted(listed) == sorted(page.stem for page in DOCS.glob("*.md") if page.stem != "index")
+
+
+def test_the_page_of_a_program_is_its_docstring_and_its_code():
+    text = example_pages.program_page(example_pages.EXAMPLES / "public_notebooks.py")
+    assert text.startswith("# public_notebooks.py\n\nThree kinds of public GRPO notebook")
+    assert "```bash\npython examples/public_notebooks.py --notebook xml" in text
+    assert "asks for &lt;reasoning&gt;" in text  # no tag of the page
+    assert "```python\nimport re\n" in text
+
+
+def test_the_page_of_a_notebook_shows_what_cells_print_and_draw_and_no_progress():
+    stream, figure = nbformat.v4.new_output("stream", name="stdout", text="12\n"), {"image/png": "aGk="}
+    bar = nbformat.v4.new_output("stream", name="stderr", text="100%")
+    outputs = [stream, bar, nbformat.v4.new_output("display_data", data=figure | {"text/plain": "<Figure>"})]
+    cells = [
+        nbformat.v4.new_markdown_cell("See [that](lora.ipynb)."),
+        nbformat.v4.new_code_cell("f()", outputs=outputs),
+    ]
+    text, figures = example_pages.notebook_page(nbformat.v4.new_notebook(cells=cells), "mine")
+    assert "See [that](lora.md)." in text
+    assert "```ipython3\nf()\n```" in text
+    assert "\n12\n```" in text
+    assert "100%" not in text
+    assert "Figure" not in text
+    assert figures == {"mine-0.png": b"hi"}
+    assert "](mine-0.png)" in text
+
+
+def test_the_overview_of_the_examples_leads_to_a_page_of_each():
+    pages = set(re.findall(r"\]\(examples/(\w+)\.md\)", example_pages.overview()))
+    folder = example_pages.EXAMPLES
+    folders = {path.parent.name for path in folder.glob("*/README.md")}
+    assert pages == {path.stem for path in [*folder.glob("*.py"), *folder.glob("notebooks/*.ipynb")]} | folders
+
+
+def test_the_page_of_a_folder_leads_to_its_files_and_to_other_pages(tmp_path):
+    (tmp_path / "world").mkdir()
+    readme = tmp_path / "world" / "README.md"
+    (tmp_path / "world" / "driver.py").touch()
+    readme.write_text("See [driver.py](driver.py), [own](../own_reward.py) and [notes](notes.md).")
+    text = example_pages.folder_page(readme)
+    assert text == "See [driver.py](../../examples/world/driver.py), [own](own_reward.md) and [notes](notes.md)."
+
+
+def test_an_interval_in_a_table_is_not_broken_over_lines():
+    found = [match[0] for match in intervals.INTERVAL.finditer("44.1 [40.8, 47.4] and +14.9 [+12.7, +17.0], [2]")]
+    assert found == ["44.1 [40.8, 47.4]", "+14.9 [+12.7, +17.0]"]
 
 
 def test_the_fields_that_the_migration_names_exist():

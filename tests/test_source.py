@@ -27,6 +27,7 @@ def test_no_module_turns_text_into_code(path):
     assert FORBIDDEN_CALLS.isdisjoint(called_names(ast.parse(path.read_text(encoding="utf-8"))))
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("module", "unwanted"),
     [

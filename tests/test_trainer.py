@@ -461,6 +461,8 @@ def test_every_signed_field_is_documented(make_config):
         "compact",
         "max_tokens_per_microbatch",
         "dropped_rows",
+        "prompt_allocation",
+        "allocation_floor",
         "check_after_rollouts",
         "on_alarm",
         "alarm_thresholds",

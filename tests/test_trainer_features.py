@@ -14,7 +14,7 @@ from datasets import Dataset
 from packaging.version import Version
 from transformers import AutoModelForCausalLM, TrainerCallback
 
-from nsr_trl.metrics import METRICS
+from nsr_trl.metrics import METRICS, PHASES
 from nsr_trl.quickstart.model import build_tokenizer
 
 
@@ -217,6 +217,7 @@ def test_metrics_are_sums_over_counts_across_micro_batches(make_trainer):
 def test_a_run_reports_every_documented_metric_and_no_other(make_trainer):
     logs = Logs()
     several = {"outcome_reward": "answer", "outcome_requires": ["form"], "auxiliary_weight": 0.1}
+    several |= {"prompt_allocation": "unbiased", "max_steps": 8}
     functions = [in_order(1.0, 0.0), in_order(1.0, 1.0, 0.0)]
     functions[0].__name__, functions[1].__name__ = "answer", "form"
     make_trainer(reward_funcs=functions, callbacks=[logs], **several).train()
@@ -248,6 +249,37 @@ def test_the_seconds_of_a_step_are_shared_out_to_its_phases(make_trainer):
         assert 0.2 <= generation < 0.29  # one generation serves both steps
         assert 0.1 <= rewards < 0.19
         assert all(logs.rows[0][f"cost/seconds/{phase}"] > 0 for phase in ("logps", "update"))
+
+
+@pytest.mark.parametrize("compact", ["on", "off"])
+def test_the_speeds_are_the_tokens_over_the_seconds(make_trainer, compact):
+    """32 rows of a prompt of one token and two to five tokens of completion, two optimizer steps, each row twice."""
+    kept = []
+
+    def rollout(prompts, trainer):
+        ids = [[7] * (2 + row % 4) for row in range(len(prompts))]
+        kept.append(sum(map(len, ids)))
+        return {"prompt_ids": [[5]] * len(prompts), "completion_ids": ids, "logprobs": [[0.0] * len(i) for i in ids]}
+
+    trainer = make_trainer(
+        rollout_func=rollout,
+        reward_funcs=in_order(1.0, 0.0),
+        objective="nsr",  # half of the rows run
+        compact=compact,
+        gradient_accumulation_steps=2,
+        steps_per_generation=4,
+        num_iterations=2,
+        max_steps=4,
+    )
+    trainer.train()
+    assert kept == [8 * (2 + 3 + 4 + 5)]
+    totals = trainer._ledger.of_training
+    seconds = {phase: totals[f"cost/seconds/{phase}"][0] for phase in PHASES}
+    tokens = 2 * (kept[0] + 32)  # trained twice, prompts included
+    assert totals["cost/tokens_per_second/generation"] == [kept[0], pytest.approx(seconds["generation"])]
+    assert totals["cost/tokens_per_second/update"] == [tokens, pytest.approx(seconds["update"])]
+    assert totals["cost/tokens_per_second/step"] == [tokens, pytest.approx(sum(seconds.values()))]
+    assert all(log["cost/tokens_per_second/step"] > 0 for log in trainer.state.log_history if "loss" in log)
 
 
 def test_a_loss_without_a_clip_reports_no_clip_fraction(make_trainer):

@@ -80,6 +80,7 @@ def test_a_verdict_depends_on_its_pair_alone():
         assert verify_batch(*shuffled, num_workers=num_workers) == [one_by_one[i % 8] for i in order]
 
 
+@pytest.mark.processes
 def test_a_busy_machine_changes_no_verdict():
     expected = verify_batch(RESPONSES, GOLDS)
     forget_decisions()
@@ -154,6 +155,7 @@ def test_no_text_raises(text):
     assert verify(r"\boxed{\sqrt[3]{x+1}}", text).outcome != Outcome.CORRECT
 
 
+@pytest.mark.processes
 def test_workers_start_only_for_a_pair_that_needs_one():
     program = (
         "from nsr_trl.verifier import verify_batch; from nsr_trl.verifier.verify import _sandbox; "

@@ -217,6 +217,7 @@ def recorder():
     server.server_close()
 
 
+@pytest.mark.processes
 @needs_chromium
 def test_nothing_that_a_model_wrote_runs_or_is_fetched(tmp_path, recorder):
     port, paths = recorder
@@ -265,6 +266,7 @@ def in_frame(tmp_path, content, script, width=390):
     return json.loads(unescape(re.search("</script>(.*)</body>", seen, re.DOTALL)[1]))
 
 
+@pytest.mark.processes
 @needs_chromium
 def test_the_hash_presets_the_filters(folders, tmp_path):
     expected = {
@@ -288,6 +290,7 @@ def test_the_hash_presets_the_filters(folders, tmp_path):
     assert in_frame(tmp_path, content, script.replace("HASHES", json.dumps(list(expected)))) == expected
 
 
+@pytest.mark.processes
 @needs_chromium
 def test_a_filter_that_is_used_stands_in_the_hash_and_chooses_the_samples(folders, tmp_path):
     script = """page.querySelector("#list a").click();
@@ -301,6 +304,7 @@ def test_a_filter_that_is_used_stands_in_the_hash_and_chooses_the_samples(folder
     assert result == ["#problem=amc23%2Fp1&outcome=undecided", ["? undecided"]]
 
 
+@pytest.mark.processes
 @needs_chromium
 def test_a_phone_needs_no_sideways_scrolling_and_a_keyboard_is_enough(folders, tmp_path):
     rows = [sample("p", 0, "incorrect", "a" * 5_000, "b" * 5_000)]
@@ -319,6 +323,7 @@ def test_a_phone_needs_no_sideways_scrolling_and_a_keyboard_is_enough(folders, t
     assert focused == "text"
 
 
+@pytest.mark.processes
 @needs_chromium
 def test_keys_step_on_from_the_problem_that_is_open_beside_the_list(folders, tmp_path):
     script = """const seen = [];
@@ -332,6 +337,7 @@ def test_keys_step_on_from_the_problem_that_is_open_beside_the_list(folders, tmp
     assert seen == ["amc23/p1", "amc23/p2", "aime2025/q1", "amc23/p2"]
 
 
+@pytest.mark.processes
 @needs_chromium
 def test_the_source_of_an_answer_is_what_was_written(tmp_path):
     rows = [sample("p", 0, "correct", "x", answer=r"$\pi$")]
@@ -345,6 +351,7 @@ def test_the_source_of_an_answer_is_what_was_written(tmp_path):
     ]
 
 
+@pytest.mark.processes
 @needs_chromium
 def test_equal_samples_are_shown_once_with_their_number(tmp_path):
     rows = [sample("p", i, "correct", "the same", reason="number") for i in range(5)]
@@ -366,6 +373,7 @@ def test_equal_samples_are_shown_once_with_their_number(tmp_path):
     assert "\u00d7" not in heads[1]
 
 
+@pytest.mark.processes
 @needs_chromium
 def test_the_first_problem_is_open_where_there_is_room_and_two_runs_stand_side_by_side(folders, tmp_path):
     after = [sample("p1", i, "correct", f"now right {i}") for i in range(3)]
@@ -404,6 +412,7 @@ FORMULAS = {
 }
 
 
+@pytest.mark.processes
 @needs_chromium
 def test_formulas_are_set_and_what_cannot_be_read_stays_as_it_is_written(tmp_path):
     rows = [sample("p", i, "correct", text) for i, text in enumerate(FORMULAS)]
@@ -425,6 +434,7 @@ def test_formulas_are_set_and_what_cannot_be_read_stays_as_it_is_written(tmp_pat
     assert source == list(FORMULAS)  # and `m` shows what was written
 
 
+@pytest.mark.processes
 @needs_chromium
 def test_hostile_formulas_end_soon(tmp_path):
     texts = ["$" + "{" * 1_900 + "$", "\\[" * 100_000, "$$" * 100_000, "\\begin{align}" * 10_000, "\\boxed{{" * 50_000]

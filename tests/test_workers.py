@@ -21,6 +21,9 @@ from nsr_trl.quickstart.model import model_path
 from nsr_trl.quickstart.problems import generate_problems
 
 
+pytestmark = pytest.mark.processes
+
+
 class Slow:
     """Answers its process id after a while, and obeys prompts that tell it to die; the others wait until it has."""
 

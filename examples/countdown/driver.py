@@ -30,8 +30,9 @@ from transformers.utils import logging
 
 from nsr_trl import SignedRewardTrainer
 from nsr_trl.checkpoints import last_complete_checkpoint
+from nsr_trl.evaluation.comparison import Side, note_on_runs
 from nsr_trl.evaluation.matching import first_reaching, level_below_the_peak
-from nsr_trl.evaluation.pass_at_k import Estimate
+from nsr_trl.evaluation.pass_at_k import Estimate, resample_means
 from nsr_trl.evaluation.results import percent
 from nsr_trl.training_log import quieten
 
@@ -65,19 +66,19 @@ class World(Protocol):
 
 
 class Measuring(TrainerCallback):
-    """Measures before training and every few steps, and keeps what it measured in a file."""
+    """Measures before training and at its checkpoints, once they are saved, and keeps what it measured in a file."""
 
     def __init__(self, world: World, path: Path, first_step: int) -> None:
         self.world, self.path = world, path
         self.trainer: SignedRewardTrainer | None = None
-        # what lies beyond the checkpoint that a killed run goes on from is measured again
+        # beyond the checkpoint that a run goes on from, where a later one was damaged, is measured again
         self.by_step = {step: found for step, found in read_measurements(path).items() if step <= first_step}
         self.seconds = 0.0
 
     def on_train_begin(self, args, state, control, **kwargs):
         self._measure(state.global_step)
 
-    def on_step_end(self, args, state, control, **kwargs):
+    def on_save(self, args, state, control, **kwargs):
         if state.global_step % self.world.measure_every == 0 or state.global_step == state.max_steps:
             self._measure(state.global_step)
 
@@ -229,20 +230,10 @@ class Trajectories:
         )
 
 
-def over_seeds_and_problems(differences: NDArray, num_resamples: int = 4000) -> Estimate:
-    """
-    The mean of paired differences of shape (N, P), with a 95% interval that draws seeds and problems anew.
-
-    The problems are the same for all seeds, so a draw of problems serves every seed drawn. With two or three seeds it
-    is too narrow.
-    """
-    generator = np.random.default_rng(0)
-    num_seeds, num_problems = differences.shape
-    seeds = generator.multinomial(num_seeds, [1 / num_seeds] * num_seeds, size=num_resamples) / num_seeds
-    problems = generator.multinomial(num_problems, [1 / num_problems] * num_problems, size=num_resamples)
-    means = np.einsum("rn,np,rp->r", seeds, differences, problems / num_problems, optimize=True)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Estimate(float(differences.mean()), float(low), float(high))
+def estimates(values: NDArray) -> list[Estimate]:
+    """Means of values of shape (N, K, P) by k; their intervals draw seeds, then problems, which all seeds share."""
+    means = np.stack([resample_means(of_seed) for of_seed in values])  # (N, K, resamples)
+    return Side.of(values, means, seed=0).estimates()
 
 
 def report(runs: Mapping[str, Mapping[int, Mapping[int, Measurement]]], output_dir: Path) -> None:
@@ -255,9 +246,8 @@ def report(runs: Mapping[str, Mapping[int, Mapping[int, Measurement]]], output_d
         for seed, run in zip(runs[objective], trajectories.values, strict=True)
     }
     text = [
-        f"{first.values.shape[-1]} problems, {first.values.shape[0]} seeds. Pass@k in percent; brackets are 95% "
-        "bootstrap intervals over seeds and problems, paired"
-        f"{', too narrow with fewer than five seeds' if first.values.shape[0] < 5 else ''}.",
+        f"{first.values.shape[-1]} problems. Pass@k in percent with 95% bootstrap intervals of paired differences. "
+        + note_on_runs({objective: len(by_seed) for objective, by_seed in runs.items()}),
         f"## At equal steps: {first.steps[-1]}",
         equal_steps_table(all_trajectories),
     ]
@@ -284,7 +274,7 @@ def equal_steps_table(all_trajectories: Mapping[str, Trajectories]) -> str:
     header = ["", *(f"Pass@{k}" for k in first.ks), f"Pass@{first.ks[-1]} - base", *facts]
     rows = [["base", *_percents(first.curve[0]), "", *_facts(first, facts, 0)]]
     for objective, trajectories in all_trajectories.items():
-        lost = over_seeds_and_problems(trajectories.values[:, -1, -1] - trajectories.values[:, 0, -1])
+        (lost,) = estimates(trajectories.values[:, -1, -1:] - trajectories.values[:, 0, -1:])
         rows.append(
             [objective, *_percents(trajectories.curve[-1]), percent(lost, "+"), *_facts(trajectories, facts, -1)]
         )
@@ -301,7 +291,7 @@ def matched_table(all_trajectories: Mapping[str, Trajectories], level: float) ->
     for objective, trajectories in all_trajectories.items():
         steps, values = trajectories.matched(level)
         differences = values - of_base
-        cells = [percent(over_seeds_and_problems(differences[:, place]), "+") for place in contrasted.values()]
+        cells = [percent(each, "+") for each in estimates(differences[:, list(contrasted.values())])]
         above = int((differences[:, -1].mean(axis=1) > 0).sum())
         row = [objective, f"{steps.mean():.0f}", *_percents(values.mean(axis=(0, 2))[1:])]
         rows.append(row + (["", "", ""] if objective == base_name else [*cells, f"{above} of {len(differences)}"]))
@@ -324,31 +314,15 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 
 
 def draw(all_trajectories: Mapping[str, Trajectories], output_dir: Path) -> None:
-    """Draws Pass@k by k after the last step, and the largest k by Pass@1 along the run; nothing without matplotlib."""
+    """Draws Pass@k by k after the last step, and the largest k by Pass@1 along the run, a mean over seeds."""
     try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        print("Figures need matplotlib: pip install 'nsr-trl[plot]'")
+        from nsr_trl.evaluation.plots import plot_curves, plot_trajectories
+    except ImportError as error:
+        print(error)
         return
     first = next(iter(all_trajectories.values()))
-    equal, along = (Figure(figsize=(5.5, 3.8), layout="constrained") for _ in range(2))
-    axes = equal.add_subplot()
-    axes.plot(first.ks, 100 * first.curve[0], "k.--", label="base")
-    for objective, trajectories in all_trajectories.items():
-        axes.plot(first.ks, 100 * trajectories.curve[-1], "o-", markersize=4, label=objective)
-    axes.set_xscale("log", base=4)
-    axes.set(xlabel="k", ylabel="Pass@k (%)", title=f"at equal steps, {first.steps[-1]}")
-    axes.legend(frameon=False)
-    paths = along.add_subplot()
-    for index, (objective, trajectories) in enumerate(all_trajectories.items()):
-        for seed, run in enumerate(100 * trajectories.values.mean(axis=3)):  # (S, K)
-            paths.plot(
-                run[:, 0], run[:, -1], ".-", color=f"C{index}", linewidth=0.8, label=objective if seed == 0 else None
-            )
-    paths.set(xlabel="Pass@1 (%)", ylabel=f"Pass@{first.ks[-1]} (%)", title="along the run, a line a seed")
-    paths.legend(frameon=False)
-    for figure, name in ((equal, "equal_steps.png"), (along, "along_the_run.png")):
-        for each in figure.axes:
-            each.grid(color="0.9")
-            each.spines[["top", "right"]].set_visible(False)
-        figure.savefig(output_dir / name, dpi=150)
+    curves = {"base": first.values[:, 0]} | {name: t.values[:, -1] for name, t in all_trajectories.items()}
+    by_k = {name: dict(zip(first.ks, estimates(values), strict=True)) for name, values in curves.items()}
+    plot_curves({f"after {first.steps[-1]} steps": by_k}, output_dir / "equal_steps.png")
+    along = {name: (t.curve[:, 0], t.curve[:, -1]) for name, t in all_trajectories.items()}
+    plot_trajectories(along, first.ks[-1], output_dir / "along_the_run.png")

@@ -2,7 +2,7 @@
 
     python examples/countdown/model.py --output-dir countdown-base
 
-takes about five minutes on one core; the study makes it when it is not there.
+takes some six minutes on one core; the study makes it when it is not there.
 """
 
 import argparse

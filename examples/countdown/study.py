@@ -3,7 +3,8 @@ Four objectives in the countdown world, through the trainer, at equal steps and 
 
     python examples/countdown/study.py --output-dir countdown-study
 
-The base model is made first (five minutes), then each run takes a few minutes on one core. Give the same command again
+The base model is made first (six minutes of one core), then each run takes a minute and a half. Give the same command
+again after an interruption; name one objective and one seed to make a single run.
 """
 
 import argparse

@@ -24,7 +24,7 @@ SIGNIFICANCE = 0.05
 """A p-value up to this, of a test that needs no large number of problems, goes with a 95% interval."""
 
 _ROUNDING = 1e-12
-"""What equal estimates may differ by, where they come from other products."""
+"""Largest difference of equal estimates, which rounding causes."""
 
 
 class Verdict(StrEnum):

@@ -91,7 +91,7 @@ def _weights(row: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _rewards(row: Mapping[str, Any]) -> Iterator[str]:
-    """What each reward function gave, where it is more than the outcome says."""
+    """The reward of each function, unless the outcome says all of it."""
     of_functions = {
         name: value
         for name, value in row.items()

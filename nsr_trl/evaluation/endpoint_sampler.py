@@ -194,7 +194,7 @@ class EndpointSampler:
             yield from paced(self._arrivals(requests, seed))
 
     def _arrivals(self, requests: Sequence[Request], seed: int) -> Iterator[list[Completion]]:
-        """What came since the last list, several times a second, be it nothing; after an error what came before it."""
+        """Several times a second the answers since the last time, even if none; then the error, if one ended it."""
         arrived: SimpleQueue[Completion] = SimpleQueue()
         loop = asyncio.new_event_loop()
         task = loop.create_task(self._ask_all(requests, seed, arrived))

@@ -18,7 +18,7 @@ ENGINES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "vllm": ("vllm_sampler", "VLLMSampler", ("tensor_parallel_size", "gpu_memory_utilization", "dtype")),
     "endpoint": ("endpoint_sampler", "EndpointSampler", ("base_url", "max_concurrency")),
 }
-"""What builds a sampler, by its name: module, callable and the options that it takes besides model and sampling."""
+"""Builders of samplers by name: module, callable, and their options besides model and sampling."""
 
 PLACEMENT = ("num_gpus", "data_parallel_size")
 """Options of where to sample that no single sampler takes."""

@@ -25,11 +25,11 @@ class Judgement(NamedTuple):
 
 
 class Judge(Protocol):
-    """What an evaluation asks of whatever scores completions."""
+    """Scores the completions of an evaluation."""
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What outcomes depend on, where it is not the default: recorded, and compared on resume."""
+        """Settings other than the defaults that outcomes depend on: recorded, and compared on resume."""
 
     def judge(self, completions: Sequence[str], problems: Sequence[Problem]) -> list[Judgement]:
         """Judges completions, each of the problem at its place."""

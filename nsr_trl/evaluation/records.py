@@ -211,7 +211,7 @@ def check_folder(path: str | Path, known: Mapping[str, Any]) -> None:
 
 
 def _restricted(recorded: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    """What is recorded of the entries that are known."""
+    """The recorded values of the known entries."""
     both = {key: (recorded[key], value) for key, value in known.items() if key in recorded}
     return {
         key: _restricted(before, value) if isinstance(before, dict) and isinstance(value, dict) else before
@@ -348,7 +348,7 @@ def differences(recorded: Mapping[str, Any], config: Mapping[str, Any]) -> list[
 
 
 class _FieldError(ValueError):
-    """What is wrong with a line."""
+    """A line cannot be read; the message says why."""
 
 
 def _read(line: bytes) -> Sample:

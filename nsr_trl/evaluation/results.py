@@ -141,7 +141,7 @@ def format_table(evaluations: Mapping[str, Evaluation]) -> str:
 
 
 def facts(evaluation: Evaluation) -> dict[str, str]:
-    """What a table says of an evaluation beside Pass@k, in words and percent."""
+    """The rows of a table besides Pass@k, in words and percent."""
     num_problems, num_samples = len(evaluation.num_correct), evaluation.num_samples
     majority = evaluation.majority_at_k.get(num_samples)
     return {

@@ -79,7 +79,7 @@ class Completion:
 
 
 class Sampler(Protocol):
-    """What an evaluation asks of a source of completions."""
+    """A source of completions for an evaluation."""
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase | None:
@@ -87,7 +87,7 @@ class Sampler(Protocol):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the distribution of completions depends on, as JSON values: recorded, and compared on resume."""
+        """Settings that completions depend on, as JSON values: recorded, and compared on resume."""
 
     def sample(self, requests: Sequence[Request], seed: int) -> Iterator[list[Completion]]:
         """Answers every request, in any order, yielding completions as they are finished."""
@@ -95,19 +95,19 @@ class Sampler(Protocol):
 
 @runtime_checkable
 class Batched(Protocol):
-    """What a sampler has besides, if a sample depends on the others of its batch, be it in the last bit only."""
+    """Implemented by samplers whose samples depend on their batch-mates, even if only by rounding."""
 
     def batches(self, requests: Sequence[Request]) -> Iterator[list[Request]]:
         """Cuts requests into batches. If one of a batch is asked for, so are the others, recorded or not."""
 
 
 def request_key(request: Request, seed: int) -> str:
-    """What the random numbers of one request are made of, so that it is answered alike in whatever company."""
+    """Seed of one request, as text: from the request alone, so its completion does not depend on other requests."""
     return f"{seed}/{request.problem_id}/{request.sample_index}"
 
 
 def request_seed(request: Request, seed: int) -> int:
-    """A seed of 31 bits for one request alone."""
+    """A 31-bit seed of one request."""
     return int.from_bytes(hashlib.sha256(request_key(request, seed).encode()).digest()[:4]) >> 1
 
 
@@ -371,7 +371,7 @@ class TransformersSampler:
         ]
 
     def _logits_processors(self, batch: list[Request], seed: int, width: int) -> LogitsProcessorList:
-        """What turns the logits into a choice: `generate` is greedy, and takes the one token left."""
+        """Logits processors that draw a token and mask all others; `generate`, being greedy, takes it."""
         processors = LogitsProcessorList()
         if self.temperature > 0:
             if self.temperature != 1:

@@ -23,12 +23,12 @@ from .runs import read_summary
 
 BEST = "best"
 TRAINING = "training.json"
-"""What the run had done by then, beside the evaluations of a checkpoint."""
+"""File beside a checkpoint's evaluations: the state of the run at that step."""
 _METRIC = re.compile(r"pass@([1-9]\d*)")
 _NOT_OF_THE_MODEL = re.compile(
     r"optimizer|scheduler|scaler|rng_state|nsr_trl_|trainer_state|training_args|global_step\d+|latest|zero_to_fp32"
 )
-"""What a checkpoint holds to go on training, and a model does not need."""
+"""Files of a checkpoint that only resuming needs."""
 
 
 def whole_checkpoints(run: str | Path, every: int = 1) -> list[Path]:
@@ -157,7 +157,7 @@ class Metric:
 
 
 def best_value(output_dir: str | Path) -> float:
-    """What the best checkpoint so far has; minus infinity where none was kept."""
+    """The metric of the best checkpoint so far; minus infinity if none was kept."""
     record = Path(output_dir) / f"{BEST}.json"
     return float(read_json(record)["value"]) if record.exists() else -math.inf
 

@@ -17,7 +17,7 @@ from .results import SHARES, Evaluation, Group
 
 
 GROUPINGS = ("level", "subject")
-"""What problems may be told apart by."""
+"""Columns by which problems may be grouped."""
 
 _MISSING, _UNDECIDED, _INCORRECT, _CORRECT = range(4)
 _CODES: dict[str, int] = {Outcome.UNDECIDED: _UNDECIDED, Outcome.INCORRECT: _INCORRECT, Outcome.CORRECT: _CORRECT}

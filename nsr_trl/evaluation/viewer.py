@@ -180,7 +180,7 @@ def collect(
 
 
 class _Kept:
-    """What is kept of the samples that go by, and how many did."""
+    """Collects the samples to show, and counts all."""
 
     def __init__(self, chosen: SampleFilter, max_per_problem: int, max_characters: int) -> None:
         self.chosen, self.max_per_problem, self.max_characters = chosen, max_per_problem, max_characters

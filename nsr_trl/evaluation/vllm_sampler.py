@@ -170,7 +170,7 @@ class VLLMSampler:
             yield from paced(self._generate(requests, seed))
 
     def _generate(self, requests: Sequence[Request], seed: int) -> Iterator[list[Completion]]:
-        """What each step of the engine finishes."""
+        """The completions that each step of the engine finishes."""
         prompt_ids = self._tokenize(requests)
         # `LLM.generate` answers when all is done, and in waves it would idle at the end of each; `add_request` and
         # `step` are what it consists of
@@ -204,7 +204,7 @@ class VLLMSampler:
         return prompt_ids
 
     def sampling_params(self, request: Request, seed: int) -> "SamplingParams":
-        """What vLLM is told of a request."""
+        """A request in vLLM's terms."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 

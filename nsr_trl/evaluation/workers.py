@@ -110,7 +110,7 @@ class WorkersSampler:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the first worker that is ready says; the others must say the same."""
+        """The description by the first worker that is ready; the others must give the same."""
         while (ready := next((w.settings for w in self._start() if w.settings is not None), None)) is None:
             self._receive(deque())
         return ready
@@ -124,7 +124,7 @@ class WorkersSampler:
         return deque([request] for request in requests)
 
     def _share(self, waiting: deque[Unit]) -> list[Unit]:
-        """What the next worker gets: half of its part of what is left, joined to one."""
+        """The next worker's share: half of its part of the remaining requests, as one list."""
         size = max(MIN_SHARE, len(waiting) // (2 * len(self._workers)))
         return [[request for _ in range(min(size, len(waiting))) for request in waiting.popleft()]]
 

@@ -227,12 +227,12 @@ def parse(arguments: Sequence[str], prog: str) -> RunArguments:
             launch[name] = str(value)
         else:
             unknown.append(name)
-    own: list[str] = []
+    own_groups: list[list[str]] = []
     for given, *values in flags:
         option = f"--{OF_TRL.get(_field_name(given), given.removeprefix('--'))}"
         if option in dests:
             sources[dests[option]] = "flag"
-            own += [option, *values]
+            own_groups.append([option, *values])
         elif option in launch_flags:
             launch[_field_name(option)] = " ".join(values)
         elif option != "--config":
@@ -240,12 +240,26 @@ def parse(arguments: Sequence[str], prog: str) -> RunArguments:
     if unknown:
         raise ValueError(_say_unknown(unknown, [*dests, *launch_flags, "--config"]))
 
+    if sources.get("objective") == "flag" and ["--objective", from_recipe.get("objective")] not in own_groups:
+        for name in OF_OBJECTIVE & from_recipe.keys():
+            del from_recipe[name]
+            if sources[name] != "flag":
+                del sources[name]
     parser.set_defaults_with_config(**{name: value for name, value in from_recipe.items() if name not in launch})
-    namespace, rest = parser.parse_known_args(own)
+    namespace, rest = parser.parse_known_args([word for group in own_groups for word in group])
     if rest:
         raise ValueError(f"Every argument must belong to a flag; got {' '.join(rest)!r}. Put --FIELD before it.")
     return RunArguments(vars(namespace), sources, launch)
 
+
+OF_OBJECTIVE = {
+    "positive_weight",
+    "negative_weight",
+    "objective_args",
+    "positive_weight_schedule",
+    "lambda_controller",
+}
+"""Fields that a recipe sets for its objective: a flag that names another one leaves them behind."""
 
 OF_TRL: Mapping[str, str] = {
     "dataset_name": "dataset",
@@ -254,7 +268,7 @@ OF_TRL: Mapping[str, str] = {
     "torch_dtype": "dtype",
     "reward": "reward_funcs",  # its name in version 0.1
 }
-"""What `trl grpo`, and older versions, call a field."""
+"""Names of fields in `trl grpo` and in older versions."""
 
 GONE: Mapping[str, str] = {
     "datasets": "a mixture is a task with several sources: write its YAML and name it with task",

@@ -92,7 +92,7 @@ def launcher_arguments(run: RunArguments, arguments: Sequence[str]) -> argparse.
 
 
 def accelerate_environment(run: RunArguments) -> dict[str, str]:
-    """What `accelerate launch` would put into the environment, for processes that another launcher started."""
+    """The variables that `accelerate launch` would set, for processes that another launcher started."""
     args = launcher_arguments(run, [])
     args.main_process_port = 0  # the other launcher's is in use
     if args.use_deepspeed:

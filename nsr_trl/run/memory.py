@@ -1,4 +1,4 @@
-"""What a run takes of each GPU: the shape of a model and the settings go in, bytes by purpose come out.
+"""Memory that a run needs per GPU: the shape of a model and the settings go in, bytes by purpose come out.
 
 N parameters, L layers, H hidden size, I intermediate size, V vocabulary, T tokens of a micro-batch, R processes.
 Formulas, not a simulation: `benchmarks/memory.py` sets them beside measurements.
@@ -145,7 +145,7 @@ class MemoryEstimate:
 
     @property
     def states(self) -> float:
-        """What stays for the whole run."""
+        """Bytes that stay allocated for the whole run."""
         return self.weights + self.gradients + self.optimizer + self.reference
 
     @property

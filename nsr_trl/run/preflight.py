@@ -36,7 +36,7 @@ OF_TRAINER = {
     "log_metric",
     "self",
 }
-"""What a trainer passes to a reward function besides the columns of the dataset."""
+"""Arguments that a trainer passes to a reward function besides the columns of the dataset."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def check_context(args: SignedRewardConfig, context: int | None) -> Finding:
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, without line breaks."""
+    """The message of an error on one line."""
     return " ".join(str(error).split())
 
 
@@ -255,6 +255,6 @@ def check_output(run: RunArguments, args: SignedRewardConfig) -> None:
 
 
 def resume_wish(args: SignedRewardConfig) -> str | bool | None:
-    """What `train` is to resume from: `true` is the last checkpoint in the output folder."""
+    """The checkpoint that `train` should resume from; `True` for the last one in the output folder."""
     value = args.resume_from_checkpoint
     return {"true": True, "false": None, "none": None}.get(str(value).lower(), value)

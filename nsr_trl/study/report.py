@@ -8,6 +8,7 @@ from .summary import Mean, Summary
 
 
 SHOWN_K = (1, 4, 16, 64, 256)
+MIDDLE_K = 16
 
 LABELS = {"psr": "PSR", "nsr": "NSR", "w_reinforce": "W-REINFORCE", "reinforce": "REINFORCE", "grpo": "GRPO"}
 """What the paper calls them; the others go by their names."""
@@ -35,7 +36,7 @@ def markdown(summary: Summary, facts: Mapping[str, Any], figures: Sequence[str])
         rule = ["---", *["---:"] * (len(header) - 1)]
         parts += [f"## {heading}", "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))]
     captions = ("Pass@k at equal steps, with 95% t intervals over worlds", "Pass@256 by Pass@1 along the runs")
-    parts += [f"![{caption}]({figure})" for caption, figure in zip(captions, figures, strict=True)]
+    parts += [f"![{caption}]({figure})" for caption, figure in zip(captions, figures, strict=False)]
     settings = {key: value for key, value in facts.items() if key != "objectives"}
     parts += ["## Settings", "\n".join(f"- {key}: {value}" for key, value in settings.items())]
     parts += ["\n".join(f"- {name}: {formula}" for name, formula in facts["objectives"].items())]
@@ -57,12 +58,16 @@ def _tables(summary: Summary, facts: Mapping[str, Any]) -> Iterator[tuple[str, R
 
     if summary.matched:
         reference = "psr" if "psr" in summary.matched else next(iter(summary.matched))
-        rows = [["", "steps", *columns, f"{largest}, minus {label(reference)}", "ahead"]]
+        middle = summary.ks.index(MIDDLE_K)
+        minus = [f"{k}, minus {label(reference)}" for k in (f"k={MIDDLE_K}", largest)]
+        rows = [["", "steps", *columns, *minus, f"ahead at {largest}"]]
         for name, means in summary.matched.items():
-            pair = name, reference
-            ahead = f"{summary.num_ahead[pair]} of {summary.num_runs}" if name != reference else ""
-            minus = summary.matched_pairs[pair][-1].text("+") if name != reference else ""
-            rows.append([label(name), f"{summary.matched_steps[name].value:.0f}", *values(means), minus, ahead])
+            differences = ["", "", ""]
+            if name != reference:
+                pair = summary.matched_pairs[name, reference]
+                differences = [pair[middle].text("+"), pair[-1].text("+")]
+                differences += [f"{summary.num_ahead[name, reference]} of {summary.num_runs}"]
+            rows.append([label(name), f"{summary.matched_steps[name].value:.0f}", *values(means), *differences])
         yield f"Equal Pass@1: where each run first has {summary.level.value:.1f} on average, percent", rows
 
     rows = [["", "steps", "entropy", "KL from base", "strategies kept", "P(clean)", "rows with a weight"]]
@@ -156,11 +161,13 @@ def _at_equal_pass_at_1(summary: Summary) -> Iterator[str]:
     others = [name for name in summary.matched if name not in pair]
     if "nsr" in summary.matched and others:
         against = {name: summary.matched_pairs[name, "nsr"][-1] for name in others}
-        same = [name for name in others if not (against[name].is_above or against[name].is_below)]
-        differ = [name for name in others if name not in same]
-        parts = [f"{_and(map(label, same))} cannot be told from NSR there"] if same else []
-        parts += [f"{_listed(differ, against)} can: that is theirs minus NSR's"] if differ else []
-        yield f"{'; '.join(parts)}."
+        by_verdict = {
+            "not distinguishable": [name for name, mean in against.items() if not (mean.is_above or mean.is_below)],
+            "above": [name for name, mean in against.items() if mean.is_above],
+            "below": [name for name, mean in against.items() if mean.is_below],
+        }
+        parts = [f"{_listed(names, against)} {verdict}" for verdict, names in by_verdict.items() if names]
+        yield f"Minus NSR there: {'; '.join(parts)}."
 
 
 def _listed(names: Sequence[str], means: Mapping[str, Mean]) -> str:

@@ -5,6 +5,7 @@ figures.
 """
 
 import json
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -118,6 +119,8 @@ def run_study(
     started = time.monotonic()
     worlds = []
     for seed in range(num_worlds):
+        if sys.stderr.isatty():
+            print(f"world {seed + 1} of {num_worlds} ...", end="\r", file=sys.stderr, flush=True)
         worlds.append(train(World(seed, chosen.author_success), objectives, num_seeds, settings))
     seconds = time.monotonic() - started
     names = [objective.name for objective in objectives]
@@ -139,7 +142,6 @@ def run_study(
     say(tables(summary, facts) + "\n")
     say("\n".join(words(summary, facts)))
     if folder is not None:
-        (folder / "README.md").write_text(markdown(summary, facts, FIGURES), encoding="utf-8")
         content = facts | {
             "ks": list(KS),
             "measured_steps": summary.steps,
@@ -148,14 +150,23 @@ def run_study(
             "controls": {name: _rounded(values) for name, values in controls.items()},
         }
         (folder / "study.json").write_text(json.dumps(content) + "\n", encoding="utf-8")
-        try:
-            from .figures import draw
-        except ImportError as error:  # of matplotlib, which is optional
-            say(str(error))
-        else:
-            draw(summary, pass_at_k, [folder / name for name in FIGURES])
-        say(f"README.md, study.json and figures are in {folder}/")
+        figures = _draw(summary, pass_at_k, folder, say)
+        (folder / "README.md").write_text(markdown(summary, facts, figures), encoding="utf-8")
+        say(f"{', '.join(['README.md', 'study.json', *figures])} are in {folder}/")
     return summary
+
+
+def _draw(
+    summary: Summary, pass_at_k: NDArray[np.float64], folder: Path, say: Callable[[str], None]
+) -> tuple[str, ...]:
+    """The names of the figures that could be drawn: all, or none without matplotlib."""
+    try:
+        from .figures import draw
+    except ImportError as error:
+        say(str(error))
+        return ()
+    draw(summary, pass_at_k, [folder / name for name in FIGURES])
+    return FIGURES
 
 
 def _rounded(values: NDArray[np.float64]) -> Any:

@@ -45,7 +45,7 @@ class Mean:
     def text(self, sign: str = "", digits: int = 1) -> str:
         """The mean with its half width, `sign="+"` for a difference."""
         half_width = "" if math.isnan(self.half_width) else f" ±{self.half_width:.{digits}f}"
-        return f"{self.value:{sign}.{digits}f}{half_width}"
+        return f"{round(self.value, digits) + 0.0:{sign}.{digits}f}{half_width}"  # not -0.0
 
 
 def mean_over_worlds(values: NDArray[np.float64]) -> Mean:

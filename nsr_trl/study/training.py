@@ -20,7 +20,7 @@ from .world import CLEAN, Problems, World
 
 
 KS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-EVERY = 5  # steps between two measurements
+EVERY = 5  # steps between two measurements, or as many more as whole batches of several updates have
 NUM_TRAIN_PROBLEMS = 512
 NUM_TEST_PROBLEMS = 800
 CLIP = 0.2  # TRL's epsilon
@@ -256,7 +256,7 @@ def train(
     measure(0)
     while steps[-1] < settings.steps:
         step = steps[-1]
-        while step < settings.steps and (step == steps[-1] or step % EVERY):
+        while step < settings.steps and step - steps[-1] < EVERY:
             if settings.is_exact:
                 loss_of = _exact(objectives, num_seeds, train_problems, settings)
             else:

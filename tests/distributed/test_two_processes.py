@@ -41,19 +41,60 @@ num_processes: 2
 use_cpu: true
 """
 
-pytestmark = pytest.mark.distributed
+# one worker of pytest-xdist runs them all: they share what two fixtures train, in the time of the first test
+pytestmark = [pytest.mark.distributed, pytest.mark.xdist_group("two processes"), pytest.mark.timeout(600)]
 
 
-def run(tiny_model, out, launcher=(), **settings):
+RUNS = {
+    "w_reinforce": {"objective": "w_reinforce", "positive_weight": 0.5, "compact": "off"},
+    "w_reinforce compacted": {"objective": "w_reinforce", "positive_weight": 0.5, "compact": "on"},
+    "psr": {"objective": "psr", "compact": "on"},  # few rows: a rank may have none
+    "nsr with an entropy bonus": {"objective": "nsr", "compact": "on", "entropy_coef": 1.0},
+    "unbiased": {"prompt_allocation": "unbiased", "max_steps": 8},  # rollouts of other prompts, drawn by what was seen
+    "auto": {"max_tokens_per_microbatch": "auto", "max_steps": 8},  # cuts by seconds, which differ between the ranks
+    "a controller": {"lambda_controller": {"kind": "entropy", "rate": 0.5}, "on_alarm": "stop"},
+}
+
+SHARDED = {
+    "nsr": {"objective": "nsr"},
+    "nsr, unbiased": {"objective": "nsr", **RUNS["unbiased"]},
+    "nsr, auto": {"objective": "nsr", **RUNS["auto"]},
+}
+
+
+def run(tiny_model, out, launcher, runs):
+    """Trains each of `runs` in the same processes; returns the parameters of all ranks and the logs, by name."""
     out.mkdir()
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, *launcher, str(SCRIPT), tiny_model, str(out), json.dumps(settings)]
+    command = [sys.executable, *launcher, str(SCRIPT), tiny_model, str(out), json.dumps(runs)]
     # a rank that waits for another one for good is a failure, not a hang
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-4000:]
-    states = [torch.load(path) for path in sorted(out.glob("parameters-*.pt"))]
-    parameters = [torch.cat([state[name].flatten() for name in sorted(state)]) for state in states]
-    return parameters, json.loads((out / "logs.json").read_text())
+    results = {}
+    for name in runs:
+        states = [torch.load(path) for path in sorted((out / name).glob("parameters-*.pt"))]
+        parameters = [torch.cat([state[key].flatten() for key in sorted(state)]) for state in states]
+        results[name] = parameters, json.loads((out / name / "logs.json").read_text())
+    return results
+
+
+@pytest.fixture(scope="module")
+def of_one(tiny_model, tmp_path_factory):
+    """What one process makes of the same rows, without compaction."""
+    # an entropy bonus covers the rows that train, which an uncompacted run does not know
+    plain = {name: run if "entropy_coef" in run else run | {"compact": "off"} for name, run in RUNS.items()}
+    return run(
+        tiny_model,
+        tmp_path_factory.mktemp("runs") / "one",
+        (),
+        plain | {name: settings | {"compact": "off"} for name, settings in SHARDED.items()},
+    )
+
+
+@pytest.fixture(scope="module")
+def of_two(tiny_model, tmp_path_factory):
+    """What two processes make of them."""
+    return run(tiny_model, tmp_path_factory.mktemp("runs") / "two", TORCHRUN, RUNS)
 
 
 def launcher_of(config, folder):
@@ -72,24 +113,10 @@ def assert_equal_logs(logs, expected):
             assert ours[name] == pytest.approx(theirs[name], rel=2e-4, abs=1e-6), name
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"objective": "w_reinforce", "positive_weight": 0.5, "compact": "off"},
-        {"objective": "w_reinforce", "positive_weight": 0.5, "compact": "on"},
-        {"objective": "psr", "compact": "on"},  # few rows: a rank may have none
-        {"objective": "nsr", "compact": "on", "entropy_coef": 1.0},
-        {"lambda_controller": {"kind": "entropy", "rate": 0.5}, "on_alarm": "stop"},
-        {"prompt_allocation": "unbiased", "max_steps": 8},  # rollouts of other prompts, drawn by what was seen
-        {"max_tokens_per_microbatch": "auto", "max_steps": 8},  # cuts by seconds, which differ between the ranks
-    ],
-    ids=lambda s: "-".join(map(str, s.values())),
-)
-def test_two_processes_train_as_one(tiny_model, tmp_path, settings):
-    # an entropy bonus covers the rows that train, which an uncompacted run does not know
-    plain = {} if "entropy_coef" in settings else {"compact": "off"}
-    (one,), logs_of_one = run(tiny_model, tmp_path / "one", **(settings | plain))
-    two, logs_of_two = run(tiny_model, tmp_path / "two", TORCHRUN, **settings)
+@pytest.mark.parametrize("name", RUNS)
+def test_two_processes_train_as_one(of_one, of_two, name):
+    (one,), logs_of_one = of_one[name]
+    two, logs_of_two = of_two[name]
     assert len(two) == 2
     assert torch.equal(two[0], two[1])
     torch.testing.assert_close(two[0], one, rtol=1e-5, atol=1e-7)
@@ -101,20 +128,14 @@ def test_two_processes_train_as_one(tiny_model, tmp_path, settings):
 
 
 @pytest.mark.parametrize(
-    ("config", "settings"),
-    [
-        (FSDP2, {}),
-        (ZERO3, {}),
-        (ZERO3, {"prompt_allocation": "unbiased", "max_steps": 8}),
-        (ZERO3, {"max_tokens_per_microbatch": "auto", "max_steps": 8}),
-    ],
+    ("config", "name"),
+    [(FSDP2, "nsr"), (ZERO3, "nsr"), (ZERO3, "nsr, unbiased"), (ZERO3, "nsr, auto")],
     ids=["fsdp2", "zero3", "zero3-unbiased", "zero3-auto"],
 )
-def test_sharded_processes_train_compacted_as_one_does_plainly(tiny_model, tmp_path, config, settings):
+def test_sharded_processes_train_compacted_as_one_does_plainly(of_one, tiny_model, tmp_path, config, name):
     launcher = launcher_of(config, tmp_path)
-    settings = {"objective": "nsr", **settings}
-    (one,), logs_of_one = run(tiny_model, tmp_path / "one", **settings, compact="off")
-    two, logs_of_two = run(tiny_model, tmp_path / "two", launcher, **settings, compact="on")
+    (one,), logs_of_one = of_one[name]
+    two, logs_of_two = run(tiny_model, tmp_path / "two", launcher, {name: SHARDED[name] | {"compact": "on"}})[name]
     torch.testing.assert_close(two[0], one, rtol=1e-4, atol=1e-6)
     # the gradient norm of sharded parameters is not clipped here, and not reported alike
     without_norm = (

@@ -1,10 +1,11 @@
 """
-Trains the tiny model on fixed rows and writes what came of it. The same script for one process and for two.
+Trains the tiny model on fixed rows and writes what came of it, run after run: a start takes longer than a run.
 
-    python train_rows.py MODEL OUT SETTINGS
-    torchrun --nproc_per_node 2 train_rows.py MODEL OUT SETTINGS
+    python train_rows.py MODEL OUT RUNS
+    torchrun --nproc_per_node 2 train_rows.py MODEL OUT RUNS
 
-The rows are a function of the prompt and of the place in its group, so every division over ranks trains on the same.
+RUNS is JSON: settings by name; the results of a run are in OUT/name. The rows are a function of the prompt and of the
+place in its group, so every division over ranks trains on the same.
 """
 
 import json
@@ -48,8 +49,8 @@ class Logs(TrainerCallback):
         )
 
 
-if __name__ == "__main__":
-    model, out, settings = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
+def train(model, out, settings):
+    out.mkdir(exist_ok=True)
     world_size = int(os.environ.get("WORLD_SIZE", 1))
     prompts = Dataset.from_dict({"prompt": [f"{n}+{3 * n}=" for n in range(8)]})
     logs = Logs()
@@ -85,4 +86,11 @@ if __name__ == "__main__":
         (out / "logs.json").write_text(json.dumps(logs.rows))
     # a rank that leaves while another is still at work may be aborted by gloo
     trainer.accelerator.wait_for_everyone()
+    return trainer
+
+
+if __name__ == "__main__":
+    model, out, runs = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
+    for name, settings in runs.items():
+        trainer = train(model, out / name, settings)
     trainer.accelerator.end_training()
