@@ -120,7 +120,9 @@ class MeasuredBudget:
             self.grown, self.most = limits.amin(0).tolist()
         if self.micro_step_places is None and len(self._observed) >= NUM_OBSERVED:
             observed = torch.tensor(self._observed, dtype=torch.float32, device=device)
-            self.micro_step_places = places_per_micro_step(gather(observed).double().cpu())
+            cost = places_per_micro_step(gather(observed).double().cpu())
+            # should the ranks' arithmetic differ by a bit, what the first one found holds
+            self.micro_step_places = float(gather(torch.tensor([cost], dtype=torch.float32, device=device))[0])
             self._observed = []
 
     @contextlib.contextmanager

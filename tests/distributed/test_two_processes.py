@@ -51,10 +51,15 @@ RUNS = {
     "psr": {"objective": "psr", "compact": "on"},  # few rows: a rank may have none
     "nsr with an entropy bonus": {"objective": "nsr", "compact": "on", "entropy_coef": 1.0},
     "unbiased": {"prompt_allocation": "unbiased", "max_steps": 8},  # rollouts of other prompts, drawn by what was seen
+    "auto": {"max_tokens_per_microbatch": "auto", "max_steps": 8},  # cuts by seconds, which differ between the ranks
     "a controller": {"lambda_controller": {"kind": "entropy", "rate": 0.5}, "on_alarm": "stop"},
 }
 
-SHARDED = {"nsr": {"objective": "nsr"}, "nsr, unbiased": {"objective": "nsr", **RUNS["unbiased"]}}
+SHARDED = {
+    "nsr": {"objective": "nsr"},
+    "nsr, unbiased": {"objective": "nsr", **RUNS["unbiased"]},
+    "nsr, auto": {"objective": "nsr", **RUNS["auto"]},
+}
 
 
 def run(tiny_model, out, launcher, runs):
@@ -124,8 +129,8 @@ def test_two_processes_train_as_one(of_one, of_two, name):
 
 @pytest.mark.parametrize(
     ("config", "name"),
-    [(FSDP2, "nsr"), (ZERO3, "nsr"), (ZERO3, "nsr, unbiased")],
-    ids=["fsdp2", "zero3", "zero3-unbiased"],
+    [(FSDP2, "nsr"), (ZERO3, "nsr"), (ZERO3, "nsr, unbiased"), (ZERO3, "nsr, auto")],
+    ids=["fsdp2", "zero3", "zero3-unbiased", "zero3-auto"],
 )
 def test_sharded_processes_train_compacted_as_one_does_plainly(of_one, tiny_model, tmp_path, config, name):
     launcher = launcher_of(config, tmp_path)
