@@ -18,13 +18,7 @@ class Logs(TrainerCallback):
         self.rows = []
 
     def on_log(self, args, state, control, logs=None, **kwargs):
-        self.rows.append(
-            {
-                k: v
-                for k, v in logs.items()
-                if not k.endswith(("_time", "runtime", "per_second")) and "seconds" not in k
-            }
-        )
+        self.rows.append({k: v for k, v in logs.items() if not k.endswith(("_time", "runtime")) and "second" not in k})
 
 
 # where it happens: TRL's and transformers' methods around every hook, and what they call

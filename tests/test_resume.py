@@ -95,8 +95,8 @@ def test_what_the_run_has_counted_and_told_survives_too(make_trainer, tmp_path, 
     resumed = make_trainer(**settings, output_dir=str(tmp_path / "again"))
     caplog.clear()
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
-    expected = {name: entry for name, entry in whole._ledger.of_training.items() if "seconds" not in name}
-    found = {name: entry for name, entry in resumed._ledger.of_training.items() if "seconds" not in name}
+    expected = {name: entry for name, entry in whole._ledger.of_training.items() if "second" not in name}
+    found = {name: entry for name, entry in resumed._ledger.of_training.items() if "second" not in name}
     assert found == expected
     assert found["signed/correct_ratio"] == [0.0, 32.0]  # two generations of 16 rows
     assert "Outcome reward" not in caplog.text
