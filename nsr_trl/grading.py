@@ -11,6 +11,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from .evaluation.records import PROBLEMS
 from .verifier import Outcome, Reference, Verdict, read_reference, verify, verify_batch
 from .verifier.reference import near_miss
 from .verifier.sandbox import default_num_workers
@@ -20,6 +21,9 @@ RESPONSE_COLUMNS = ("response", "completion", "completions", "output")
 """Names under which a response is looked for, in this order."""
 GOLD_COLUMNS = ("gold", "answer", "final_answer", "solution", "target")
 """Names under which a reference is looked for, in this order."""
+
+SAMPLE_COLUMNS = {"problem_id", "sample_index", "completion"}
+"""What the samples of an evaluation have; their `answer` is what the model answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,8 @@ def read_rows(
         response_column (`str`, *optional*):
             Column of the responses. Defaults to the first of `RESPONSE_COLUMNS` present.
         gold_column (`str`, *optional*):
-            Column of the references. Defaults to the first of `GOLD_COLUMNS` present.
+            Column of the references. Defaults to the first of `GOLD_COLUMNS` present; the samples of an evaluation
+            have theirs in the `problems.jsonl` beside them.
 
     Returns:
         `list[tuple[Any, Any]]`: response and reference of each row.
@@ -71,8 +76,22 @@ def read_rows(
     if not rows:
         raise ValueError(f"A file to grade must have rows; {str(path)!r} has none. Name another.")
     response_column = _find_column(rows[0], "response", response_column, RESPONSE_COLUMNS)
+    if gold_column is None and rows[0].keys() >= SAMPLE_COLUMNS:
+        references = _references_beside(path)
+        return [(row.get(response_column), references.get(row["problem_id"])) for row in rows]
     gold_column = _find_column(rows[0], "gold", gold_column, GOLD_COLUMNS)
     return [(row.get(response_column), row.get(gold_column)) for row in rows]
+
+
+def _references_beside(samples: Path) -> dict[str, Any]:
+    """References by problem id, of an evaluation whose samples these are."""
+    problems = samples.with_name(PROBLEMS)
+    if not problems.is_file():
+        raise ValueError(
+            f"Samples of an evaluation are graded by the references in {PROBLEMS} beside them; "
+            f"{str(samples.parent)!r} has none. Copy it there, or name a column of references with --gold-column."
+        )
+    return {row["id"]: row["answer"] for row in _json_rows(problems)}
 
 
 def grade(

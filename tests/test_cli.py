@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -137,6 +138,26 @@ def test_verify_refuses_what_it_cannot_read_with_a_sentence(tmp_path, capsys, co
         main(["verify", str(path)])
     assert ended.value.code == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_verify_grades_the_samples_of_an_evaluation_by_its_problems(tmp_path, capsys):
+    samples = tmp_path / "samples.jsonl"
+    # `answer` is what was answered, and would be correct as an answer to itself
+    samples.write_text(
+        "".join(
+            json.dumps({"problem_id": "p", "sample_index": i, "completion": f"\\boxed{{{n}}}", "answer": str(n)})
+            + "\n"
+            for i, n in enumerate((7, 8))
+        )
+    )
+    with pytest.raises(SystemExit):
+        main(["verify", str(samples)])
+    assert "graded by the references in problems.jsonl beside them" in capsys.readouterr().err
+    (tmp_path / "problems.jsonl").write_text('{"id": "p", "question": "3+4?", "answer": "7"}\n')
+    main(["verify", str(samples)])
+    shown = capsys.readouterr().out
+    assert re.search(r"correct +1 +50", shown)
+    assert re.search(r"incorrect +1 +50", shown)
 
 
 def test_verify_finds_the_references_that_are_not_even_correct_against_themselves(tmp_path, capsys):

@@ -11,6 +11,11 @@ from .schedule import make_schedule
 from .script import ScriptArguments
 
 
+_REST = (
+    "Problems, rewards, prompt, context and folders are not looked at here: nsr-trl doctor, with the same flags, does."
+)
+
+
 def num_problems_without_loading(script: ScriptArguments) -> int | None:
     """Problems of a run, where that is known without loading them."""
     sources = script.train_task().sources("train")
@@ -79,7 +84,7 @@ def format_dry_run(run: RunArguments) -> str:
 
     lines.append("")
     if shape is None:
-        lines.append(f"memory: no estimate, the config of {run.values['model_name_or_path']} is not at hand")
+        lines += [f"memory: no estimate, the config of {run.values['model_name_or_path']} is not at hand", "", _REST]
         return "\n".join(lines)
     estimate = estimate_run(run, args, shape, gpu_bytes)
     lines.append(
@@ -89,4 +94,4 @@ def format_dry_run(run: RunArguments) -> str:
     if not run.is_on_cpu:
         fits = "fits" if estimate.peak < 0.95 * gpu_bytes else "DOES NOT FIT"
         lines.append(f"  it {fits}")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", _REST])

@@ -94,7 +94,8 @@ def advise(looks: Sequence[Look], answer_format: str = "boxed") -> list[str]:
     elif not outcomes[CORRECT]:
         sentences.append(
             f"None of {len(looks)} completions is correct. Look at the table: are the references those of the "
-            "questions (answer_column), are the problems too hard for this model (task)?"
+            "questions (answer_column), is the prompt one that the model knows (template), are the problems too hard "
+            "for it (task)?"
         )
     if cut_off > MOSTLY * len(looks):
         sentences.append(
