@@ -37,6 +37,9 @@ from nsr_trl.verifier.extract import extract, extract_answer
         (r"<think>\boxed{5}</think>6", None),
         (r"\boxed{5", None),
         (r"\boxed{}", None),
+        (r"\boxed{\boxed{}}", None),  # nor does a box around an empty one
+        (r"\boxed{ \boxed{\fbox{ }} }", None),
+        (r"\boxed{3} \boxed{\boxed{}}", "3"),
         (r"\boxed{ }", None),
         (r"\boxed", None),
         (r"\boxedin{5}", None),

@@ -210,6 +210,7 @@ def _boxes(text: str, places: list[int]) -> tuple[list[_Box], int]:
     """Boxes that hold something, the inner ones of nested ones; and where the last one without braces begins."""
     boxes: list[_Box] = []
     bare_start = last_start = -1
+    empty = (-1, -1)  # the last box that holds nothing, or nothing but such a box
     open_groups: list[tuple[int, int] | None] = []  # where a box and its content start; None for any other brace
     start = places[0] if places else len(text)
     while start and text[start - 1] == "\\":  # from within a run of backslashes it would be read differently
@@ -225,9 +226,14 @@ def _boxes(text: str, places: list[int]) -> tuple[list[_Box], int]:
         elif kind == "}" and open_groups:
             group = open_groups.pop()
             # inner boxes close first; skipping those around them also keeps deep nesting linear
-            if group is not None and group[1] > last_start and (content := text[group[1] : token.start()].strip()):
+            if group is None or group[1] <= last_start:
+                continue
+            start, end = empty if empty[0] >= group[1] else (token.start(), token.start())
+            if not (text[group[1] : start] + text[end : token.start()]).strip():
+                empty = (group[0], token.end())
+            else:
                 last_start = group[1]
-                boxes.append(_Box(group[0], token.end(), content))
+                boxes.append(_Box(group[0], token.end(), text[group[1] : token.start()].strip()))
     return boxes, bare_start
 
 
