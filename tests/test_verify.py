@@ -12,6 +12,7 @@ import pytest
 from test_sandbox import kill_at_random
 
 from nsr_trl.verifier import Outcome, Reason, Rule, Verdict, verify, verify_batch
+from nsr_trl.verifier.explain import explain
 from nsr_trl.verifier.sandbox import Sandbox
 from nsr_trl.verifier.verify import _sandbox, forget_decisions
 
@@ -275,3 +276,12 @@ def test_ten_thousand_verdicts_from_many_threads_survive_workers_that_are_killed
     ]
     assert wrong == []
     assert kills.result() > 20
+
+
+def test_an_explanation_says_in_which_form_the_answer_stands_where_it_is_not_in_the_one_asked_for():
+    told = explain("#### 42", "#### 42").splitlines()
+    assert told[-2:] == [
+        "elsewhere  42: not in the form 'boxed'; the form 'auto' reads it",
+        "verdict    incorrect by no_box: the response has no box",
+    ]
+    assert not any(line.startswith("elsewhere") for line in explain("no idea", "42").splitlines())

@@ -4,7 +4,9 @@ from typing import Any
 
 from .equivalence import readings_of_text
 from .expressions import Ambiguity
+from .extract import extract
 from .reference import read_reference
+from .verdict import Reason
 from .verify import verify
 from .writing import kind_of, write
 
@@ -37,6 +39,9 @@ def explain(response: str, gold: Any, *, answer_format: str = "boxed") -> str:
     verdict = verify(response, gold, answer_format=answer_format)
     reference = read_reference(gold)
     lines = [*_side("answer", verdict.answer), *_side("reference", reference.text or None, reference.missing)]
+    if verdict.reason is Reason.ANSWER_ELSEWHERE:
+        answer = extract(response, "auto").answer
+        lines.append(f"{'elsewhere':<11}{answer}: not in the form {answer_format!r}; the form 'auto' reads it")
     rule = verdict.rule
     return "\n".join([*lines, f"{'verdict':<11}{rule.outcome} by {rule}: {rule.meaning}"])
 
