@@ -82,9 +82,9 @@ def format_dry_run(run: RunArguments) -> str:
     obstacle = compaction_obstacle(args)
     lines.append(f"  compaction         {'off under ' + obstacle if obstacle else args.compact}")
 
-    lines.append("")
+    lines += ["", _REST, ""]
     if shape is None:
-        lines += [f"memory: no estimate, the config of {run.values['model_name_or_path']} is not at hand", "", _REST]
+        lines.append(f"memory: no estimate, the config of {run.values['model_name_or_path']} is not at hand")
         return "\n".join(lines)
     estimate = estimate_run(run, args, shape, gpu_bytes)
     lines.append(
@@ -94,4 +94,4 @@ def format_dry_run(run: RunArguments) -> str:
     if not run.is_on_cpu:
         fits = "fits" if estimate.peak < 0.95 * gpu_bytes else "DOES NOT FIT"
         lines.append(f"  it {fits}")
-    return "\n".join([*lines, "", _REST])
+    return "\n".join(lines)
