@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from .evaluation.records import PROBLEMS
+from .evaluation.records import PROBLEMS, read_problems
 from .verifier import Outcome, Reference, Verdict, read_reference, verify, verify_batch
 from .verifier.reference import near_miss
 from .verifier.sandbox import default_num_workers
@@ -85,13 +85,12 @@ def read_rows(
 
 def _references_beside(samples: Path) -> dict[str, Any]:
     """References by problem id, of an evaluation whose samples these are."""
-    problems = samples.with_name(PROBLEMS)
-    if not problems.is_file():
+    if not samples.with_name(PROBLEMS).is_file():
         raise ValueError(
             f"Samples of an evaluation are graded by the references in {PROBLEMS} beside them; "
             f"{str(samples.parent)!r} has none. Copy it there, or name a column of references with --gold-column."
         )
-    return {row["id"]: row["answer"] for row in _json_rows(problems)}
+    return {problem["id"]: problem["answer"] for problem in read_problems(samples.parent)}
 
 
 def grade(

@@ -14,7 +14,7 @@ from .numbers import positive
 
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from ..evaluation.comparison import Comparison
 
 
 def add_parsers(commands: Any) -> None:
@@ -110,20 +110,26 @@ def add_parsers(commands: Any) -> None:
 def run_compare(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Prints a table for each dataset that all runs share and each run."""
     import json
+    from functools import partial
     from itertools import groupby
     from operator import attrgetter
     from pathlib import Path
 
-    from ..evaluation.runs import name_runs
+    from ..evaluation.comparison import compare
+    from ..evaluation.matched import compare_at_pass_at_1, read_trajectories
+    from ..evaluation.runs import name_runs, read_evaluations
 
+    if args.pass_at_1 is not None and not args.match_pass_at_1:
+        parser.error("--pass-at-1 must go with --match-pass-at-1; got it alone. Add the other.")
     try:
-        names = args.names or [None] * (1 + len(args.runs))
-        unique = [n if names.count(n) == 1 else f"{n}, run {names[:i].count(n) + 1}" for i, n in enumerate(names)]
-        runs = name_runs([args.base, *args.runs], unique if args.names else None)
+        runs = name_runs([args.base, *args.runs], args.names and _told_apart(args.names))
         recipe_of = dict(zip(runs, args.names or runs, strict=True))
-        if args.pass_at_1 is not None and not args.match_pass_at_1:
-            parser.error("--pass-at-1 must go with --match-pass-at-1; got it alone. Add the other.")
-        compare, evaluations = (_matched if args.match_pass_at_1 else _as_they_are)(runs, args.pass_at_1)
+        if args.match_pass_at_1:
+            level = None if args.pass_at_1 is None else args.pass_at_1 / 100
+            contrast: Callable[..., Comparison] = partial(compare_at_pass_at_1, level=level)
+            evaluations: dict[str, dict[str, Any]] = read_trajectories(runs)
+        else:
+            contrast, evaluations = compare, read_evaluations(runs)
         shared = {dataset: by_run for dataset, by_run in evaluations.items() if len(by_run) == len(runs)}
         if not shared:
             held = "; ".join(f"{name}: {', '.join(d for d in evaluations if name in evaluations[d])}" for name in runs)
@@ -141,7 +147,7 @@ def run_compare(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
                     f"a comparison must be of two recipes; got one, {base_name!r}. Name the other in --names."
                 )
             comparisons += [
-                compare(base, run, base_name=base_name, run_name=name, dataset=dataset) for name, run in others
+                contrast(base, run, base_name=base_name, run_name=name, dataset=dataset) for name, run in others
             ]
         if args.json:
             content = json.dumps([comparison.to_dict() for comparison in comparisons], indent=2, ensure_ascii=False)
@@ -159,21 +165,9 @@ def run_compare(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
     print(_colored(text) if has_color and not args.markdown else text)
 
 
-def _as_they_are(runs: "dict[str, Path]", level: float | None) -> "tuple[Callable, dict[str, dict[str, Any]]]":
-    """What compares evaluations, and those of the runs, by dataset and run."""
-    from ..evaluation.comparison import compare
-    from ..evaluation.runs import read_evaluations
-
-    return compare, read_evaluations(runs)
-
-
-def _matched(runs: "dict[str, Path]", level: float | None) -> "tuple[Callable, dict[str, dict[str, Any]]]":
-    """What compares runs at equal Pass@1, and their trajectories, by dataset and run."""
-    from functools import partial
-
-    from ..evaluation.matched import compare_at_pass_at_1, read_trajectories
-
-    return partial(compare_at_pass_at_1, level=None if level is None else level / 100), read_trajectories(runs)
+def _told_apart(names: "list[str]") -> "list[str]":
+    """Names with the number of the run behind those that occur more than once."""
+    return [n if names.count(n) == 1 else f"{n}, run {names[:i].count(n) + 1}" for i, n in enumerate(names)]
 
 
 def _colored(text: str) -> str:

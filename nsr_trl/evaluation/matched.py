@@ -132,17 +132,19 @@ def compare_at_pass_at_1(
         for name, side in sides.items()
         for i, t in enumerate(side, 1)
     }
-    curves = {name: t.pass_at(1, ids).mean(axis=1) for name, t in named.items()}
-    low, high = matchable_levels(curves)
+    curves = {name: np.stack([t.pass_at(k, ids) for k in ks], axis=1) for name, t in named.items()}  # (S, K, P) each
+    at_1 = ks.index(1)
+    pass_at_1 = {name: curve[:, at_1].mean(axis=1) for name, curve in curves.items()}
+    low, high = matchable_levels(pass_at_1)
     if level is not None and not low <= level <= high:
         raise ValueError(
             f"The Pass@1 to match must be one that all runs have, {100 * low:.1f} to {100 * high:.1f} percent; got "
             f"{100 * level:.1f}. Choose one in between."
         )
-    chosen = level_below_the_peak(curves, SHARE) if level is None else level
-    places = {name: first_reaching(curve, chosen) for name, curve in curves.items()}
-    values = np.stack([[places[name].of(t.pass_at(k, ids)) for k in ks] for name, t in named.items()])  # (M, K, P)
-    means = _rematched(list(named.values()), ids, ks, level, seed)  # (M, K, R)
+    chosen = level_below_the_peak(pass_at_1, SHARE) if level is None else level
+    places = {name: first_reaching(curve, chosen) for name, curve in pass_at_1.items()}
+    values = np.stack([places[name].of(curve) for name, curve in curves.items()])  # (M, K, P)
+    means = _rematched(list(curves.values()), at_1, level, seed)  # (M, K, R)
     split = len(sides[base_name])
     contrasts = make_contrasts(
         ks, Side.of(values[:split], means[:split], 0), Side.of(values[split:], means[split:], 1)
@@ -173,15 +175,29 @@ def compare_at_pass_at_1(
 
 
 def _rematched(
-    trajectories: Sequence[Trajectory], ids: Sequence[str], ks: Sequence[int], level: float | None, seed: int
+    curves: Sequence[NDArray[np.float64]], at_1: int, level: float | None, seed: int
 ) -> NDArray[np.float64]:
-    """Mean Pass@k of each run where it is matched on each resample of the problems, of shape (M, K, R)."""
+    """
+    Mean Pass@k of each run where it is matched on each resample of the problems.
+
+    Args:
+        curves (`Sequence[np.ndarray]`):
+            Pass@k of each run by step, k and problem, of shape (S, K, P).
+        at_1 (`int`):
+            Where k = 1 is among the k.
+        level (`float`, *optional*):
+            As in [`compare_at_pass_at_1`].
+        seed (`int`):
+            Of the resamples, which are the same for all runs.
+
+    Returns:
+        `np.ndarray` of shape `(M, K, R)`
+    """
+    num_problems = curves[0].shape[-1]
     by_run = []  # (R, S, K) of each run
-    for trajectory in trajectories:
-        curves = np.stack([trajectory.pass_at(k, ids) for k in ks], axis=1)  # (S, K, P)
-        flat = resample_means(curves.reshape(-1, len(ids)), NUM_RESAMPLES, seed)
-        by_run.append(flat.reshape(*curves.shape[:2], NUM_RESAMPLES).transpose(2, 0, 1))
-    at_1 = list(ks).index(1)
+    for curve in curves:
+        flat = resample_means(curve.reshape(-1, num_problems), NUM_RESAMPLES, seed)
+        by_run.append(flat.reshape(*curve.shape[:2], NUM_RESAMPLES).transpose(2, 0, 1))
     matched = []
     for resample in zip(*by_run, strict=True):
         curves_at_1 = {str(i): means[:, at_1] for i, means in enumerate(resample)}
@@ -193,7 +209,8 @@ def _rematched(
     if 2 * len(matched) < NUM_RESAMPLES:
         raise ValueError(
             f"Runs are matched on problems drawn anew; on {NUM_RESAMPLES - len(matched)} of {NUM_RESAMPLES} draws of "
-            f"these {len(ids)} no Pass@1 is one that all runs have. Evaluate more problems, or choose a level inside."
+            f"these {num_problems} no Pass@1 is one that all runs have. Evaluate more problems, or choose a level "
+            "inside."
         )
     return np.array(matched).transpose(1, 2, 0)
 
