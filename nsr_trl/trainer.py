@@ -481,13 +481,10 @@ class SignedRewardTrainer(GRPOTrainer):
             "num_ranks": self.accelerator.num_processes,
             "step": self._step,
             "buffered_inputs": None if self._is_rollout_due else self._buffered_inputs,
-            "weighing": self.weighing.state(),
             "allocation": None if self._allocation is None else self._allocation.state(),
             "budget": None if self._budget is None else self._budget.state(),
-            "entropy": [self.entropy_coef, self._last_world_entropy],
-            "ledger": self._ledger.state(),
-            "metrics": dict(self._metrics["train"]),
             "tokens": self._tokens_per_micro_step,
+            **self._counted(),
         }
         checkpoints.save_rank_state(output_dir, self.accelerator.process_index, state)
 
@@ -730,7 +727,8 @@ class SignedRewardTrainer(GRPOTrainer):
         assert micro_batch is not None
         number = self._step // self.args.gradient_accumulation_steps
         if self._window is None or self._window.number != number:
-            self._window = Window(number, torch.zeros((), device=self.accelerator.device), self._counted())
+            nothing = torch.zeros((), device=self.accelerator.device)
+            self._window = Window(number, nothing, copy.deepcopy(self._counted()))
         window = self._window
         try:
             with budget.measured(micro_batch["token_places"]):
@@ -744,14 +742,13 @@ class SignedRewardTrainer(GRPOTrainer):
         return loss
 
     def _counted(self) -> dict[str, Any]:
-        """A copy of what a micro-step adds to."""
-        counted = {
+        """What a micro-step adds to."""
+        return {
             "ledger": self._ledger.state(),
             "metrics": dict(self._metrics["train"]),
-            "entropy": (self.entropy_coef, self._last_world_entropy),
+            "entropy": [self.entropy_coef, self._last_world_entropy],
             "weighing": self.weighing.state(),
         }
-        return copy.deepcopy(counted)
 
     def _take_back(self, counted: dict[str, Any]) -> None:
         """Forgets what was counted since [`_counted`] gave this."""
