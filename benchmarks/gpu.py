@@ -159,7 +159,8 @@ def compare(
         workload ([`Workload`]):
             What is dealt.
         contenders (`dict[str, dict]`):
-            Label, which begins with the contender, to what differs: fields of the workload and of the config.
+            Label, which begins with the contender, to what differs: fields of the workload and of the config. With a
+            measured budget of tokens (`AUTO`) the last of eight generations counts, or of four in a dry run.
         rounds (`int`, *optional*, defaults to `1`):
             Turns of each.
     """
@@ -176,23 +177,34 @@ def compare(
         own = {key: value for key, value in differences.items() if hasattr(workload, key)}
         settings = {key: value for key, value in differences.items() if key not in own}
         load = dataclasses.replace(workload, **own)
+        is_measured = settings.get("max_tokens_per_microbatch") == "auto"
+        num_generations = (4 if report.is_dry_run else 8) if is_measured else 2
         try:
             timing = time_generations(
-                label.split()[0], build_model(shape, tokenizer), load, 2, tokenizer, seed=round_index, **settings
+                label.split()[0],
+                build_model(shape, tokenizer),
+                load,
+                num_generations,
+                tokenizer,
+                seed=round_index,
+                **settings,
             )
         except torch.OutOfMemoryError as error:
             found["error"] = str(error).splitlines()[0]
             free_memory()
             continue
-        found["seconds"] += timing.seconds
+        found["seconds"].append(timing.seconds[-1])
+        found["by_generation"] = timing.seconds
         found["peak_gib"].append(timing.peak_bytes / GIB)
         found["tokens"] = timing.num_tokens
         found["micro_steps"] = timing.costs.get("micro_steps", 1) * load.micro_steps
         found["padding"] = timing.costs.get("padding")
         found["phases"] = {key: value for key, value in timing.costs.items() if key.startswith("seconds/")}
+        default = load.rows * (load.limit + PROMPT_TOKENS)
+        budget = default if is_measured else settings.get("max_tokens_per_microbatch", default)
         estimate = estimate_memory(
             shape,
-            num_tokens=settings.get("max_tokens_per_microbatch") or load.rows * (load.limit + PROMPT_TOKENS),
+            num_tokens=budget,
             gradient_checkpointing=load.gradient_checkpointing,
             compute_bytes=2 if torch.cuda.is_available() else 4,
             has_triton=importlib.util.find_spec("triton") is not None,
@@ -227,8 +239,7 @@ def update(report: Report, size: str, labels: dict[str, dict], rounds: int = 1, 
 def paper_schedule(report: Report) -> None:
     """The update under the paper's schedule: four clipped updates for each generation."""
     micro_steps = deal(report).micro_steps // 4
-    labels: dict[str, dict] = {"trl": {}, "nsr": {}, "w_reinforce": {}}
-    update(report, "0.5B", labels, remark=", 4 updates per generation", updates=4, micro_steps=micro_steps)
+    update(report, "0.5B", THREE | AUTO, remark=", 4 updates per generation", updates=4, micro_steps=micro_steps)
 
 
 def memory(report: Report, size: str, names: str, budgets: tuple[int, ...], checkpointing: bool = True) -> None:
@@ -245,7 +256,15 @@ def step(report: Report) -> None:
     """Whole steps: 64 prompts x 8 completions of 256 tokens by transformers, rewards, update."""
     limit, rows, micro_steps = (8, 8, 2) if report.is_dry_run else (256, 64, 8)
     workload = Workload(limit, rows, micro_steps, 0.6, gradient_checkpointing=True, generates=True)
-    compare(report, "step", "0.5B", ", whole steps of 64 x 8", workload, {"trl": {}, "nsr": {}})
+    compare(
+        report,
+        "step",
+        "0.5B",
+        ", whole steps of 64 x 8",
+        workload,
+        {"trl": {}, "nsr": {}},
+        rounds=1 if report.is_dry_run else 2,
+    )
 
 
 class ProfiledStep(TrainerCallback):
@@ -293,17 +312,19 @@ def profile_update(report: Report) -> None:
 
 
 ALL = {"trl": {}, "nsr": {}, "w_reinforce": {}, "grpo": {}}
+AUTO = {f"{name} auto": {"max_tokens_per_microbatch": "auto"} for name in ("nsr", "w_reinforce")}
 AT_85 = {"nsr 85%": {"correct_ratio": 0.85}, "w_reinforce 85%": {"correct_ratio": 0.85}}  # TRL's is the same at any
 THREE = {name: ALL[name] for name in ("trl", "nsr", "w_reinforce")}
 
 MEASUREMENTS: tuple[tuple[str, Callable[[Report], None]], ...] = (  # the most important first
     ("tests", run_tests),
-    ("update", lambda report: update(report, "0.5B", ALL | AT_85, rounds=2)),
-    ("update", lambda report: update(report, "1.5B", THREE)),
-    ("memory", lambda report: memory(report, "0.5B", "nsr w_reinforce", (16_384, 65_536, 131_072))),
-    ("step", step),
-    ("profile", profile_update),
+    ("update", lambda report: update(report, "0.5B", ALL | AUTO)),
     ("update", paper_schedule),
+    ("step", step),
+    ("memory", lambda report: memory(report, "0.5B", "nsr w_reinforce", (16_384, 65_536, 131_072))),
+    ("profile", profile_update),
+    ("update", lambda report: update(report, "1.5B", THREE)),
+    ("update", lambda report: update(report, "0.5B", AT_85)),
     ("memory", lambda report: memory(report, "1.5B", "nsr", (65_536,))),
     (
         "update",

@@ -16,7 +16,14 @@ import torch.nn.functional as F
 from test_compacted_training import run
 from test_resume import SCRIPT, start, stop_at
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from transformers import AttentionInterface, AutoModelForCausalLM, AutoTokenizer, PrinterCallback
+from transformers import (
+    AttentionInterface,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PrinterCallback,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
 from nsr_trl import Problem, SignedRewardConfig, SignedRewardTrainer, math_reward, to_dataset, verify
 from nsr_trl import trainer as trainer_module
@@ -125,6 +132,76 @@ def test_rows_packed_for_varlen_attention_train_as_padded_ones_do(make_trainer, 
     assert (packed - padded).norm() <= 0.1 * padded.norm()
     for ours, theirs in zip(our_logs, their_logs, strict=True):
         assert ours == pytest.approx(theirs, rel=0.05, abs=1e-3)
+
+
+# --- memory ---------------------------------------------------------------------------------------------------------
+
+
+class Hog:
+    """A rollout of a few words; before the third generation it takes the memory that its update needs."""
+
+    def __init__(self):
+        self.generations, self.held = 0, None
+
+    def __call__(self, prompts, trainer):
+        self.generations += 1
+        if self.generations == 3:
+            needed = torch.cuda.max_memory_allocated() - torch.cuda.memory_allocated()
+            torch.cuda.empty_cache()
+            free = torch.cuda.mem_get_info()[0]
+            self.held = torch.empty(free - needed // 2, dtype=torch.uint8, device="cuda")
+        lengths = [40 + 20 * (row % 8) for row in range(len(prompts))]
+        ids = [[11 + (row + place) % 7 for place in range(length)] for row, length in enumerate(lengths)]
+        prompt_ids = trainer.processing_class(text=prompts)["input_ids"]
+        return {"prompt_ids": prompt_ids, "completion_ids": ids, "logprobs": [[0.0] * len(row) for row in ids]}
+
+
+@pytest.mark.skipif(not HAS_GPU, reason="only a GPU runs out of its memory")
+@pytest.mark.parametrize("settings", [{}, {"gradient_accumulation_steps": 2}], ids=["one micro-step", "two"])
+def test_an_update_that_runs_out_of_memory_begins_anew_and_changes_nothing(tmp_path, settings):
+    """64k words of vocabulary and 10,000 tokens: gigabytes of logits, half of which are missing at the third step."""
+
+    def train(rollout, **settings):
+        tokenizer = AutoTokenizer.from_pretrained(model_path(), padding_side="left")
+        config = Qwen2Config(65536, 64, 128, 2, 2, 1, pad_token_id=0, eos_token_id=tokenizer.eos_token_id)
+        torch.manual_seed(0)
+        model = Qwen2ForCausalLM(config).cuda()
+        before = torch.cat([p.detach().flatten() for p in model.parameters()])
+        args = SignedRewardConfig(
+            str(tmp_path),
+            objective="w_reinforce",
+            bf16=False,
+            learning_rate=1e-3,
+            per_device_train_batch_size=64,
+            num_generations=8,
+            max_completion_length=180,
+            max_steps=4,
+            report_to="none",
+            save_strategy="no",
+            disable_tqdm=True,
+            **settings,
+        )
+        dataset = to_dataset([Problem(**row) for row in generate_problems(64, 0, "train")], template="plain")
+
+        def reward(completions, **kwargs):
+            return [float(row % 3 == 0) for row in range(len(completions))]
+
+        trainer = SignedRewardTrainer(model, reward, args, dataset, processing_class=tokenizer, rollout_func=rollout)
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+        moved = torch.cat([p.detach().flatten() for p in model.parameters()]) - before
+        return moved.cpu(), trainer._budget
+
+    plain = Hog()
+    plain.generations = 3  # so that it never takes anything
+    expected, _ = train(plain, **settings)
+    hog = Hog()
+    found, budget = train(hog, max_tokens_per_microbatch="auto", **settings)
+    del hog.held
+    torch.cuda.empty_cache()
+    assert budget.most < 64 * 200  # memory did run out
+    assert expected.norm() > 0
+    assert (found - expected).norm() <= 1e-3 * expected.norm()
 
 
 # --- runs -----------------------------------------------------------------------------------------------------------
