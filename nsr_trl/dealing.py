@@ -112,7 +112,7 @@ def deal(
               all ranks;
             - `token_places`: places of tokens, padding included, of the rank that has most;
 
-            and what the update costs ([`cost_metrics`]).
+            and what the update costs ([`cost_metrics`]), with the measured budget.
     """
     rows = {key: value for key, value in batch.items() if isinstance(value, Tensor) and value.ndim > 0}
     scalars = {key: value for key, value in batch.items() if key not in rows}
@@ -153,7 +153,10 @@ def deal(
         if step is not None and micro_batch is not None and share is not None:
             token_weight = float(share[rank]) * num_micro_steps / num_windows
             micro_batch |= scalars | _facts(step, table, is_packed) | {"token_weight": token_weight}
-    return micro_batches, cost_metrics(plan.micro_steps, table.lengths, is_packed)
+    costs = cost_metrics(plan.micro_steps, table.lengths, is_packed)
+    if budget is not None:
+        costs["cost/tokens_per_microbatch"] = torch.tensor(max_tokens), torch.tensor(1)
+    return micro_batches, costs
 
 
 def _tabulate(rows: Mapping[str, Tensor], windows: Tensor, gather: Gather) -> tuple[Table, Tensor]:

@@ -59,6 +59,7 @@ METRICS: dict[str, str] = {
     "cost/tokens": "share of sampled tokens, prompts included, that the update runs (compaction)",
     "cost/micro_steps": "share of micro-steps that the update runs (compaction)",
     "cost/padding": "share of the update's token places that hold padding (compaction)",
+    "cost/tokens_per_microbatch": "tokens that a micro-batch may hold (`max_tokens_per_microbatch: auto`)",
     "cost/generation_saved": "share of generation saved at equal variance of the gradient, by the squared weights of "
     "the prompts drawn (`prompt_allocation: unbiased`)",
     "cost/seconds/generation": "seconds per optimizer step in generation",

@@ -257,6 +257,9 @@ def test_on_a_cpu_auto_says_once_what_it_measures_and_trains_the_same(make_train
     theirs = parameters(expected)
     assert (parameters(trainer) - theirs).norm() <= 1e-5 * theirs.norm()
     assert trainer._budget.micro_step_places is not None
+    prompts = {len(trainer.processing_class(text=row["prompt"])["input_ids"]) for row in trainer.train_dataset}
+    budgets = {log["cost/tokens_per_microbatch"] for log in trainer.state.log_history if "loss" in log}
+    assert budgets <= {4 * (length + 8) for length in prompts}  # nothing is measured: four rows of full length
     for obstacle in ({"compact": "off"}, {"loss_type": "grpo"}):
         caplog.clear()
         trainer = make_trainer(max_tokens_per_microbatch="auto", **obstacle)
