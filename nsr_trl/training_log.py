@@ -94,7 +94,7 @@ class TrainingLog(TrainerCallback):
 
     @classmethod
     def instead_of_others(cls, trainer: Any, has_lines: bool = True) -> "TrainingLog":
-        """Takes the place of the callbacks that print everything."""
+        """Gives a trainer this log in the place of the callbacks that print everything."""
         for other in (PrinterCallback, ProgressCallback):
             trainer.remove_callback(other)
         log = cls(has_lines=has_lines)

@@ -1,5 +1,6 @@
 """The documentation's lists are the code's, and its code runs."""
 
+import ast
 import doctest
 import math
 import os
@@ -13,8 +14,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from nsr_trl.config import SIGNED_FIELDS
+from nsr_trl.config import SIGNED_FIELDS, SignedRewardConfig
 from nsr_trl.evaluation.presets import PRESETS, Preset
+from nsr_trl.evaluation.records import Sample
+from nsr_trl.evaluation.viewer import SampleFilter
 from nsr_trl.metrics import METRICS
 from nsr_trl.objective import OBJECTIVE_NAMES, build_objective, rule_of
 from nsr_trl.resources import shipped_names
@@ -146,6 +149,13 @@ def test_the_fields_of_the_script_are_documented():
     assert all(f"`{field.name}`" in text for field in fields(ScriptArguments))
 
 
+def test_what_a_sample_records_and_how_to_find_it_are_documented():
+    recorded = re.search(r"^\| `samples.jsonl` \| .*", (DOCS / "evaluation.md").read_text(), re.MULTILINE)[0]
+    assert set(re.findall(r"`(\w+)`", recorded)) == {field.name for field in fields(Sample)}
+    filters = {f"--{field.name}" for field in fields(SampleFilter)} | {"--dataset"}
+    assert {name for name in first_column(DOCS / "compare.md") if name.startswith("--")} == filters
+
+
 def test_no_page_has_a_placeholder():
     pages = [*ROOT.glob("*.md"), *DOCS.glob("*.md"), *ROOT.glob("examples/**/*.md"), ROOT / "CITATION.cff"]
     placeholder = r"\b(REPOSITORY|OWNER|ORG|TODO|FIXME|TBD|XXX)\b|example\.(com|org)|your-(org|name)"
@@ -155,29 +165,54 @@ def test_no_page_has_a_placeholder():
 def test_the_versions_to_install_are_those_of_the_project():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    required = " ".join([*project["dependencies"], *extras["deepspeed"]])
+    of_users = [line for name in extras.keys() - {"dev", "docs"} for line in extras[name]]
+    bounds = re.findall(r"([\w-]+)(?:\[\w+\])?>=(\S+)", " ".join([*project["dependencies"], *of_users]))
+    table = (DOCS / "install.md").read_text().partition("| Python |")[2]
+    rows = re.findall(r"^\| ([\w-]+) \| ([^|]+) \| (\S+)", table, re.MULTILINE)
+    needed = {(name.lower(), needs.replace(", below ", ",<")) for name, needs, _ in rows}
+    assert needed == {*bounds, ("vllm", "what TRL drives"), ("deepspeed", "what TRL drives")}
     pins = (ROOT / "constraints.txt").read_text() + (ROOT / "tests" / "with_vllm" / "constraints.txt").read_text()
-    rows = re.findall(r"^\| ([a-zA-Z]+) \| ([^|]+) \| ([\d.]+)", (DOCS / "install.md").read_text(), re.MULTILINE)
-    assert len(rows) == 5
-    for name, needed, pinned in rows:
-        assert re.search(rf"\b{name}(-cpu)?=={re.escape(pinned)}$", pins, re.MULTILINE | re.IGNORECASE), name
-        if name != "vLLM":
-            assert f"{name.lower()}>={needed.partition(',')[0]}" in required, name
+    pinned = [(name, version) for name, _, version in rows if version != "the"]  # newest
+    assert len(pinned) == 5
+    for name, version in pinned:
+        assert re.search(rf"\b{name}(-cpu)?=={re.escape(version)}$", pins, re.MULTILINE | re.IGNORECASE), name
     listed = re.findall(r"^\| (`[\w`, -]+`) \|", (DOCS / "install.md").read_text(), re.MULTILINE)
     assert set(re.findall(r"`(.+?)`", " ".join(listed))) == set(extras)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/migrating.md"])
+def test_the_diffs_are_programs_before_and_after_and_set_fields_that_exist(page):
+    diffs = re.findall(r"```diff\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    known = {field.name for field in fields(SignedRewardConfig)}
+    assert diffs
+    for diff in diffs:
+        before, after = (
+            ast.parse("\n".join(line[1:] for line in diff.splitlines() if not line.startswith(other)))
+            for other in ("+", "-")
+        )
+        assert "GRPOConfig(" in ast.unparse(before)
+        (config,) = (
+            node
+            for node in ast.walk(after)
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "SignedRewardConfig"
+        )
+        assert {keyword.arg for keyword in config.keywords} <= known
 
 
 @pytest.mark.processes
 def test_the_first_example_runs(tmp_path):
     """The lines of the README that a newcomer copies, as they stand."""
     program = re.search(r"```python\n(from nsr_trl .+?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
-    assert len(program.splitlines()) <= 7
+    assert len(program.splitlines()) <= 13
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-4000:]
-    assert done.stdout.count("'signed/incorrect_ratio'") == 2
-    assert (tmp_path / "out" / "checkpoint-20" / "model.safetensors").exists()
+    correct = [float(share) for share in re.findall(r"^step \d0/40  correct ([\d.]+)%", done.stdout, re.MULTILINE)]
+    assert len(correct) == 4
+    assert correct[-1] > correct[0] + 3  # ten points are usual; the share of 640 completions errs by 1.5
+    assert "{'" not in done.stdout  # lines that a person reads
+    assert (tmp_path / "out" / "checkpoint-40" / "model.safetensors").exists()
 
 
 def test_links_between_documents_lead_somewhere():
