@@ -6,9 +6,11 @@ Four objectives on a model of your own: at equal steps, and where they have the 
 
 The files hold a question and an answer a row. Without them the problems are sums of two digits, of which a model of
 0.1B parameters gets some right (`--answer_format last`). The defaults are meant for one GPU of 80 GB and a model of 1B
-to 2B parameters, minutes a run by estimate: it was tried on a CPU only. All fields of `SignedRewardConfig`, and so of
-`GRPOConfig`, are flags. Measured on `--num_test` problems every `--save_steps` steps. Finished runs are skipped and a
-killed one goes on: give the same command again. Each run keeps its last checkpoint, with the optimizer's state.
+to 2B parameters, minutes a run by estimate: it was run with 0.1B, four runs at once in five minutes. All fields of
+`SignedRewardConfig`, and so of `GRPOConfig`, are flags. Measured on `--num_test` problems every `--save_steps` steps.
+Finished runs are skipped and a killed one goes on: give the same command again. Each run keeps its last checkpoint,
+with the optimizer's state, and its evaluations: `nsr-trl compare --match-pass-at-1 OUT/psr-0/evaluation
+OUT/nsr-0/evaluation` reads them too.
 """
 
 import random
@@ -104,7 +106,7 @@ class RealWorld:
             num_samples=self.script.num_samples,
             prompting=self.prompting,
             answer_format=self.script.answer_format,
-            output_dir=Path(trainer.args.output_dir) / "evaluation" / f"checkpoint-{step}",
+            output_dir=Path(trainer.args.output_dir) / "evaluation" / f"checkpoint-{step}" / "test",
         )
         correct = [found.num_correct[problem.id] for problem in self.test]
         ks = [k for k in found.pass_at_k if k.bit_length() % 2]  # 1, 4, 16, 64

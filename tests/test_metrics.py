@@ -150,6 +150,6 @@ def test_the_list_of_metrics_is_what_the_code_reports():
     of_allocation = allocation_metrics(torch.ones(1, 2), torch.ones(1)).keys()
     of_allocation |= unbiased_metrics(torch.ones(1, 2), torch.ones(1)).keys()
     counted = of_outcomes | of_tokens | of_corrections | of_costs | of_time | of_weighing | of_allocation
-    counted |= {"signed/repetition"}
+    counted |= {"signed/repetition", "cost/tokens_per_microbatch"}
     assert counted == METRICS.keys()
     assert of_tokens == {*POLICY_METRICS, *SURROGATE_METRICS}
