@@ -160,6 +160,30 @@ def test_verify_grades_the_samples_of_an_evaluation_by_its_problems(tmp_path, ca
     assert re.search(r"incorrect +1 +50", shown)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            ["FOLDER"],
+            "must be a file; 'FOLDER' is a folder. To read the verdicts of an evaluation: nsr-trl show FOLDER",
+        ),
+        (
+            ["--explain", "0.5"],
+            "needs a response and its reference; got 1 texts. Type nsr-trl verify --explain RESPONSE",
+        ),
+        (["0.5", "1/2"], "unrecognized arguments: 1/2. Type nsr-trl verify --explain RESPONSE REFERENCE;"),
+        (["FILE", "--explian"], "unrecognized arguments: --explian.\n"),
+    ],
+)
+def test_verify_says_what_to_type(arguments, sentence, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "FOLDER").mkdir()
+    with pytest.raises(SystemExit) as ended:
+        main(["verify", *arguments])
+    assert ended.value.code == 2
+    assert sentence in capsys.readouterr().err
+
+
 def test_verify_finds_the_references_that_are_not_even_correct_against_themselves(tmp_path, capsys):
     path = tmp_path / "problems.jsonl"
     golds = [r"\boxed{\frac12}", r"so \boxed{}", "x^2", "7"]
