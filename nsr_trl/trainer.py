@@ -216,7 +216,7 @@ class SignedRewardTrainer(GRPOTrainer):
         self.weighing = Weighing(args, self.reward_func_names)
         self._allocation = self._decide_allocation()
         self._alarms = AlarmWatch(args.alarm_thresholds, args.generation_batch_size // self.num_generations)
-        self._say(filter(None, [sampling_bias(args)]))
+        self._say(filter(None, [self.weighing.doubt(), sampling_bias(args)]))
         self._compacts = self._decide_compaction()
         self._budget = self._decide_budget()
         # flash-attention takes rows of any length in one sequence; whether the model keeps them apart is tried once
