@@ -343,6 +343,8 @@ class SignedRewardTrainer(GRPOTrainer):
         args = self.args
         checkpoint = self.check_resuming(resume_from_checkpoint)
         self._begin_anew()
+        if checkpoint is None and not args.overwrite_output_dir:
+            self._say(filter(None, [checkpoints.leftovers(args.output_dir)]))
         if checkpoint is not None:
             state = TrainerState.load_from_json(os.path.join(checkpoint, checkpoints.STATE))
             self._num_epochs_done = int(state.epoch or 0)
