@@ -250,6 +250,9 @@ def test_a_dry_run_starts_nothing(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     main(["train", "--config", "nsr-qwen3-4b", "--dry-run", "--num_processes", "4"])
     assert "on each of 4 processes" in capsys.readouterr().out
+    main(["train", "--config", "quickstart", "--max_completion_length", "200", "--dry-run"])
+    # 200 + 1,024 of a prompt do not fit the 256 tokens that the model can attend to; 65,536 = 256 rows x 256
+    assert "at most 256 a row, 65,536 an optimizer step" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 
 
