@@ -179,6 +179,31 @@ def find_strangers(
     )
 
 
+def leftovers(output_dir: str | Path) -> str | None:
+    """
+    What a run that starts anew finds of an earlier one.
+
+    Args:
+        output_dir (`str` or `Path`):
+            The run's output folder.
+
+    Returns:
+        `str` or `None`: a sentence that says what is there and how to go on with it; `None` if nothing is
+    """
+    last = last_complete_checkpoint(output_dir)
+    if last is not None:
+        return (
+            f"{last} is there from an earlier run; this one starts anew and overwrites what has the same name. "
+            "resume_from_checkpoint=True (--resume_from_checkpoint true) goes on from it; another output_dir keeps it."
+        )
+    if any(Path(output_dir).glob("*model*.safetensors")):  # an adapter's too
+        return (
+            f"{output_dir} holds an earlier run's model and no checkpoint to resume from; this one overwrites it. "
+            "Another output_dir keeps it."
+        )
+    return None
+
+
 def differences(run: Mapping[str, str], other: Mapping[str, str]) -> dict[str, str]:
     """The facts of another run that differ; facts that only one of them has are left out."""
     return {what: other[what] for what in run if what in other and run[what] != other[what]}

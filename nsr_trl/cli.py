@@ -17,6 +17,11 @@ from .evaluation.visible import spell_out
 
 ERROR_NUMBER = r"\[Errno \d+\] "
 
+_HOW_TO_EXPLAIN = (
+    "Type nsr-trl verify --explain RESPONSE REFERENCE; nsr-trl verify FILE --explain for the rows of a file; or "
+    "nsr-trl show RUN --explain for the samples of an evaluation."
+)
+
 
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one sentence, without the usage; what they quote of others is spelled out."""
@@ -76,7 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     verify.add_argument("--num-workers", type=positive, help="worker processes (default: the cores, 8 at most)")
     verify.add_argument("--num-slowest", type=int, default=5, help="slowest rows to show (default: %(default)s)")
-    verify.set_defaults(run=_verify)
+    verify.set_defaults(run=_verify, passes_on=True)  # a second text is told what to type
 
     study.add_parsers(commands)
     evaluate.add_parsers(commands)
@@ -126,11 +131,16 @@ def _verify(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     from .verifier.explain import explain
     from .verifier.sandbox import WorkerStartError
 
+    if args.rest:
+        asked = f"unrecognized arguments: {' '.join(args.rest)}."
+        parser.error(asked if any(text.startswith("--") for text in args.rest) else f"{asked} {_HOW_TO_EXPLAIN}")
     texts = args.explain or []
+    if len(texts) not in (0, 2):
+        parser.error(f"--explain needs a response and its reference; got {len(texts)} texts. {_HOW_TO_EXPLAIN}")
     if args.gold is not None or (args.task is not None and args.file is None and not texts):
         _check_golds(parser, args)
         return
-    if (args.file is None) != (len(texts) == 2) or len(texts) not in (0, 2):
+    if (args.file is None) != (len(texts) == 2):
         parser.error(
             f"verify needs a FILE, --gold TASK, or --explain with a response and a reference; got {len(texts)} "
             f"texts and {'no file' if args.file is None else 'a file'}. Give one of the three."

@@ -65,9 +65,15 @@ def read_rows(
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is of another kind or empty, a line is not a JSON object, or a column cannot be told.
+        ValueError: If it is a folder, the file is of another kind or empty, a line is not a JSON object, or a column
+            cannot be told.
     """
     path = Path(path)
+    if path.is_dir():
+        raise ValueError(
+            f"What is graded must be a file; {str(path)!r} is a folder. To read the verdicts of an evaluation: "
+            f"nsr-trl show {path} --explain; to grade it anew, name its samples.jsonl."
+        )
     if path.suffix not in (".jsonl", ".parquet"):
         raise ValueError(f"The file must end in .jsonl or .parquet; got {path.name!r}. Convert it, or rename it.")
     if not path.is_file():

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .resources import did_you_mean
+
 
 MOSTLY = 0.5
 """Share of completions without an answer from which they are most."""
@@ -46,10 +48,11 @@ def find_outcome_reward(names: Sequence[str], chosen: str | None, objective: str
     if chosen is None and not needs_sign:
         return None
     if chosen is None or names.count(chosen) != 1:
+        is_misspelt = chosen is not None and chosen not in names
         raise ValueError(
             f"objective={objective!r} takes the sign from exactly one of the reward functions {', '.join(names)}; got "
-            f"outcome_reward={chosen!r}. Set `outcome_reward` to the name of the one that says whether the answer is "
-            "correct."
+            f"outcome_reward={chosen!r}. {f'{did_you_mean(str(chosen), names)} ' if is_misspelt else ''}"
+            "Set `outcome_reward` to the name of the one that says whether the answer is correct."
         )
     return names.index(chosen)
 

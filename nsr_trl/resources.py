@@ -49,13 +49,13 @@ def find_yaml(folder: str, name: str | Path) -> Path:
     return Path(name)
 
 
-def nearest(name: str, names: list[str]) -> str | None:
+def nearest(name: str, names: Sequence[str]) -> str | None:
     """The name that is nearest to another, if one is near."""
     found = difflib.get_close_matches(name, names, n=1, cutoff=0.65)
     return found[0] if found else None
 
 
-def did_you_mean(name: str, names: list[str]) -> str:
+def did_you_mean(name: str, names: Sequence[str]) -> str:
     """A sentence that points to the nearest name."""
     near = nearest(name, names)
     return "Check the spelling." if near is None else f"Did you mean {near!r}?"

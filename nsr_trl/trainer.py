@@ -216,7 +216,7 @@ class SignedRewardTrainer(GRPOTrainer):
         self.weighing = Weighing(args, self.reward_func_names)
         self._allocation = self._decide_allocation()
         self._alarms = AlarmWatch(args.alarm_thresholds, args.generation_batch_size // self.num_generations)
-        self._say(filter(None, [sampling_bias(args)]))
+        self._say(filter(None, [self.weighing.doubt(), sampling_bias(args)]))
         self._compacts = self._decide_compaction()
         self._budget = self._decide_budget()
         # flash-attention takes rows of any length in one sequence; whether the model keeps them apart is tried once
@@ -343,6 +343,8 @@ class SignedRewardTrainer(GRPOTrainer):
         args = self.args
         checkpoint = self.check_resuming(resume_from_checkpoint)
         self._begin_anew()
+        if checkpoint is None and not args.overwrite_output_dir:
+            self._say(filter(None, [checkpoints.leftovers(args.output_dir)]))
         if checkpoint is not None:
             state = TrainerState.load_from_json(os.path.join(checkpoint, checkpoints.STATE))
             self._num_epochs_done = int(state.epoch or 0)

@@ -19,6 +19,7 @@ from .config import controller_of, threshold_of
 from .metrics import allocation_metrics, unbiased_metrics
 from .objective import CORRECT, INCORRECT, UNDECIDED, outcomes_from_rewards, require, rule_of
 from .outcome_reward import OutcomeWatch, find_outcome_reward
+from .resources import did_you_mean
 
 
 OUTCOME_NAMES = {CORRECT: "correct", UNDECIDED: "undecided", INCORRECT: "incorrect"}
@@ -84,6 +85,8 @@ class Weighing:
         self.outcome_reward = None if self._outcome is None else names[self._outcome]
         self._required = [_find(name, names) for name in args.outcome_requires or ()]
         self._others = [index for index in range(len(names)) if index != self._outcome]
+        uses_all = objective.weigh is None or bool(args.auxiliary_weight)
+        self._untrained = [names[i] for i in self._others if not uses_all and i not in self._required]
         if args.auxiliary_weight and not self._others:
             raise ValueError(
                 f"`auxiliary_weight` weighs the rewards besides the outcome reward; got {args.auxiliary_weight:g} and "
@@ -172,6 +175,14 @@ class Weighing:
         columns[WEIGHT_COLUMN] = weights.tolist()
         return Weighed(outcomes, weights, columns, sums, tuple(sentences))
 
+    def doubt(self) -> str | None:
+        """Which reward functions train nothing, and what to set; `None` where all train."""
+        if not self._untrained:
+            return None
+        are = "is logged and trains" if len(self._untrained) == 1 else "are logged and train"
+        names = ", ".join(self._untrained)
+        return f"{names} {are} nothing; set `auxiliary_weight` or `outcome_requires` to train on them."
+
     def begin_anew(self) -> None:
         """Puts the weights back to where a run begins."""
         self.controller.load(self._at_first)
@@ -190,6 +201,7 @@ def _find(name: str, names: Sequence[str]) -> int:
     if list(names).count(name) != 1:
         raise ValueError(
             f"`outcome_requires` must name reward functions, of which there are {', '.join(names)}; got {name!r}. "
+            f"{'' if name in names else f'{did_you_mean(name, names)} '}"
             "Name one of them, or pass that function as well."
         )
     return list(names).index(name)

@@ -248,11 +248,23 @@ def test_another_base_model_is_another_run(saved, make_trainer, tiny_model, tmp_
         make_trainer(**SAVING, model=str(other)).train()
 
 
-def test_the_same_run_may_start_anew_in_its_folder(saved, make_trainer):
-    _, expected = saved
+def test_the_same_run_may_start_anew_in_its_folder_and_is_told_how_to_go_on(saved, make_trainer, caplog):
+    folder, expected = saved
     trainer = make_trainer(**SAVING)
     trainer.train()
     assert torch.equal(parameters(trainer), expected)
+    (told,) = (text for text in caplog.messages if "earlier run" in text)
+    assert told.startswith(f"{checkpoints.last_complete_checkpoint(folder)} is there from an earlier run")
+    assert "--resume_from_checkpoint true" in told
+
+
+def test_a_model_without_checkpoints_is_left_over_too(tmp_path):
+    assert checkpoints.leftovers(tmp_path / "new") is None
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"")
+    assert checkpoints.leftovers(tmp_path) == (
+        f"{tmp_path} holds an earlier run's model and no checkpoint to resume from; this one overwrites it. "
+        "Another output_dir keeps it."
+    )
 
 
 def test_another_learning_rate_is_the_same_run(saved, make_trainer):

@@ -160,6 +160,30 @@ def test_verify_grades_the_samples_of_an_evaluation_by_its_problems(tmp_path, ca
     assert re.search(r"incorrect +1 +50", shown)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            ["FOLDER"],
+            "must be a file; 'FOLDER' is a folder. To read the verdicts of an evaluation: nsr-trl show FOLDER",
+        ),
+        (
+            ["--explain", "0.5"],
+            "needs a response and its reference; got 1 texts. Type nsr-trl verify --explain RESPONSE",
+        ),
+        (["0.5", "1/2"], "unrecognized arguments: 1/2. Type nsr-trl verify --explain RESPONSE REFERENCE;"),
+        (["FILE", "--explian"], "unrecognized arguments: --explian.\n"),
+    ],
+)
+def test_verify_says_what_to_type(arguments, sentence, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "FOLDER").mkdir()
+    with pytest.raises(SystemExit) as ended:
+        main(["verify", *arguments])
+    assert ended.value.code == 2
+    assert sentence in capsys.readouterr().err
+
+
 def test_verify_finds_the_references_that_are_not_even_correct_against_themselves(tmp_path, capsys):
     path = tmp_path / "problems.jsonl"
     golds = [r"\boxed{\frac12}", r"so \boxed{}", "x^2", "7"]
@@ -226,6 +250,9 @@ def test_a_dry_run_starts_nothing(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     main(["train", "--config", "nsr-qwen3-4b", "--dry-run", "--num_processes", "4"])
     assert "on each of 4 processes" in capsys.readouterr().out
+    main(["train", "--config", "quickstart", "--max_completion_length", "200", "--dry-run"])
+    # 200 + 1,024 of a prompt do not fit the 256 tokens that the model can attend to; 65,536 = 256 rows x 256
+    assert "at most 256 a row, 65,536 an optimizer step" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
 
 

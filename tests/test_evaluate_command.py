@@ -259,6 +259,19 @@ def test_a_dataset_cannot_be_named_so_that_its_run_lies_elsewhere(refusal, sums,
     assert not (tmp_path / "run").exists()
 
 
+def test_new_tokens_beyond_the_models_context_are_told_before_sampling(evaluate, sums, capsys):
+    asked = [json.loads(line)["question"] for line in sums.read_text().splitlines()]
+    tokenizer = AutoTokenizer.from_pretrained(model_path())
+    longest = max(len(tokenizer(question)["input_ids"]) for question in asked)
+    evaluate(output="within", num_samples=1, template="{input}", max_new_tokens=256 - longest)
+    assert "context" not in capsys.readouterr().err
+    evaluate(output="beyond", num_samples=1, template="{input}", max_new_tokens=256 - longest + 1)
+    told = capsys.readouterr().err
+    assert f"of 8 prompts, of up to {longest} tokens, and {257 - longest} new tokens go beyond" in told
+    assert "context of 256: vLLM cuts such completions there" in told
+    assert f"Set --max-new-tokens {256 - longest} to stay within it." in told
+
+
 def test_the_shipped_model_is_known_by_its_name(evaluate):
     folder = evaluate(model="quickstart", num_samples=1, max_new_tokens=4)
     assert json.loads((folder / "config.json").read_text())["sampler"]["model"] == str(model_path())

@@ -60,7 +60,7 @@ def test_a_level_that_not_all_reach_is_refused_with_the_range_that_all_have():
     with pytest.raises(ValueError, match=r"one that all runs have, 0\.0 to 50\.0 percent; got 75\.0\. Choose one in"):
         compare_at_pass_at_1([NARROW], [BROAD], level=0.75)
     late = trajectory({30: [4] * 8})
-    with pytest.raises(ValueError, match=r"run starts at 1\.0000 and base never has more than 0\.5000"):
+    with pytest.raises(ValueError, match=r"run starts at 100\.00 percent and base never has more than 50\.00"):
         compare_at_pass_at_1([NARROW], [late])
     with pytest.raises(ValueError, match=r"matched at k = 1; run has none at step 5\. Add it with --k"):
         compare_at_pass_at_1([NARROW], [trajectory({5: [1] * 8}, ks=(2, 4))])

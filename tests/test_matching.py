@@ -31,7 +31,7 @@ def test_a_measured_step_is_taken_as_it_was_measured():
 
 @pytest.mark.parametrize("level", [0.05, 0.51])
 def test_a_level_outside_the_run_is_refused_with_what_can_be_matched(level):
-    with pytest.raises(ValueError, match=r"0\.1000 to 0\.5000; got"):
+    with pytest.raises(ValueError, match=r"10\.00 to 50\.00 percent; got (5|51)\.00\."):
         first_reaching([0.1, 0.5, 0.2], level)
 
 
@@ -45,7 +45,7 @@ def test_runs_can_be_matched_from_the_highest_start_to_the_lowest_peak():
 
 
 def test_runs_that_never_meet_are_refused_by_name():
-    with pytest.raises(ValueError, match=r"late starts at 0\.5000 and early never has more than 0\.4000"):
+    with pytest.raises(ValueError, match=r"late starts at 50\.00 percent and early never has more than 40\.00\."):
         matchable_levels({"late": [0.5, 0.6], "early": [0.1, 0.4]})
 
 

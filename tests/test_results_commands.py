@@ -198,6 +198,38 @@ def test_show_prints_the_samples_that_are_asked_for(runs, capsys):
     assert "boxed" not in out
 
 
+def test_show_explains_verdicts_by_what_the_verifier_reads(tmp_path, capsys):
+    problems = [{"id": "p", "question": "What is 1/3?", "answer": "1/3"}]
+    verdicts = [("1/3", "correct", "number"), ("0.333", "undecided", "contested form")]
+    with RunFolder(tmp_path / "run", {"seed": 0}, problems) as folder:
+        folder.append(
+            Sample("p", i, f"\\boxed{{{answer}}}", outcome, answer, reason, num_tokens=9, truncated=False)
+            for i, (answer, outcome, reason) in enumerate(verdicts)
+        )
+    main(["show", str(tmp_path / "run"), "--outcome", "undecided", "--explain", "--brief"])
+    assert capsys.readouterr().out == (
+        "━━ run · p\nWhat is 1/3?\n\n"
+        "── sample 1: undecided (contested form), answer 0.333, reference 1/3, 9 tokens\n"
+        "answer     0.333\n  read as  number: \\frac{333}{1000}\n"
+        "reference  1/3\n  read as  number: \\frac{1}{3}\n"
+        "verdict    undecided by number.rounding: one may be a rounding of the other\n\n"
+    )
+    main(["show", str(tmp_path / "run"), "--explain", "--limit", "1"])
+    assert "\\boxed{1/3}\n\nanswer     1/3\n" in capsys.readouterr().out
+    (tmp_path / "run" / "config.json").write_text('{"answer_format": "gsm8k"}')
+    main(["show", str(tmp_path / "run"), "--explain", "--limit", "1"])
+    assert "elsewhere  1/3: not in the form 'gsm8k'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("judge", [{"grader": "paper"}, {"reward": "mine:reward"}])
+def test_show_explains_no_verdict_of_other_rules(runs, capsys, judge, tmp_path):
+    (tmp_path / "base" / "aime2025" / "config.json").write_text(json.dumps(judge))
+    assert f"are of {next(iter(judge.values()))!r}. Leave --explain out" in refused(
+        capsys, "show", runs[0], "--explain"
+    )
+    assert "for the terminal; got --html" in refused(capsys, "show", runs[0], "--explain", "--html", "page.html")
+
+
 @pytest.mark.processes
 def test_show_ends_quietly_when_the_reader_has_enough(runs):
     show = [sys.executable, "-m", "nsr_trl", "show", runs[0]]

@@ -478,6 +478,9 @@ def test_completions_of_a_training_run_are_shown_by_step(tmp_path, capsys):
         assert "(number, weight -1, numbers), answer 3\n\\boxed{3}\n" in out
     main(["show", str(tmp_path), "--html", str(tmp_path / "page.html")])
     assert "4 of 4 samples of 2 problems" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["show", str(tmp_path), "--explain"])
+    assert "a training run's completions have none (completions_00002.parquet)" in capsys.readouterr().err
     several = table | {"tag_count": [0.25, 0.125], "step": [12, 12]}
     Dataset.from_dict(several).to_parquet(tmp_path / "completions" / "completions_00012.parquet")
     main(["show", str(tmp_path), "--dataset", "step 12", "--outcome", "incorrect"])

@@ -9,6 +9,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from nsr_trl.auxiliary import auxiliary_weights
 from nsr_trl.objective import require
+from nsr_trl.outcome_reward import find_outcome_reward
 
 
 NAN = float("nan")
@@ -115,7 +116,7 @@ def test_what_the_other_rewards_weigh_stands_in_the_table(make_trainer):
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"outcome_requires": ["xlm"]}, "must name reward functions, of which there are right, xml; got 'xlm'"),
+        ({"outcome_requires": ["xlm"]}, "must name reward functions, of which there are right, xml; got 'xlm'. Did"),
         (
             {"outcome_requires": ["xml"], "objective": "grpo"},
             "goes with a signed objective; got .* under objective='grpo'",
@@ -127,6 +128,35 @@ def test_a_wrong_requirement_is_refused(make_trainer, settings, sentence):
     functions = [named(fixed([1, 0]), "right"), named(fixed([1, 0]), "xml")]
     with pytest.raises(ValueError, match=sentence):
         make_trainer(reward_funcs=functions, outcome_reward="right", **settings)
+
+
+def test_a_misspelt_outcome_reward_is_answered_with_the_near_name():
+    with pytest.raises(
+        ValueError, match=r"got outcome_reward='accuracy_rewrd'\. Did you mean 'accuracy_reward'\? Set"
+    ):
+        find_outcome_reward(["accuracy_reward", "xml"], "accuracy_rewrd", "nsr", needs_sign=True)
+    with pytest.raises(ValueError, match=r"got outcome_reward=None\. Set"):
+        find_outcome_reward(["accuracy_reward", "xml"], None, "nsr", needs_sign=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (
+            {},
+            "xml, length are logged and train nothing; set `auxiliary_weight` or `outcome_requires` to train on them.",
+        ),
+        ({"outcome_requires": ["xml"]}, "length is logged and trains nothing; set"),
+        ({"outcome_requires": ["xml", "length"]}, None),
+        ({"auxiliary_weight": 0.1}, None),
+        ({"objective": "grpo"}, None),  # TRL sums all of them
+    ],
+)
+def test_rewards_that_train_nothing_are_named_once_at_the_start(make_trainer, caplog, settings, told):
+    functions = [named(fixed([1, 0]), name) for name in ("right", "xml", "length")]
+    make_trainer(reward_funcs=functions, outcome_reward="right", **settings)
+    lines = [record.getMessage() for record in caplog.records if "nothing" in record.getMessage()]
+    assert [line[: len(told or "")] for line in lines] == [told] * (told is not None)
 
 
 def test_an_auxiliary_weight_without_another_reward_is_refused(make_trainer):

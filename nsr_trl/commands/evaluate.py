@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
@@ -221,15 +222,19 @@ def _evaluate_model(
 ) -> "dict[str, Evaluation]":
     """Evaluates one model on all tasks, printing each result."""
     from ..evaluation.records import check_folder
-    from ..evaluation.runner import check_template, describe, evaluate
-    from ..evaluation.samplers import load_tokenizer
+    from ..evaluation.runner import check_template, context_doubt, describe, evaluate
+    from ..evaluation.samplers import find_context, load_tokenizer
 
     sampling = _sampling(args)
-    tokenizer = None if args.base_url else load_tokenizer(model)
+    tokenizer, context = (None, None) if args.base_url else (load_tokenizer(model), find_context(model))
     for name, task in tasks.items():
         known = describe(problems[name], task.prompting, task.judge, args.seed, args.shard)
         check_folder(output_dir / name, known | {"sampler": sampling})
         check_template(task.prompting, tokenizer)
+        if tokenizer is not None and (
+            doubt := context_doubt(problems[name], task.prompting, tokenizer, context, args.max_new_tokens)
+        ):
+            print(f"{name}: {doubt}", file=sys.stderr)
     engine, options = _engine_options(args)
     evaluations = {}
     with ExitStack() as stack:

@@ -89,6 +89,9 @@ def add_parsers(commands: Any) -> None:
     show.add_argument("--truncated", action="store_true", help="only samples that ran into the length limit")
     show.add_argument("--limit", type=positive, metavar="N", help="stop after N samples (terminal)")
     show.add_argument("--brief", action="store_true", help="leave out the completions (terminal)")
+    show.add_argument(
+        "--explain", action="store_true", help="add what was read of both sides and the rule that decides (terminal)"
+    )
     show.add_argument("--html", metavar="FILE", help="write a page instead")
     show.add_argument(
         "--max-per-problem",
@@ -215,6 +218,8 @@ def run_show(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         other = find_runs(args.other) if args.other else None
         if other and args.html is None:
             parser.error("two runs side by side need a page; got none. Name it with --html.")
+        if args.explain and args.html is not None:
+            parser.error("--explain is for the terminal; got --html as well. Leave one of them out.")
         if args.dataset is not None:
             if args.dataset not in folders:
                 parser.error(f"--dataset must be one of {', '.join(folders)}; got {args.dataset!r}. Name one of them.")
@@ -234,7 +239,8 @@ def run_show(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
                 print(f"{args.html}, {os.path.getsize(args.html) / 1e6:.1f} MB: {content.note}")
         else:
             color = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-            num_shown = _print_paged(islice(sample_texts(folders, chosen, brief=args.brief, color=color), args.limit))
+            texts = sample_texts(folders, chosen, brief=args.brief, color=color, explained=args.explain)
+            num_shown = _print_paged(islice(texts, args.limit))
     except (OSError, ValueError) as error:
         parser.error(str(error))
     if not num_shown:

@@ -68,7 +68,8 @@ def first_reaching(pass_at_1: ArrayLike, level: float) -> Place:
     if not (curve[0] <= level <= curve.max()):
         raise ValueError(
             "A run can be matched from the Pass@1 that it starts with to the greatest that it reaches, "
-            f"{curve[0]:.4f} to {curve.max():.4f}; got {level:.4f}. Choose a level in between."
+            f"{100 * curve[0]:.2f} to {100 * curve.max():.2f} percent; got {100 * level:.2f}. "
+            "Choose a level in between."
         )
     after = int(np.argmax(curve >= level))
     if after == 0:
@@ -105,9 +106,9 @@ def matchable_levels(pass_at_1: Mapping[str, ArrayLike]) -> tuple[float, float]:
     low, high = float(curves[highest_start][0]), float(curves[lowest_peak].max())
     if low > high:
         raise ValueError(
-            f"Runs can be matched at a Pass@1 that all of them reach; {highest_start} starts at {low:.4f} and "
-            f"{lowest_peak} never has more than {high:.4f}. Add an earlier step of {highest_start}, such as the model "
-            f"before training, or a later one of {lowest_peak}."
+            f"Runs can be matched at a Pass@1 that all of them reach; {highest_start} starts at {100 * low:.2f} "
+            f"percent and {lowest_peak} never has more than {100 * high:.2f}. Add an earlier step of "
+            f"{highest_start}, such as the model before training, or a later one of {lowest_peak}."
         )
     return low, high
 

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from ..problem import PROMPT_TEMPLATES, Problem, Prompting
+from ..prompts import overlong_prompts
 from .judges import Judge, VerifierJudge
 from .records import RunFolder, Sample, read_samples
 from .results import Evaluation, format_table
@@ -126,6 +127,29 @@ def check_template(prompting: Prompting, tokenizer: PreTrainedTokenizerBase | No
             "A model without a chat template needs a `template`; got none. "
             f"Choose the one that it was trained with from {', '.join(PROMPT_TEMPLATES)}."
         )
+
+
+def context_doubt(
+    problems: Sequence[Problem],
+    prompting: Prompting,
+    tokenizer: PreTrainedTokenizerBase,
+    context: int | None,
+    max_new_tokens: int,
+) -> str | None:
+    """A sentence where prompt and longest completion go beyond the model's context of so many tokens, or `None`."""
+    if context is None:
+        return None
+    rows = [{"prompt": prompting.rendered(problem, tokenizer)} for problem in problems]
+    long = overlong_prompts(rows, tokenizer, context - max_new_tokens + 1)
+    if not long:
+        return None
+    longest = max(long.values())
+    advice = f"Set --max-new-tokens {context - longest}" if longest < context else "Leave the longest out"
+    return (
+        f"{len(long):,} of {len(rows):,} prompts, of up to {longest:,} tokens, and {max_new_tokens:,} new tokens go "
+        f"beyond the model's context of {context:,}: vLLM cuts such completions there, and transformers goes on where "
+        f"the model was not trained. {advice} to stay within it."
+    )
 
 
 def describe(

@@ -14,6 +14,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 import numpy as np
 import torch
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     BatchEncoding,
@@ -186,6 +187,15 @@ def load_tokenizer(model: str, revision: str | None = None) -> PreTrainedTokeniz
         return cast(PreTrainedTokenizerBase, AutoTokenizer.from_pretrained(model, revision=revision))
     except (OSError, ValueError) as error:
         raise _no_model(model, error) from error
+
+
+def find_context(model: str, revision: str | None = None) -> int | None:
+    """Tokens that a model can attend to, as its config says; `None` where that cannot be known."""
+    try:
+        config = AutoConfig.from_pretrained(model, revision=revision).get_text_config()
+    except (OSError, ValueError):  # an adapter's folder has none
+        return None
+    return getattr(config, "max_position_embeddings", None)
 
 
 def _no_model(model: str, error: Exception) -> ValueError:

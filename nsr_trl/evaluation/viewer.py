@@ -15,8 +15,9 @@ from typing import Any
 
 from ..choices import OUTCOMES
 from ..resources import resource
+from ..verifier.explain import explain
 from .completions import read_completions
-from .records import Sample, read_problems, read_samples
+from .records import CONFIG, Sample, read_json, read_problems, read_samples
 from .visible import spell_out
 
 
@@ -55,7 +56,12 @@ class SampleFilter:
 
 
 def sample_texts(
-    folders: Mapping[str, Path], chosen: SampleFilter, *, brief: bool = False, color: bool = False
+    folders: Mapping[str, Path],
+    chosen: SampleFilter,
+    *,
+    brief: bool = False,
+    color: bool = False,
+    explained: bool = False,
 ) -> Iterator[str]:
     """
     Yields the samples of run folders as text, in the order in which they were recorded.
@@ -69,13 +75,19 @@ def sample_texts(
             Leave out the completions.
         color (`bool`, *optional*, defaults to `False`):
             Colour the outcomes, for a terminal.
+        explained (`bool`, *optional*, defaults to `False`):
+            Add what the verifier reads of answer and reference, and the rule that decides.
 
     Yields:
         `str`: a sample, after its problem where that is another than before
+
+    Raises:
+        ValueError: If a verdict is to be explained that is not of the verifier's default rules, or has no reference.
     """
     previous = None
     for dataset, folder in folders.items():
-        listed, samples = _read(folder, with_completions=not brief)
+        answer_format = _explainable_format(folder) if explained else ""
+        listed, samples = _read(folder, with_completions=explained or not brief)
         problems = {problem["id"]: problem for problem in listed}
         for sample in filter(chosen.keeps, samples):
             problem = problems[sample.problem_id]
@@ -85,7 +97,28 @@ def sample_texts(
                 level = f"level {level}" if level[:1].isdigit() else level
                 head = " · ".join(filter(None, [dataset, sample.problem_id, level, problem.get("subject")]))
                 text = f"━━ {spell_out(head)}\n{spell_out(problem.get('question') or '(question not recorded)')}\n\n"
-            yield text + _sample_text(sample, problem.get("answer"), brief, color)
+            text += _sample_text(sample, problem.get("answer"), brief, color)
+            if explained:
+                told = explain(sample.completion, problem.get("answer"), answer_format=answer_format)
+                text += f"{spell_out(told)}\n\n"
+            yield text
+
+
+def _explainable_format(source: Path) -> str:
+    """The answer format of a run whose verdicts the verifier can explain; a ValueError tells why it cannot."""
+    if source.suffix == ".parquet":
+        raise ValueError(
+            f"Verdicts are explained by their references; a training run's completions have none ({source.name}). "
+            "Give both sides: nsr-trl verify --explain RESPONSE REFERENCE."
+        )
+    config = read_json(source / CONFIG)
+    judge = config.get("reward") or config.get("grader")
+    if judge is not None:
+        raise ValueError(
+            f"Verdicts are explained where the verifier's default rules decided; those of {str(source)!r} are of "
+            f"{judge!r}. Leave --explain out."
+        )
+    return str(config.get("answer_format", "boxed"))
 
 
 def _read(source: Path, with_completions: bool = True) -> tuple[list[dict[str, Any]], Iterable[Sample]]:

@@ -29,7 +29,7 @@ def find_shape(model_name: str | None, revision: str | None = None) -> ModelShap
 
 def estimate_run(run: RunArguments, args: SignedRewardConfig, shape: ModelShape, gpu_bytes: float) -> MemoryEstimate:
     """Memory of one GPU of this size under a run."""
-    schedule = make_schedule(args, run.num_processes)
+    schedule = make_schedule(args, run.num_processes, context=shape.context)
     is_colocated = args.use_vllm and args.vllm_mode == "colocate"
     return estimate_memory(
         shape,

@@ -39,7 +39,9 @@ def format_dry_run(run: RunArguments) -> str:
     num_processes = run.num_processes
     script, args, _ = run.preview()
     gpu_bytes = script.gpu_memory * 1e9
-    schedule = make_schedule(args, num_processes, num_problems_without_loading(script))
+    shape = find_shape(run.values["model_name_or_path"], run.values["model_revision"])
+    context = None if shape is None else shape.context
+    schedule = make_schedule(args, num_processes, num_problems_without_loading(script), context)
 
     lines = ["settings (fields left out have their defaults)"]
     shown = [(source, name, run.values[name]) for name, source in run.sources.items()]
@@ -75,7 +77,6 @@ def format_dry_run(run: RunArguments) -> str:
         ]
     else:
         lines.append(f"  the run            {schedule.num_epochs:g} passes over the problems")
-    shape = find_shape(run.values["model_name_or_path"], run.values["model_revision"])
     if shape is not None:
         kept, size = disk_bytes(run, args, shape)
         lines.append(f"  disk               {size / 1e9:,.1f} GB: {kept} checkpoints and the model")

@@ -43,6 +43,8 @@ class ModelShape:
             Of the attention.
         is_tied (`bool`):
             Whether the LM head is the embedding.
+        context (`int`, *optional*):
+            Tokens that it can attend to, where its config says.
     """
 
     num_layers: int
@@ -53,6 +55,7 @@ class ModelShape:
     head_dim: int
     vocab_size: int
     is_tied: bool = False
+    context: int | None = None
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "ModelShape":
@@ -73,6 +76,7 @@ class ModelShape:
                 head_dim=config.get("head_dim") or config["hidden_size"] // num_heads,
                 vocab_size=config["vocab_size"],
                 is_tied=bool(config.get("tie_word_embeddings", False)),
+                context=config.get("max_position_embeddings"),
             )
         except KeyError as error:
             raise ValueError(
@@ -105,10 +109,10 @@ class ModelShape:
 
 
 KNOWN_SHAPES: dict[str, ModelShape] = {
-    "Qwen/Qwen2.5-Math-7B": ModelShape(28, 3584, 18944, 28, 4, 128, 152064),
-    "Qwen/Qwen2.5-Math-1.5B": ModelShape(28, 1536, 8960, 12, 2, 128, 151936, is_tied=True),
-    "Qwen/Qwen3-4B": ModelShape(36, 2560, 9728, 32, 8, 128, 151936, is_tied=True),
-    "meta-llama/Llama-3.1-8B-Instruct": ModelShape(32, 4096, 14336, 32, 8, 128, 128256),
+    "Qwen/Qwen2.5-Math-7B": ModelShape(28, 3584, 18944, 28, 4, 128, 152064, context=4096),
+    "Qwen/Qwen2.5-Math-1.5B": ModelShape(28, 1536, 8960, 12, 2, 128, 151936, is_tied=True, context=4096),
+    "Qwen/Qwen3-4B": ModelShape(36, 2560, 9728, 32, 8, 128, 151936, is_tied=True, context=40960),
+    "meta-llama/Llama-3.1-8B-Instruct": ModelShape(32, 4096, 14336, 32, 8, 128, 128256, context=131072),
 }
 """Shapes of the recipes' models, for an estimate without a network."""
 

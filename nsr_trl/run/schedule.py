@@ -55,7 +55,9 @@ class Schedule:
         return self.rows_per_optimizer_step * self.max_tokens_per_row
 
 
-def make_schedule(args: SignedRewardConfig, num_processes: int, num_problems: int | None = None) -> Schedule:
+def make_schedule(
+    args: SignedRewardConfig, num_processes: int, num_problems: int | None = None, context: int | None = None
+) -> Schedule:
     """
     Works out the schedule.
 
@@ -66,6 +68,8 @@ def make_schedule(args: SignedRewardConfig, num_processes: int, num_problems: in
             Processes over all machines.
         num_problems (`int`, *optional*):
             Problems of the dataset, where it is known.
+        context (`int`, *optional*):
+            Tokens that the model can attend to, where it is known: no row is longer.
     """
     num_prompts = args.generation_batch_size // args.num_generations
     optimizer_steps = args.steps_per_generation * args.num_iterations / args.gradient_accumulation_steps
@@ -76,7 +80,7 @@ def make_schedule(args: SignedRewardConfig, num_processes: int, num_problems: in
         num_epochs = max_steps / optimizer_steps / generations_per_epoch
     elif generations_per_epoch:
         max_steps = math.ceil(args.num_train_epochs * generations_per_epoch * optimizer_steps)
-    prompt = (args.vllm_max_model_length or args.max_completion_length + PROMPT_TOKENS) - args.max_completion_length
+    max_tokens = args.vllm_max_model_length or args.max_completion_length + PROMPT_TOKENS
     return Schedule(
         num_processes,
         num_prompts,
@@ -86,5 +90,5 @@ def make_schedule(args: SignedRewardConfig, num_processes: int, num_problems: in
         optimizer_steps,
         max_steps,
         num_epochs,
-        prompt + args.max_completion_length,
+        min(max_tokens, context or max_tokens),
     )
