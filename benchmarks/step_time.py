@@ -1,20 +1,26 @@
 """
-Seconds per training step of `SignedRewardTrainer` against TRL's `GRPOTrainer`, interleaved A B A B in one process.
+Seconds per generation of `SignedRewardTrainer` against TRL's `GRPOTrainer`, interleaved A B A B in one process.
 
-    OMP_NUM_THREADS=1 python benchmarks/step_time.py [--rounds 5] [--steps 4] [--rows 64] [--cpu-seconds]
+    OMP_NUM_THREADS=1 python benchmarks/step_time.py [--rounds 6] [--rows 64] [--windows 1] [--cpu-seconds]
+    OMP_NUM_THREADS=1 torchrun --nproc-per-node 2 benchmarks/step_time.py ...
 
-Under `objective="grpo"` both do the same work on the same rollouts, bit for bit, so the ratio is the cost of the
-wrapping: outcomes, metrics by sign and their reduction. Prints medians over all steps but the first of each run.
-On a machine that other jobs share, the CPU's seconds of the process say more than those of the clock on the wall.
+Whole steps: the model writes the completions, rewards are computed, and each of `--windows` optimizer steps trains its
+share of the rows. With one window, `objective="grpo"` does on the same rollouts what TRL does, bit for bit, so the
+ratio is the cost of the wrapping: outcomes, metrics by sign and their reduction. Prints medians over all generations
+but the first of each run, and the mean ratio to TRL's in the same round with its 95% t interval over rounds. On a
+machine that other jobs share, the CPU's seconds of the process say more than those of the clock on the wall.
 """
 
 import argparse
 import json
+import math
 import platform
 import statistics
 import tempfile
 import time
+from itertools import chain
 
+from accelerate import PartialState
 from contenders import StepTimes, build_trainer
 from datasets import disable_progress_bars
 from transformers.utils import logging
@@ -22,9 +28,10 @@ from transformers.utils import logging
 from nsr_trl import Problem, math_reward, to_dataset
 from nsr_trl.quickstart.model import model_path
 from nsr_trl.quickstart.problems import generate_problems
+from nsr_trl.study.summary import t_quantile
 
 
-def step_seconds(contender: str, options: argparse.Namespace) -> list[float]:
+def generation_seconds(contender: str, options: argparse.Namespace) -> list[float]:
     times = StepTimes(time.process_time if options.cpu_seconds else time.perf_counter)
     with tempfile.TemporaryDirectory() as folder:
         trainer = build_trainer(
@@ -37,20 +44,25 @@ def step_seconds(contender: str, options: argparse.Namespace) -> list[float]:
             use_cpu=True,
             bf16=False,
             gradient_checkpointing=False,
-            per_device_train_batch_size=options.rows,
+            per_device_train_batch_size=options.rows // options.windows,
+            gradient_accumulation_steps=1,
+            steps_per_generation=options.windows,
             max_completion_length=64,
-            max_steps=options.steps,
+            max_steps=options.generations * options.windows,
             learning_rate=1e-5,
         )
         trainer.train()
-    return times.seconds[1:]  # the first step warms up
+    starts = range(options.windows, len(times.seconds), options.windows)  # the first generation warms up
+    return [sum(times.seconds[start : start + options.windows]) for start in starts]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=4)
-    parser.add_argument("--rows", type=int, default=64, help="completions per step, in groups of 8")
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--generations", type=int, default=4, help="of each contender in a round")
+    parser.add_argument("--rows", type=int, default=64, help="completions of a process per generation, in groups of 8")
+    parser.add_argument("--windows", type=int, default=1, help="optimizer steps of a generation")
+    parser.add_argument("--objectives", nargs="+", default=["grpo", "w_reinforce"])
     parser.add_argument("--model", default=str(model_path()))
     parser.add_argument("--cpu-seconds", action="store_true", help="count the CPU's seconds of this process")
     options = parser.parse_args()
@@ -58,18 +70,25 @@ def main() -> None:
     logging.disable_progress_bar()
     disable_progress_bars()
 
-    seconds: dict[str, list[float]] = {name: [] for name in ("trl", "grpo", "w_reinforce")}
+    seconds: dict[str, list[list[float]]] = {name: [] for name in ("trl", *options.objectives)}  # by round
     for _ in range(options.rounds):
-        for name in seconds:
-            seconds[name] += step_seconds(name, options)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    for name, values in seconds.items():
-        quartiles = statistics.quantiles(values, n=4)
-        print(
-            f"{name:12} {medians[name]:.3f} s/step [{quartiles[0]:.3f}, {quartiles[2]:.3f}]  "
-            f"ratio to TRL's {medians[name] / medians['trl']:.3f}"
-        )
-    print(json.dumps({"machine": platform.processor() or platform.machine(), "medians": medians, **vars(options)}))
+        for name, rounds in seconds.items():
+            rounds.append(generation_seconds(name, options))
+    state = PartialState()
+    if state.is_main_process:
+        for name, rounds in seconds.items():
+            print(f"{name:12} {statistics.median(chain.from_iterable(rounds)):.3f} s  {ratio(rounds, seconds['trl'])}")
+        facts = {"machine": platform.processor() or platform.machine(), "processes": state.num_processes}
+        print(json.dumps({**facts, **vars(options)}))
+    state.destroy_process_group()
+
+
+def ratio(rounds: list[list[float]], trl: list[list[float]]) -> str:
+    """The ratio of a round's medians, as a geometric mean over rounds."""
+    logs = [math.log(statistics.median(a) / statistics.median(b)) for a, b in zip(rounds, trl, strict=True)]
+    mean, error = statistics.mean(logs), statistics.stdev(logs) / math.sqrt(len(logs))
+    margin = t_quantile(len(logs) - 1) * error
+    return f"{math.exp(mean):.3f} [{math.exp(mean - margin):.3f}, {math.exp(mean + margin):.3f}] of TRL's"
 
 
 if __name__ == "__main__":
