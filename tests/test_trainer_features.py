@@ -217,7 +217,7 @@ def test_metrics_are_sums_over_counts_across_micro_batches(make_trainer):
 def test_a_run_reports_every_documented_metric_and_no_other(make_trainer):
     logs = Logs()
     several = {"outcome_reward": "answer", "outcome_requires": ["form"], "auxiliary_weight": 0.1}
-    several |= {"prompt_allocation": "unbiased", "max_steps": 8}
+    several |= {"prompt_allocation": "unbiased", "max_steps": 8, "max_tokens_per_microbatch": "auto"}
     functions = [in_order(1.0, 0.0), in_order(1.0, 1.0, 0.0)]
     functions[0].__name__, functions[1].__name__ = "answer", "form"
     make_trainer(reward_funcs=functions, callbacks=[logs], **several).train()
