@@ -7,9 +7,13 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from nsr_trl import Problem, SignedRewardTrainer, math_reward, to_dataset
 from nsr_trl.alarms import ALARMS, METRIC, AlarmWatch, check_thresholds
 from nsr_trl.config import sampling_bias
 from nsr_trl.metrics import repetition
+from nsr_trl.quickstart.model import model_path
+from nsr_trl.quickstart.problems import generate_problems
+from nsr_trl.quickstart.run import quickstart_config
 
 
 def log_of(series):
@@ -161,6 +165,21 @@ def test_sampling_that_cuts_the_vocabulary_biases_vllms_correction(make_config):
 
 
 # --- What a run does ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.trains
+def test_positive_reinforcement_on_few_problems_collapses_the_entropy_of_the_shipped_model(tmp_path, caplog):
+    problems = [Problem(**row) for row in generate_problems(16, 0, "train")]
+    settings = {"max_steps": 20, "per_device_train_batch_size": 128, "learning_rate": 3e-4, "log_completions": False}
+    trainer = SignedRewardTrainer(
+        str(model_path()),
+        math_reward,
+        quickstart_config("psr", 0, tmp_path, **settings, save_strategy="no", on_alarm="stop"),
+        to_dataset(problems, template="plain"),
+    )
+    trainer.train()
+    assert "Alarm entropy_collapse at step" in caplog.text
+    assert trainer.state.global_step < 20
 
 
 def right_for(num_rollouts):
