@@ -82,6 +82,11 @@ def leave_out_overlong(dataset: Any, tokenizer: Any, context: int | None, say: C
     return dataset.select([row for row in range(len(dataset)) if row not in overlong])
 
 
+def context_of(config: Any) -> int | None:
+    """Tokens that a model of this config can attend to, or `None` where the config does not say."""
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
 def overlong_prompts(dataset: Any, tokenizer: Any, context: int) -> dict[int, int]:
     """
     Prompts that fill the model's context.

@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoTokenizer
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from .config import SignedRewardConfig
-from .prompts import leave_out_overlong
+from .prompts import context_of, leave_out_overlong
 from .run.arguments import parse, resolve_model
 from .run.launch import accelerate_environment
 from .run.preflight import check_output, resume_wish
@@ -76,8 +76,7 @@ def build_trainer(script: ScriptArguments, args: SignedRewardConfig, model: Mode
     say = PartialState().print  # the main process alone
     model_name = resolve_model(model.model_name_or_path)
     tokenizer = AutoTokenizer.from_pretrained(model_name, revision=model.model_revision, padding_side="left")
-    config = AutoConfig.from_pretrained(model_name, revision=model.model_revision).get_text_config()
-    context = getattr(config, "max_position_embeddings", None)
+    context = context_of(AutoConfig.from_pretrained(model_name, revision=model.model_revision))
 
     def load(task: Task, part: Part, limit: int | None) -> Dataset | IterableDataset:
         return leave_out_overlong(task.dataset(part, tokenizer, limit, args.seed), tokenizer, context, say)

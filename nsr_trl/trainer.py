@@ -80,7 +80,7 @@ from .metrics import (
 )
 from .objective import CORRECT, Objective, rule_of
 from .outcome_reward import none_is_expected
-from .prompts import check_prompts, describe_dataset
+from .prompts import check_prompts, context_of, describe_dataset
 from .rewards import NO_ANSWER_METRIC, completion_text
 from .rollout import Rollout
 from .run_card import CardFacts, describe_run, write_card
@@ -237,7 +237,7 @@ class SignedRewardTrainer(GRPOTrainer):
     # --- before a run -------------------------------------------------------------------------------------------
 
     def _check_prompts(self) -> None:
-        context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        context = context_of(self.model.config)
         num_needed = self.args.generation_batch_size // self.num_generations
         check_prompts(self.train_dataset, self.processing_class, num_needed, context)
         evaluated = self.eval_dataset if isinstance(self.eval_dataset, dict) else {"": self.eval_dataset}

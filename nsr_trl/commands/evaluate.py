@@ -231,9 +231,7 @@ def _evaluate_model(
         known = describe(problems[name], task.prompting, task.judge, args.seed, args.shard)
         check_folder(output_dir / name, known | {"sampler": sampling})
         check_template(task.prompting, tokenizer)
-        if tokenizer is not None and (
-            doubt := context_doubt(problems[name], task.prompting, tokenizer, context, args.max_new_tokens)
-        ):
+        if doubt := context_doubt(problems[name], task.prompting, tokenizer, context, args.max_new_tokens):
             print(f"{name}: {doubt}", file=sys.stderr)
     engine, options = _engine_options(args)
     evaluations = {}

@@ -132,12 +132,12 @@ def check_template(prompting: Prompting, tokenizer: PreTrainedTokenizerBase | No
 def context_doubt(
     problems: Sequence[Problem],
     prompting: Prompting,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerBase | None,
     context: int | None,
     max_new_tokens: int,
 ) -> str | None:
     """A sentence where prompt and longest completion go beyond the model's context of so many tokens, or `None`."""
-    if context is None:
+    if tokenizer is None or context is None:
         return None
     rows = [{"prompt": prompting.rendered(problem, tokenizer)} for problem in problems]
     long = overlong_prompts(rows, tokenizer, context - max_new_tokens + 1)

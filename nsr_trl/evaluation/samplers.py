@@ -28,6 +28,8 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from ..prompts import context_of
+
 
 Prompt = str | list[dict[str, str]]
 """A plain text or a conversation."""
@@ -192,10 +194,9 @@ def load_tokenizer(model: str, revision: str | None = None) -> PreTrainedTokeniz
 def find_context(model: str, revision: str | None = None) -> int | None:
     """Tokens that a model can attend to, as its config says; `None` where that cannot be known."""
     try:
-        config = AutoConfig.from_pretrained(model, revision=revision).get_text_config()
+        return context_of(AutoConfig.from_pretrained(model, revision=revision))
     except (OSError, ValueError):  # an adapter's folder has none
         return None
-    return getattr(config, "max_position_embeddings", None)
 
 
 def _no_model(model: str, error: Exception) -> ValueError:

@@ -12,6 +12,7 @@ from ..checkpoints import check_folder, find_checkpoint
 from ..config import SignedRewardConfig
 from ..grading import check_references
 from ..problem import ANSWER_MARKS, Problem, asked_formats
+from ..prompts import context_of
 from ..reward_functions import MATH_REWARD, name_of
 from ..task import Task
 from ..weighing import Weighing
@@ -136,14 +137,14 @@ def check_prompt(run: RunArguments, script: ScriptArguments, args: SignedRewardC
     try:
         path = resolve_model(name)
         tokenizer = AutoTokenizer.from_pretrained(path, revision=run.values["model_revision"])
-        config = AutoConfig.from_pretrained(path, revision=run.values["model_revision"]).get_text_config()
+        config = AutoConfig.from_pretrained(path, revision=run.values["model_revision"])
     except (OSError, ValueError) as error:
         found = (
             f"A model must be the id of one on the Hub, or a folder; {name!r} cannot be loaded "
             f"({one_line(error)[:120]}). Check the name and the network."
         )
         return [Finding("fail", "model", found)]
-    findings = [check_context(args, getattr(config, "max_position_embeddings", None))]
+    findings = [check_context(args, context_of(config))]
     try:
         task = script.train_task()
         problem = task.problems("train", 1, args.seed)[0]
