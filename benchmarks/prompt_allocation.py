@@ -12,7 +12,6 @@ smallest gain. What is printed is the mean over seeds with its 95% t interval.
 
 import argparse
 import json
-import math
 import statistics
 import tempfile
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from alarms import pass_at_k as measure_pass_at_k
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
@@ -31,11 +31,10 @@ from nsr_trl.objective import build_objective, rule_of
 from nsr_trl.quickstart.model import model_path
 from nsr_trl.quickstart.problems import generate_problems
 from nsr_trl.quickstart.run import quickstart_config, quieten
+from nsr_trl.study.summary import mean_over_worlds
 
 
 ALLOCATIONS = ("none", "unbiased", "greedy")
-T_95 = (math.nan, 12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
-"""Two-sided 95% points of Student's t, by degrees of freedom up to 9."""
 
 
 @dataclass
@@ -152,11 +151,10 @@ def quickstart(objective: str, allocation: str, seed: int, options: argparse.Nam
 
 def interval(values: list[float]) -> str:
     """The mean, with the 95% t interval where there are several."""
-    mean = statistics.fmean(values)
+    mean = mean_over_worlds(np.array([values]).T)
     if len(values) < 2:
-        return f"{mean:6.3f}"
-    half = T_95[min(len(values) - 1, 9)] * statistics.stdev(values) / math.sqrt(len(values))
-    return f"{mean:6.3f} [{mean - half:6.3f}, {mean + half:6.3f}]"
+        return f"{mean.value:6.3f}"
+    return f"{mean.value:6.3f} [{mean.value - mean.half_width:6.3f}, {mean.value + mean.half_width:6.3f}]"
 
 
 def report(curves: dict[tuple[str, str, int], Curve]) -> None:

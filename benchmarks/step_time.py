@@ -20,6 +20,7 @@ import tempfile
 import time
 from itertools import chain
 
+import numpy as np
 from accelerate import PartialState
 from contenders import StepTimes, build_trainer
 from datasets import disable_progress_bars
@@ -28,7 +29,7 @@ from transformers.utils import logging
 from nsr_trl import Problem, math_reward, to_dataset
 from nsr_trl.quickstart.model import model_path
 from nsr_trl.quickstart.problems import generate_problems
-from nsr_trl.study.summary import t_quantile
+from nsr_trl.study.summary import mean_over_worlds
 
 
 def generation_seconds(contender: str, options: argparse.Namespace) -> list[float]:
@@ -86,9 +87,9 @@ def main() -> None:
 def ratio(rounds: list[list[float]], trl: list[list[float]]) -> str:
     """The ratio of a round's medians, as a geometric mean over rounds."""
     logs = [math.log(statistics.median(a) / statistics.median(b)) for a, b in zip(rounds, trl, strict=True)]
-    mean, error = statistics.mean(logs), statistics.stdev(logs) / math.sqrt(len(logs))
-    margin = t_quantile(len(logs) - 1) * error
-    return f"{math.exp(mean):.3f} [{math.exp(mean - margin):.3f}, {math.exp(mean + margin):.3f}] of TRL's"
+    mean = mean_over_worlds(np.array([logs]).T)  # a round stands for a world; one alone has no interval
+    low, high = (math.exp(mean.value + side * mean.half_width) for side in (-1, 1))
+    return f"{math.exp(mean.value):.3f} [{low:.3f}, {high:.3f}] of TRL's"
 
 
 if __name__ == "__main__":
