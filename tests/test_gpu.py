@@ -56,6 +56,11 @@ BACK_ENDS = {
 }
 
 
+def rollout_of(prompt_ids, ids):
+    """What a rollout function returns, of completions that are dealt."""
+    return {"prompt_ids": prompt_ids, "completion_ids": ids, "logprobs": [[0.0] * len(row) for row in ids]}
+
+
 # --- compacted updates equal uncompacted ones ---------------------------------------------------------------------
 
 
@@ -140,22 +145,21 @@ def test_rows_packed_for_varlen_attention_train_as_padded_ones_do(make_trainer, 
 
 
 class Hog:
-    """A rollout of a few words; before the third generation it takes the memory that its update needs."""
+    """A rollout that deals few tokens; before a generation it takes the memory that the update needs."""
 
-    def __init__(self):
-        self.generations, self.held = 0, None
+    def __init__(self, strikes_at=None):
+        self.strikes_at, self.generations, self.held = strikes_at, 0, None
 
     def __call__(self, prompts, trainer):
         self.generations += 1
-        if self.generations == 3:
+        if self.generations == self.strikes_at:
             needed = torch.cuda.max_memory_allocated() - torch.cuda.memory_allocated()
             torch.cuda.empty_cache()
             free = torch.cuda.mem_get_info()[0]
             self.held = torch.empty(free - needed // 2, dtype=torch.uint8, device="cuda")
         lengths = [40 + 20 * (row % 8) for row in range(len(prompts))]
         ids = [[11 + (row + place) % 7 for place in range(length)] for row, length in enumerate(lengths)]
-        prompt_ids = trainer.processing_class(text=prompts)["input_ids"]
-        return {"prompt_ids": prompt_ids, "completion_ids": ids, "logprobs": [[0.0] * len(row) for row in ids]}
+        return rollout_of(trainer.processing_class(text=prompts)["input_ids"], ids)
 
 
 @pytest.mark.skipif(not HAS_GPU, reason="only a GPU runs out of its memory")
@@ -203,10 +207,8 @@ def test_an_update_that_runs_out_of_memory_begins_anew_and_changes_nothing(tmp_p
         moved = torch.cat([p.detach().flatten() for p in model.parameters()]) - before
         return moved.cpu(), trainer._budget
 
-    plain = Hog()
-    plain.generations = 3  # so that it never takes anything
-    expected, _ = train(plain, **settings)
-    hog = Hog()
+    expected, _ = train(Hog(), **settings)
+    hog = Hog(strikes_at=3)
     found, budget = train(hog, max_tokens_per_microbatch="auto", **settings)
     del hog.held
     torch.cuda.empty_cache()
@@ -354,8 +356,7 @@ def test_gradients_are_finite_on_the_quickstart(sampled, tmp_path, objective, pr
 
     def rollout(prompts, trainer):
         ids = [completions[prompt][row % 8] for row, prompt in enumerate(prompts)]
-        prompt_ids = trainer.processing_class(text=prompts)["input_ids"]
-        return {"prompt_ids": prompt_ids, "completion_ids": ids, "logprobs": [[0.0] * len(row) for row in ids]}
+        return rollout_of(trainer.processing_class(text=prompts)["input_ids"], ids)
 
     def build():
         settings = ON_DEVICE | {"bf16": precision == "bfloat16", "compact": compact, "learning_rate": 1e-5}
@@ -404,7 +405,7 @@ def test_gradients_are_finite_at_any_width(tiny_model, tmp_path, back_end, compa
             width = next(widths)
             prompt_ids = [[7] * (20 if row % 2 else 10) for row in range(len(prompts))]
             ids = [[11 + row % 7] * (width - 20) for row in range(len(prompts))]
-            return {"prompt_ids": prompt_ids, "completion_ids": ids, "logprobs": [[0.0] * len(row) for row in ids]}
+            return rollout_of(prompt_ids, ids)
 
         return SignedRewardTrainer(
             tiny_model, lambda completions, **kwargs: [0.0] * len(completions), args, dataset, rollout_func=rollout
