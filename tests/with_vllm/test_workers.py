@@ -1,9 +1,10 @@
-"""Two engines, each in a worker: the samples of one, though a worker is killed or its engine hangs."""
+"""Engines in workers give the samples of one, whatever becomes of some of them."""
 
 import logging
 import os
 import signal
 import time
+from collections import deque
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from with_vllm.test_sampling import SETTINGS, problems
 from nsr_trl import evaluate
 from nsr_trl.evaluation.engines import build_on_devices, build_sampler
 from nsr_trl.evaluation.records import read_samples
+from nsr_trl.evaluation.workers import START
 from nsr_trl.quickstart.model import model_path
 
 
@@ -47,35 +49,32 @@ def alone(tmp_path_factory):
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(
-    ("stopped", "says"),
-    [("worker", "ended (exit status -9)"), ("engine", "brought no token in 5 s and was killed (--worker-timeout)")],
-)
-def test_two_engines_give_the_samples_of_one_though_one_is_lost(alone, tmp_path, caplog, stopped, says):
-    pair = build_on_devices("vllm", str(model_path()), OPTIONS, data_parallel_size=2, worker_timeout=5)
-    sessions, lost = [], []
-    receive = pair._receive
+def test_three_engines_give_the_samples_of_one_though_a_worker_is_killed_and_an_engine_hangs(alone, tmp_path, caplog):
+    three = build_on_devices("vllm", str(model_path()), OPTIONS, data_parallel_size=3, worker_timeout=15)
+    for worker in three._start():
+        worker.give(START, seed=0)
+    while not all(worker.has_started for worker in three._workers):  # so that all are dealt something
+        three._receive(deque())
+    struck = []
+    receive = three._receive
 
     def receive_and_strike(waiting):
-        arrived = receive(waiting)
-        busy = [worker for worker in pair._workers if worker.has_started and worker.unanswered]
-        if not lost and len(busy) == 2:
-            lost.append(busy[1].name)
-            sessions.extend(worker.process.pid for worker in busy)
-            engine = min(set(session(busy[1].process.pid)) - {busy[1].process.pid})
-            if stopped == "engine":
-                os.kill(engine, signal.SIGSTOP)
-            else:
-                os.kill(busy[1].process.pid, signal.SIGKILL)
-        return arrived
+        if not struck:
+            struck.extend(three._workers)
+            assert all(worker.unanswered for worker in struck)
+            os.kill(struck[1].process.pid, signal.SIGKILL)
+            engine = min(set(session(struck[2].process.pid)) - {struck[2].process.pid})
+            os.kill(engine, signal.SIGSTOP)
+        return receive(waiting)
 
-    pair._receive = receive_and_strike
-    with pair, caplog.at_level(logging.WARNING):
-        evaluate(pair, problems(NUM_PROBLEMS), output_dir=tmp_path / "pair", **RUN)
-    assert f"{lost[0]} {says}; the others take over its" in caplog.text
-    assert completions(tmp_path / "pair") == completions(alone)
-    assert (tmp_path / "pair" / "config.json").read_text() == (alone / "config.json").read_text()
+    three._receive = receive_and_strike
+    with three, caplog.at_level(logging.WARNING):
+        evaluate(three, problems(NUM_PROBLEMS), output_dir=tmp_path / "three", **RUN)
+    assert f"{struck[1].name} ended (exit status -9); the others take over its" in caplog.text
+    assert f"{struck[2].name} brought no token in 15 s and was killed (--worker-timeout); the others" in caplog.text
+    assert completions(tmp_path / "three") == completions(alone)
+    assert (tmp_path / "three" / "config.json").read_text() == (alone / "config.json").read_text()
     deadline = time.monotonic() + 10
-    while any(map(session, sessions)):
+    while any(session(worker.process.pid) for worker in struck):
         assert time.monotonic() < deadline, "an engine is left behind"
         time.sleep(0.1)
