@@ -64,8 +64,8 @@ def plot(table: list[dict], path: str) -> None:
     axes.set_xticks(range(len(ratios)), [f"{ratio:.0%} correct" for ratio in ratios])
     axes.set_ylabel("times as fast as TRL")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, ncols=len(names), loc="upper left", fontsize=8)
-    axes.margins(y=0.2)
+    axes.margins(y=0.1)
+    figure.legend(frameon=False, ncols=3, loc="outside upper center", fontsize=8)
     figure.savefig(path, dpi=200)
 
 
