@@ -41,6 +41,15 @@ def test_time_is_said_as_a_person_says_it(seconds, text):
     assert duration(seconds) == text
 
 
+def test_a_run_shorter_than_logging_steps_ends_with_a_log(make_trainer):
+    lines = io.StringIO()
+    trainer = make_trainer(max_steps=3, logging_steps=10)
+    trainer.add_callback(TrainingLog(lines, io.StringIO()))
+    trainer.train()
+    assert lines.getvalue().startswith("step 3/3  correct ")
+    assert sum("signed/correct_ratio" in log for log in trainer.state.log_history) == 1
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True
