@@ -57,9 +57,11 @@ class Slow:
             text = f"\\boxed{{{os.getpid()}}}"
             prompt = request.prompt if isinstance(request.prompt, str) else request.prompt[0]["content"]
             order, *numbers = prompt.split()
-            if order in ("die", "stop", "sleep") and os.environ.get("NUMBER") in numbers:
+            if order in ("die", "break", "stop", "sleep") and os.environ.get("NUMBER") in numbers:
                 if self.grave:
                     self.grave.touch()
+                if order == "break":
+                    raise RuntimeError("CUDA error: uncorrectable ECC error encountered")
                 if order == "sleep":
                     time.sleep(600)
                 os.kill(os.getpid(), signal.SIGKILL if order == "die" else signal.SIGSTOP)
@@ -126,10 +128,13 @@ def test_all_workers_answer_and_every_request_is_answered_once(tmp_path):
     assert len({sample.answer for sample in samples} - {str(os.getpid())}) == 2
 
 
-def test_the_others_take_over_what_a_dead_worker_leaves(tmp_path, caplog):
+@pytest.mark.parametrize(("order", "status"), [("die", -9), ("break", 1)])
+def test_the_others_take_over_what_a_dead_worker_leaves(tmp_path, caplog, order, status):
     with caplog.at_level(logging.WARNING):
-        run(workers(3, grave=tmp_path / "grave"), "die 2", num_samples=3 * 256, folder=tmp_path / "run")  # 256 to each
-    assert "worker 2 (NUMBER=2) ended (exit status -9); the others take over its 256 samples" in caplog.text
+        run(
+            workers(3, grave=tmp_path / "grave"), f"{order} 2", num_samples=3 * 256, folder=tmp_path / "run"
+        )  # 256 to each
+    assert f"worker 2 (NUMBER=2) ended (exit status {status}); the others take over its 256 samples" in caplog.text
     assert sorted(sample.sample_index for sample in read_samples(tmp_path / "run")) == list(range(3 * 256))
 
 
