@@ -79,6 +79,10 @@ class _Worker:
         self.process.kill()
 
     def end(self) -> None:
+        """Lets a process that has nothing to do end by itself, and kills any other."""
+        self.connection.close()
+        if self.has_started and not self.unanswered:
+            self.process.join(5)
         self.kill()
         self.process.join(10)
         if self.process.is_alive():
@@ -86,7 +90,6 @@ class _Worker:
                 f"{self.name} was killed and is still there: a driver or a file system holds it. Its GPU needs a "
                 "reset. This command waits for it at its end, after everything is written."
             )
-        self.connection.close()
 
 
 class WorkersSampler:
@@ -278,6 +281,8 @@ class BatchedWorkersSampler(WorkersSampler):
 
 
 def _end_all(workers: list[_Worker]) -> None:
+    for worker in workers:
+        worker.connection.close()  # so that they end side by side
     while workers:
         workers.pop().end()
 
