@@ -159,8 +159,9 @@ def compare(
         workload ([`Workload`]):
             What is dealt.
         contenders (`dict[str, dict]`):
-            Label, which begins with the contender, to what differs: fields of the workload and of the config. With a
-            measured budget of tokens (`AUTO`) the last of eight generations counts, or of four in a dry run.
+            Label, which begins with the contender, to what differs: fields of the workload and of the config, and the
+            model's `attention`. With a measured budget of tokens (`AUTO`) the last of eight generations counts, or of
+            four in a dry run.
         rounds (`int`, *optional*, defaults to `1`):
             Turns of each.
     """
@@ -177,12 +178,14 @@ def compare(
         own = {key: value for key, value in differences.items() if hasattr(workload, key)}
         settings = {key: value for key, value in differences.items() if key not in own}
         load = dataclasses.replace(workload, **own)
+        model = build_model(shape, tokenizer)
+        model.set_attn_implementation(settings.pop("attention", "sdpa"))
         is_measured = settings.get("max_tokens_per_microbatch") == "auto"
         num_generations = (4 if report.is_dry_run else 8) if is_measured else 2
         try:
             timing = time_generations(
                 label.split()[0],
-                build_model(shape, tokenizer),
+                model,
                 load,
                 num_generations,
                 tokenizer,
@@ -239,7 +242,9 @@ def update(report: Report, size: str, labels: dict[str, dict], rounds: int = 1, 
 def paper_schedule(report: Report) -> None:
     """The update under the paper's schedule: four clipped updates for each generation."""
     micro_steps = deal(report).micro_steps // 4
-    update(report, "0.5B", THREE | AUTO, remark=", 4 updates per generation", updates=4, micro_steps=micro_steps)
+    update(
+        report, "0.5B", THREE | PACKED | AUTO, remark=", 4 updates per generation", updates=4, micro_steps=micro_steps
+    )
 
 
 def memory(report: Report, size: str, names: str, budgets: tuple[int, ...], checkpointing: bool = True) -> None:
@@ -313,12 +318,13 @@ def profile_update(report: Report) -> None:
 
 ALL = {"trl": {}, "nsr": {}, "w_reinforce": {}, "grpo": {}}
 AUTO = {f"{name} auto": {"max_tokens_per_microbatch": "auto"} for name in ("nsr", "w_reinforce")}
+PACKED = {f"{name} varlen": {"attention": "varlen"} for name in ("nsr", "w_reinforce")}
 AT_85 = {"nsr 85%": {"correct_ratio": 0.85}, "w_reinforce 85%": {"correct_ratio": 0.85}}  # TRL's is the same at any
 THREE = {name: ALL[name] for name in ("trl", "nsr", "w_reinforce")}
 
 MEASUREMENTS: tuple[tuple[str, Callable[[Report], None]], ...] = (  # the most important first
     ("tests", run_tests),
-    ("update", lambda report: update(report, "0.5B", ALL | AUTO)),
+    ("update", lambda report: update(report, "0.5B", ALL | PACKED)),
     ("update", paper_schedule),
     ("step", step),
     ("memory", lambda report: memory(report, "0.5B", "nsr w_reinforce", (16_384, 65_536, 131_072))),

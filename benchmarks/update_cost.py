@@ -27,6 +27,12 @@ from nsr_trl.quickstart.model import model_path
 
 OBJECTIVES = ("nsr", "psr", "w_reinforce", "grpo", "qae")
 ACCUMULATION = 4
+VARIANTS: dict[str, dict] = {
+    "": {},
+    "auto": {"max_tokens_per_microbatch": "auto"},
+    "varlen": {"model_init_kwargs": {"attn_implementation": "varlen"}},
+}
+"""Settings with which an objective may run besides its own."""
 
 
 def run(job: dict) -> dict:
@@ -41,15 +47,14 @@ def run(job: dict) -> dict:
         correct_ratio=job["correct_ratio"],
         generates=job["generate"],
     )
-    contender, _, budget = job["contender"].partition(" ")
-    settings = {"max_tokens_per_microbatch": budget} if budget else {}
+    contender, _, variant = job["contender"].partition(" ")
     timing = time_generations(
         contender,
         job["model"],
         workload,
         job["steps"] // job["updates"],
         clock=time.process_time if job["cpu_seconds"] else time.perf_counter,
-        **settings,
+        **VARIANTS[variant],
     )
     return {"seconds": timing.seconds, "memory_mb": timing.peak_bytes / 2**20}
 
@@ -88,7 +93,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--correct-ratios", type=float, nargs="+", default=[0.2, 0.6, 0.8])
     parser.add_argument("--objectives", nargs="+", default=list(OBJECTIVES))
-    parser.add_argument("--auto", action="store_true", help="each objective with a measured budget of tokens as well")
+    parser.add_argument(
+        "--variants", nargs="+", choices=list(VARIANTS)[1:], default=[], help="each objective so as well"
+    )
     parser.add_argument("--generate", action="store_true", help="let the model write the completions: whole steps")
     parser.add_argument("--cpu-seconds", action="store_true", help="count the CPU's seconds of each process")
     parser.add_argument("--json", help="file to write the figures to")
@@ -99,8 +106,8 @@ def main() -> None:
         print(json.dumps(run(json.loads(options.job))))
         return
 
-    budgets = ("", " auto") if options.auto else ("",)
-    contenders = ["trl", *(objective + budget for objective in options.objectives for budget in budgets)]
+    variants = ["", *(f" {variant}" for variant in options.variants)]
+    contenders = ["trl", *(objective + variant for objective in options.objectives for variant in variants)]
     names = ("model", "limit", "rows", "updates", "steps", "generate", "cpu_seconds")
     shared = {name: getattr(options, name) for name in names}
     figures: dict[tuple[float, str], dict[str, list[float]]] = {}

@@ -391,8 +391,8 @@ def run_unpadded(
     """
     Runs a padded micro-batch as one sequence without padding, for attention that takes sequences of any length.
 
-    Every row begins anew at position 0, by which flash-attention tells the rows apart. The output is as if the model
-    had been called with the padding.
+    Every row begins anew at position 0, and the model is told where (`cu_seq_lens_*`, `max_length_*`: transformers'
+    arguments for flash-attention). The output is as if it had been called with the padding.
 
     Args:
         model (`Callable`):
@@ -412,7 +412,11 @@ def run_unpadded(
     is_token = attention_mask.bool()
     positions = attention_mask.cumsum(1) - 1
     flat = {"input_ids": input_ids, "position_ids": positions, "labels": labels}
-    output = model(**{name: values[is_token].unsqueeze(0) for name, values in flat.items()}, **kwargs)
+    lengths = attention_mask.sum(1)  # (rows,)
+    ends = torch.nn.functional.pad(lengths.cumsum(0, dtype=torch.int32), (1, 0))
+    longest = int(lengths.max())
+    rows = {"cu_seq_lens_q": ends, "cu_seq_lens_k": ends, "max_length_q": longest, "max_length_k": longest}
+    output = model(**{name: values[is_token].unsqueeze(0) for name, values in flat.items()}, **rows, **kwargs)
     for name in ("log_probs", "entropy"):
         if (found := output.get(name)) is not None:
             found = torch.nn.functional.pad(found.squeeze(0), (1, 0))  # one for every token, the first included

@@ -19,6 +19,9 @@ from .compaction import DUMMY, cut_micro_batches, make_plan, renumber, take_rows
 from .metrics import SumCount, cost_metrics
 
 
+ONE_MESSAGE = 2**28
+"""Bytes, of all ranks together, up to which rows are sent in one message; beyond, in one for each of their tensors."""
+
 Gather = Callable[[Tensor], Tensor]
 """`(rows, ...)` of each rank, the same number on all, to `(R*rows, ...)` in the order of the ranks."""
 
@@ -232,7 +235,7 @@ def _exchange(
     rows: Mapping[str, Tensor], widths: Mapping[str, int], counts: list[int], taken: Tensor, gather: Gather
 ) -> dict[str, Tensor]:
     """
-    Sends this rank's kept rows to all ranks, in one message, and takes from all of theirs the rows that it runs.
+    Sends this rank's kept rows to all ranks, and takes from all of theirs the rows that it runs.
 
     `counts` are the kept rows of each rank, `taken` the numbers of the rows to take among all of them.
     """
@@ -241,19 +244,22 @@ def _exchange(
     most = max(*counts, 1)  # every rank sends as many
     place = torch.cat([torch.arange(count) + rank * most for rank, count in enumerate(counts)])  # (kept rows,)
     taken = renumber(taken, place.to(taken.device))
-    message = torch.cat([_as_bytes(key, rows[key], width) for key, width in widths.items()], dim=1)
-    message = torch.nn.functional.pad(message, (0, 0, 0, most - len(message)))  # (most, bytes)
-    received = take_rows(gather(message), taken)  # (rows to run, bytes)
-    parts = received.split([width * rows[key].itemsize for key, width in widths.items()], dim=1)
-    return {
-        key: values if rows[key].ndim == 2 else values.flatten()
-        for key, part in zip(widths, parts, strict=True)
-        for values in [part.contiguous().view(rows[key].dtype)]
-    }
+    num_bytes = {key: width * rows[key].itemsize for key, width in widths.items()}  # of a row
+    is_large = sum(num_bytes.values()) * most * len(counts) > ONE_MESSAGE
+    received: dict[str, Tensor] = {}
+    for keys in [[key] for key in widths] if is_large else [list(widths)]:
+        message = torch.cat([_as_bytes(key, rows[key], widths[key]) for key in keys], dim=1)
+        message = torch.nn.functional.pad(message, (0, 0, 0, most - len(message)))  # (most, bytes)
+        parts = take_rows(gather(message), taken).split([num_bytes[key] for key in keys], dim=1)
+        for key, part in zip(keys, parts, strict=True):  # (rows to run, bytes), which a copy aligns
+            values = part.clone(memory_format=torch.contiguous_format).view(rows[key].dtype)
+            received[key] = values if rows[key].ndim == 2 else values.flatten()
+    return received
 
 
 def _as_bytes(key: str, values: Tensor, width: int) -> Tensor:
     """Row tensors, `(rows,)` or `(rows, columns)`, padded on TRL's side to a width: `(rows, bytes)`."""
+    assert values.ndim <= 2, (key, values.shape)
     values = values.unsqueeze(1) if values.ndim == 1 else values
     missing = width - values.size(1)
     padded = torch.nn.functional.pad(values, (missing, 0) if key.startswith("prompt_") else (0, missing))

@@ -42,7 +42,6 @@ import transformers
 from accelerate import DistributedType
 from torch import Tensor
 from transformers import TrainerState
-from transformers.utils.generic import is_flash_attention_requested
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import get_config_model_id
 
@@ -88,6 +87,7 @@ from .secrets import stored_without_secrets
 from .served_model import check_served_model
 from .stopping import StopOnSignal
 from .trl_surface import check_attributes, check_methods, check_rollout, overridden_method
+from .varlen import takes_packed_rows
 from .weighing import Weighing
 
 
@@ -219,8 +219,8 @@ class SignedRewardTrainer(GRPOTrainer):
         self._say(filter(None, [self.weighing.doubt(), sampling_bias(args)]))
         self._compacts = self._decide_compaction()
         self._budget = self._decide_budget()
-        # flash-attention takes rows of any length in one sequence; whether the model keeps them apart is tried once
-        self._packs: bool | None = None if is_flash_attention_requested(self.model.config) else False
+        # such attention takes rows of any length in one sequence; whether the model keeps them apart is tried once
+        self._packs: bool | None = None if takes_packed_rows(self.model.config) else False
         self._token_metrics = POLICY_METRICS + (SURROGATE_METRICS if self.loss_type in CLIPPED_LOSSES else ())
         self._gradients = FiniteGradients(self.accelerator, self._describe_window)
         self._stop = StopOnSignal(
@@ -854,7 +854,7 @@ class SignedRewardTrainer(GRPOTrainer):
         return micro_batches
 
     def _decide_packing(self) -> bool:
-        """Whether micro-batches run as one sequence: with flash-attention, once two rows were seen to stay apart."""
+        """Whether micro-batches run as one sequence: where attention can, once two rows were seen to stay apart."""
         if self._packs is None:
             device = self.accelerator.device
             with torch.no_grad(), self.accelerator.autocast():
@@ -870,7 +870,7 @@ class SignedRewardTrainer(GRPOTrainer):
     def _get_per_token_logps_and_entropies(
         self, model: Any, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        runs = run_at_safe_width if not self._compacts else run_unpadded if self._packs else run_aligned
+        runs = run_at_safe_width if not self._compacts else run_unpadded if self._decide_packing() else run_aligned
         model = functools.partial(runs, model)
         is_scored = self._rollout is not None and self._rollout.weights is not None
         if self._compacts and is_scored and self._mode == "train" and not torch.is_grad_enabled():

@@ -165,9 +165,9 @@ def test_weighted_by_its_share_a_mean_per_micro_batch_becomes_the_mean_over_the_
 def test_a_padded_batch_runs_as_one_sequence_and_comes_back_padded():
     seen = {}
 
-    def model(input_ids, position_ids, labels):
-        seen.update(input_ids=input_ids.tolist(), position_ids=position_ids.tolist(), labels=labels.tolist())
-        return {"log_probs": input_ids[:, 1:].float(), "entropy": None}  # of the token that comes next
+    def model(**inputs):
+        seen.update({name: v.tolist() if isinstance(v, torch.Tensor) else v for name, v in inputs.items()})
+        return {"log_probs": inputs["input_ids"][:, 1:].float(), "entropy": None}  # of the token that comes next
 
     input_ids = torch.tensor([[0, 11, 12, 13], [21, 22, 23, 0]])
     output = run_unpadded(
@@ -180,6 +180,11 @@ def test_a_padded_batch_runs_as_one_sequence_and_comes_back_padded():
         "input_ids": [[11, 12, 13, 21, 22, 23]],
         "position_ids": [[0, 1, 2, 0, 1, 2]],
         "labels": [[-100, 12, 13, -100, -100, 23]],
+        # rows of 3 tokens each, which end at 3 and 6
+        "cu_seq_lens_q": [0, 3, 6],
+        "cu_seq_lens_k": [0, 3, 6],
+        "max_length_q": 3,
+        "max_length_k": 3,
     }
     # what the padded batch would say of columns 1 to 3: tokens 12 and 13, and 22 and 23
     assert output["log_probs"][0, 1:].tolist() == [12, 13]

@@ -245,7 +245,7 @@ def test_attention_keeps_packed_rows_apart_and_a_convolution_does_not(dtype):
 
 
 def test_a_model_whose_packed_rows_see_each_other_keeps_its_padding(make_trainer, caplog, monkeypatch):
-    monkeypatch.setattr(trainer_module, "is_flash_attention_requested", lambda config: True)
+    monkeypatch.setattr(trainer_module, "takes_packed_rows", lambda config: True)
     monkeypatch.setattr(trainer_module, "packs_apart", lambda *args: False)
     trainer = make_trainer(rollout_func=varied, reward_funcs=thirds)
     trainer.train()

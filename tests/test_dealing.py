@@ -90,7 +90,9 @@ def test_two_ranks_share_the_rows_of_both():
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     lines = dict(line.split(" ", 1) for line in done.stdout.splitlines() if line[:2] in ("0 ", "1 "))
     assert len(lines) == 2, done.stderr[-2000:]
-    first, second = (json.loads(lines[rank]) for rank in ("0", "1"))
+    by_rank = [json.loads(lines[rank]) for rank in ("0", "1")]
+    (first, num_messages), (second, _) = (found["rows of both"] for found in by_rank)
+    assert num_messages == 2  # the table, and the rows
     assert first[0] is second[0] is None
     # the longest two on the first rank: rows 3 (tokens 4) and 2 (tokens 3); 5 (tokens 6) and 0 (tokens 1) on the other
     assert first[1]["completion_ids"] == [[4, 4, 4, 4], [3, 3, 3, 0]]
@@ -102,8 +104,17 @@ def test_two_ranks_share_the_rows_of_both():
     # of one column, and of one number a row: numbers of the rows / 4; rows 1, 3, 5 and 7 are correct
     assert second[1]["importance_sampling_ratio"] == [[5 / 4], [0 / 4]]
     assert (first[1]["outcomes"], second[1]["outcomes"]) == ([1, -1], [1, -1])
-    assert first[2] == second[2] == 2  # messages: the table, and the rows
     assert first[1]["num_tokens"] == second[1]["num_tokens"] == 4 + 3 + 2 + 1
     assert first[1]["num_items_in_batch"] == 20
     # 2 micro-steps x 2 ranks x 7 and 3 of the 10 tokens
     assert (first[1]["token_weight"], second[1]["token_weight"]) == (pytest.approx(2.8), pytest.approx(1.2))
+
+    # the table, and 4 tensors of tokens, log-probs, the ratio, outcomes and advantages
+    assert by_rank[0]["a message for each tensor"] == [first, 1 + 8]
+    for found in by_rank:
+        (_, nothing), _ = found["no row"]
+        assert (nothing["is_empty"], nothing["advantages"], nothing["num_tokens"]) == (True, [0.0], 0)
+    (_, first), _ = by_rank[0]["one row of one rank"]
+    (_, second), _ = by_rank[1]["one row of one rank"]
+    assert (first["completion_ids"], second["completion_ids"]) == ([[2, 2]], [[0, 0]])  # row 1, and a dummy
+    assert (first["outcomes"], first["advantages"]) == ([1], [1.0])

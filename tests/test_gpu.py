@@ -4,7 +4,6 @@ Random or tiny models, no network: what is asked is whether numbers agree and st
 """
 
 import contextlib
-import inspect
 import os
 import runpy
 import signal
@@ -17,7 +16,6 @@ from test_compacted_training import run
 from test_resume import SCRIPT, start, stop_at
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import (
-    AttentionInterface,
     AutoModelForCausalLM,
     AutoTokenizer,
     PrinterCallback,
@@ -26,7 +24,6 @@ from transformers import (
 )
 
 from nsr_trl import Problem, SignedRewardConfig, SignedRewardTrainer, math_reward, to_dataset, verify
-from nsr_trl import trainer as trainer_module
 from nsr_trl.checkpoints import last_complete_checkpoint
 from nsr_trl.objective import POLARITIES
 from nsr_trl.quickstart.model import model_path
@@ -98,43 +95,13 @@ def test_an_entropy_bonus_reaches_the_gradient_under_compaction(make_trainer):
 # --- packing without padding --------------------------------------------------------------------------------------
 
 
-def torch_varlen(module, query, key, value, attention_mask, scaling, position_ids, **kwargs):
-    """Torch's own flash-attention over rows of any length, which begin where positions do. (1, heads, T, D)."""
-    from torch.nn.attention.varlen import varlen_attn
-
-    assert attention_mask is None
-    if query.size(0) > 1:  # rows side by side, padded on the right, where nothing is looked at
-        outputs = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling, enable_gqa=True)
-        return outputs.transpose(1, 2), None
-    starts = (position_ids.flatten() == 0).nonzero().flatten()
-    ends = torch.cat([starts, starts.new_tensor([query.size(2)])]).int()
-    longest = int(ends.diff().max())
-    groups = query.size(1) // key.size(1)
-    heads = [query, key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)]
-    flat = [states.squeeze(0).transpose(0, 1).bfloat16().contiguous() for states in heads]  # (T, heads, D)
-    is_old = "is_causal" in inspect.signature(varlen_attn).parameters
-    causal = {"is_causal": True} if is_old else {"window_size": (-1, 0), "scale": scaling}
-    return varlen_attn(*flat, ends, ends, longest, longest, **causal).unsqueeze(0), None
-
-
-def test_rows_packed_for_varlen_attention_train_as_padded_ones_do(make_trainer, monkeypatch):
-    try:
-        import flash_attn  # noqa: F401
-
-        name = "flash_attention_2"
-    except ImportError:
-        pytest.importorskip(
-            "torch.nn.attention.varlen", reason="no attention over rows of any length: needs torch 2.10"
-        )
-        if not HAS_GPU:
-            pytest.skip("torch's attention over rows of any length needs a GPU")
-        name = "torch_varlen"
-        AttentionInterface.register(name, torch_varlen)
+@pytest.mark.parametrize("attention", ["flash_attention_2", "varlen"])
+def test_rows_packed_into_one_sequence_train_as_padded_ones_do(make_trainer, attention):
+    if attention != "varlen":
+        pytest.importorskip("flash_attn", reason="needs flash-attention")
     settings = ON_DEVICE | {"objective": "w_reinforce", "bf16": True}
     padded, their_logs, _ = run(make_trainer, **settings)
-    if name == "torch_varlen":
-        monkeypatch.setattr(trainer_module, "is_flash_attention_requested", lambda config: True)
-    packed, our_logs, _ = run(make_trainer, model_init_kwargs={"attn_implementation": name}, **settings)
+    packed, our_logs, _ = run(make_trainer, model_init_kwargs={"attn_implementation": attention}, **settings)
     assert padded.norm() > 0
     assert (packed - padded).norm() <= 0.1 * padded.norm()
     for ours, theirs in zip(our_logs, their_logs, strict=True):

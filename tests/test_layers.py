@@ -57,6 +57,7 @@ TABLE: dict[str, tuple[tuple[str, ...], ...]] = {
             "stopping",
             "dealing",
             "gradients",
+            "varlen",
             "served_model",
             "evaluation.judges",
             "evaluation.samplers",

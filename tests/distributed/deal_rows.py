@@ -1,5 +1,5 @@
 """
-Deals rows over processes of gloo, without a trainer and without a model, and prints what each rank got as JSON.
+Deals rows over processes of gloo, without a trainer and without a model, and prints what each rank got, by case.
 
     torchrun --nproc_per_node 2 deal_rows.py
 """
@@ -11,6 +11,7 @@ import sys
 import torch
 import torch.distributed as dist
 
+from nsr_trl import dealing
 from nsr_trl.dealing import deal
 
 
@@ -43,11 +44,11 @@ def gather(tensor):
     return torch.cat(parts)
 
 
-if __name__ == "__main__":
-    dist.init_process_group("gloo")
-    rank = dist.get_rank()
-    micro_batches, costs = deal(
-        batch_of(rank),
+def deal_once(rank, batch):
+    """The two micro-batches of this rank as plain data, and the messages that it took."""
+    MESSAGES.clear()
+    micro_batches, _ = deal(
+        batch,
         torch.zeros(4, dtype=torch.long),
         gather=gather,
         rank=rank,
@@ -61,13 +62,27 @@ if __name__ == "__main__":
         is_packed=False,
         as_reference=False,
     )
-    found = [
+    return [
         None
         if batch is None
         else {key: value.tolist() if hasattr(value, "tolist") else value for key, value in batch.items()}
         for batch in micro_batches
-    ]
-    sys.stdout.write(f"{rank} {json.dumps([*found, len(MESSAGES)])}\n")
+    ], len(MESSAGES)
+
+
+if __name__ == "__main__":
+    dist.init_process_group("gloo")
+    rank = dist.get_rank()
+    batch = batch_of(rank)
+    found = {"rows of both": deal_once(rank, batch)}
+    dealing.ONE_MESSAGE = 0
+    found["a message for each tensor"] = deal_once(rank, batch)
+    dealing.ONE_MESSAGE = 2**28
+    batch["advantages"] = torch.zeros(4)
+    found["no row"] = deal_once(rank, batch)
+    batch["advantages"][1] = 1 - rank
+    found["one row of one rank"] = deal_once(rank, batch)
+    sys.stdout.write(f"{rank} {json.dumps(found)}\n")
     sys.stdout.flush()
     dist.barrier()
     dist.destroy_process_group()
