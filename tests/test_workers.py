@@ -6,8 +6,10 @@ import os
 import signal
 import time
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
+from forks import FORKS, Worker
 
 from nsr_trl.cli import main
 from nsr_trl.evaluation import engines
@@ -53,8 +55,18 @@ class Slow:
             yield [Completion(request, text, 1, False)]
 
 
-def workers(num_workers=2, **settings):
-    return WorkersSampler(partial(Slow, **settings), [{"NUMBER": str(i + 1)} for i in range(num_workers)], None)
+@pytest.fixture
+def forked(monkeypatch):
+    """Has workers start at once, as forks of a Python that has imported what they need."""
+    monkeypatch.setattr("nsr_trl.evaluation.workers.SPAWN", SimpleNamespace(Process=Worker, Pipe=FORKS.Pipe))
+
+
+@pytest.fixture
+def workers(forked):
+    def build(num_workers=2, **settings):
+        return WorkersSampler(partial(Slow, **settings), [{"NUMBER": str(i + 1)} for i in range(num_workers)], None)
+
+    return build
 
 
 def run(sampler, question="1 + 1", num_samples=600, folder=None):
@@ -69,14 +81,14 @@ def run(sampler, question="1 + 1", num_samples=600, folder=None):
         )
 
 
-def test_all_workers_answer_and_every_request_is_answered_once(tmp_path):
+def test_all_workers_answer_and_every_request_is_answered_once(workers, tmp_path):
     run(workers(), folder=tmp_path)
     samples = list(read_samples(tmp_path))
     assert sorted(sample.sample_index for sample in samples) == list(range(600))
     assert len({sample.answer for sample in samples} - {str(os.getpid())}) == 2
 
 
-def test_the_others_take_over_what_a_dead_worker_leaves(tmp_path, caplog):
+def test_the_others_take_over_what_a_dead_worker_leaves(workers, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         run(workers(3, grave=tmp_path / "grave"), "die 2", num_samples=3 * 256, folder=tmp_path / "run")  # 256 to each
     assert "worker 2 (NUMBER=2) ended (exit status -9); the others take over its 256 samples" in caplog.text
@@ -84,30 +96,30 @@ def test_the_others_take_over_what_a_dead_worker_leaves(tmp_path, caplog):
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_at_its_start_is_done_without(tmp_path):
+def test_a_worker_that_dies_at_its_start_is_done_without(workers, tmp_path):
     run(workers(dies_at_start=True), folder=tmp_path)
     assert len({sample.answer for sample in read_samples(tmp_path)}) == 1
 
 
-def test_the_last_one_to_die_ends_the_evaluation_with_a_sentence(tmp_path):
+def test_the_last_one_to_die_ends_the_evaluation_with_a_sentence(workers, tmp_path):
     with pytest.raises(ChildProcessError, match=r"the last of 2\. See above .* not sampled twice"):
         run(workers(), "die 1 2", folder=tmp_path)
 
 
-def test_an_error_of_a_worker_is_the_evaluations(tmp_path):
+def test_an_error_of_a_worker_is_the_evaluations(workers, tmp_path):
     with pytest.raises(ValueError, match=r"^one sentence$"):
         run(workers(), "raise")
 
 
 @pytest.mark.slow
-def test_workers_with_different_models_are_refused(tmp_path):
+def test_workers_with_different_models_are_refused(workers, tmp_path):
     with pytest.raises(
         ValueError, match=r"worker \d .* differs from worker \d .* in model: 'another' -> 'slow'|'slow' -> "
     ):
         run(workers(folder="other"))
 
 
-def test_no_process_outlives_the_sampler():
+def test_no_process_outlives_the_sampler(workers):
     sampler = workers()
     arriving = sampler.sample([], 0)
     assert list(arriving) == []
@@ -131,7 +143,7 @@ def completions(folder):
     return {(s.problem_id, s.sample_index): s.completion for s in read_samples(folder)}
 
 
-def test_two_processes_with_a_model_give_the_samples_of_one_though_one_is_killed(problems, tmp_path, caplog):
+def test_two_processes_with_a_model_give_the_samples_of_one_though_one_is_killed(forked, problems, tmp_path, caplog):
     options = {"max_new_tokens": 24, "batch_size": 8, "device": "cpu"}
     settings = {"num_samples": 64, "template": "plain", "show_progress": False}
     alone = build_sampler("transformers", str(model_path()), options)
