@@ -89,7 +89,7 @@ class Stepping(Slow):
 
 @pytest.fixture(autouse=True)
 def forked(request, monkeypatch):
-    """Has workers start at once, as forks of a Python that has imported what they need; those of the command do not."""
+    """Has workers start at once, as forks of a Python that has imported what they need; but for the command's."""
     if "the_command" not in request.node.name:
         monkeypatch.setattr("nsr_trl.evaluation.workers.SPAWN", SimpleNamespace(Process=Worker, Pipe=FORKS.Pipe))
 
