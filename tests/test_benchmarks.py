@@ -3,12 +3,11 @@
 import argparse
 import importlib
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from forks import Fork
 
 
 pytestmark = pytest.mark.processes
@@ -33,10 +32,10 @@ def report(gpu, folder, minutes):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_without_a_gpu_it_ends_in_one_sentence(tmp_path):
-    command = [sys.executable, FOLDER / "gpu.py", "--output-dir", tmp_path / "report"]
-    result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode == 2
-    assert "This program measures a GPU; torch" in result.stderr.splitlines()[-1]
+    program = Fork(FOLDER / "gpu.py", "--output-dir", tmp_path / "report")
+    _, errors = program.communicate()
+    assert program.returncode == 2
+    assert "This program measures a GPU; torch" in errors.splitlines()[-1]
     assert not (tmp_path / "report").exists()
 
 

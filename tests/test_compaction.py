@@ -287,3 +287,14 @@ def test_a_micro_batch_is_trimmed_on_both_sides_and_has_blank_dummies():
     assert taken["advantages"].tolist() == [-1.0, 0.0, 1.0]
     assert taken["importance_sampling_ratio"].flatten().tolist() == pytest.approx([0.6, 0.0, 0.5])
     assert rows["advantages"].tolist() == [1.0, -1.0, 1.0]  # the batch is left as it was
+
+
+def test_rows_of_one_token_keep_a_second_column():
+    """Of one column TRL takes the mean over all rows, as of one ratio per completion: over rows of padding, too."""
+    rows = {
+        "prompt_mask": torch.ones(2, 1, dtype=torch.long),
+        "completion_ids": torch.tensor([[7, 0, 0], [8, 0, 0]]),
+        "completion_mask": torch.tensor([[1, 0, 0], [1, 0, 0]]),
+    }
+    (batch,) = cut_micro_batches(rows, [torch.tensor([0, 1])])
+    assert batch["completion_ids"].tolist() == [[7, 0], [8, 0]]

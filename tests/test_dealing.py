@@ -1,12 +1,11 @@
 """Dealing, without a trainer: which rows a rank runs, and what they carry."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from forks import run_ranks
 
 from nsr_trl.dealing import deal
 
@@ -86,10 +85,8 @@ def test_as_in_the_papers_code_the_rows_that_train_fill_the_windows_and_their_to
 @pytest.mark.distributed
 def test_two_ranks_share_the_rows_of_both():
     """Kept are rows 0, 2, 3 of the first rank and row 5 of the second: of 2, 4, 6 and 4 tokens, prompts included."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", str(SCRIPT)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    lines = dict(line.split(" ", 1) for line in done.stdout.splitlines() if line[:2] in ("0 ", "1 "))
-    assert len(lines) == 2, done.stderr[-2000:]
+    printed, _ = run_ranks(SCRIPT)
+    lines = dict(line.split(" ", 1) for line in printed.splitlines() if line[:2] in ("0 ", "1 "))
     by_rank = [json.loads(lines[rank]) for rank in ("0", "1")]
     (first, num_messages), (second, _) = (found["rows of both"] for found in by_rank)
     assert num_messages == 2  # the table, and the rows

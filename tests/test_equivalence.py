@@ -159,6 +159,7 @@ GOLDEN: dict[Rule, list[tuple[str, str]]] = {  # answers and references
         ("2 kg", "2000 g"),
     ],
     Rule.EXPRESSION_OPEN: [
+        (r"591e+512\pi", "3215"),  # apart by 7e-7, and nobody knows that e and pi are independent
         (r"\sqrt{x^2}", "x"),
         ("f(2x)", "2f(x)"),
         (r"\frac{1}{0}", "5"),
@@ -431,13 +432,19 @@ def test_what_is_too_large_is_undecided(answer, gold):
 
 
 def test_the_limits_bound_the_time():
-    start = time.perf_counter()
+    start = time.process_time()
     heavy = "(a+b+c+1)^6"
     lists = ["".join(f"{heavy}+{i}," for i in range(start, start + 32)) for start in (0, 50)]
     assert compare(*lists).outcome != Outcome.CORRECT
     for answer in ["1+" * 4_999 + "1", r"\frac{1}{3}*" * 900 + "1", "2^{64}*" * 1_000 + "1", "{" * 9_999]:
         compare(answer, "5")
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
+
+
+def test_a_long_text_in_another_script_is_read_in_a_moment():
+    start = time.process_time()
+    compare("年" * 5_000, "5")
+    assert time.process_time() - start < 1  # 3 seconds, were every beginning tried as a number in words
 
 
 NUMBERS = st.fractions(max_denominator=10**6)
@@ -517,6 +524,6 @@ def test_any_tex_can_be_compared_and_is_never_incorrect_against_itself(answer, g
     "part", ["{", "\\text{", "(", "a", "√", "\n\n", "1,", "\\frac", "$", "\\\\", "^", "word ", "=", "5\\text{ m} "]
 )
 def test_normalisation_is_linear_in_the_text(part):
-    start = time.perf_counter()
+    start = time.process_time()
     normalize(part * (1_000_000 // len(part)))
-    assert time.perf_counter() - start < 20  # quadratic time would be hours
+    assert time.process_time() - start < 20  # quadratic time would be hours

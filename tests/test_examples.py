@@ -2,15 +2,14 @@
 
 import importlib.util
 import json
-import os
 import re
-import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
 import pytest
 import trl
+from forks import run
 
 from nsr_trl import Outcome, Problem, load_problems, verify
 
@@ -20,17 +19,8 @@ MATH_TRAIN = ROOT.parent / "shared" / "data" / "math" / "train.parquet"
 ON_A_CPU = ["--use_cpu", "--report_to", "none", "--save_strategy", "no", "--logging_steps", "1"]
 
 
-def run(*arguments, timeout=240):
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        [sys.executable, *map(str, arguments)], capture_output=True, text=True, timeout=timeout, env=environment
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return done.stdout
-
-
 def run_example(name, *arguments):
-    return run(ROOT / "examples" / f"{name}.py", *arguments, *ON_A_CPU, "--bf16", "false")
+    return run(ROOT / "examples" / f"{name}.py", *arguments, *ON_A_CPU, "--bf16", "false")[0]
 
 
 def tiny_run(model, output_dir):
@@ -114,11 +104,11 @@ def study_flags(output_dir, *more):
 
 def test_a_study_of_a_real_model_is_done_once(tiny_model, tmp_path):
     flags = study_flags(tmp_path, "--model_name_or_path", tiny_model, "--max_completion_length", 8)
-    printed = run(ROOT / "examples" / "real_model_study.py", *flags)
+    printed, _ = run(ROOT / "examples" / "real_model_study.py", *flags)
     assert "## At equal steps: 2" in printed
     assert "## At equal Pass@1" in printed
     assert (tmp_path / "along_the_run.png").exists()
-    again = run(ROOT / "examples" / "real_model_study.py", *flags)
+    again, _ = run(ROOT / "examples" / "real_model_study.py", *flags)
     assert again.count("  step ") == 0
     assert "## At equal Pass@1" in again
 
@@ -162,17 +152,9 @@ def test_two_changed_lines_turn_trls_quick_start_into_a_signed_run(tiny_model, t
     script = "from trl import GRPOConfig\n" + script
 
     (tmp_path / "swapped.py").write_text(script)
-    done = subprocess.run(
-        [sys.executable, "swapped.py"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    assert "training with objective='w_reinforce'" in done.stdout + done.stderr
-    assert done.stdout.count("signed/loss_share/incorrect") == 2
+    printed, errors = run("swapped.py", cwd=tmp_path)
+    assert "training with objective='w_reinforce'" in printed + errors
+    assert printed.count("signed/loss_share/incorrect") == 2
 
 
 @pytest.mark.slow
@@ -180,7 +162,7 @@ def test_two_changed_lines_turn_trls_quick_start_into_a_signed_run(tiny_model, t
 def test_a_real_model_trains_on_math(smollm2, tmp_path, objective):
     if not MATH_TRAIN.exists():
         pytest.skip(f"needs the MATH training problems at {MATH_TRAIN}")
-    printed = run(
+    printed, _ = run(
         *("-m", "nsr_trl.train", "--model_name_or_path", smollm2, "--dataset", MATH_TRAIN),
         *("--num_problems", 64, "--output_dir", tmp_path, "--objective", objective, "--max_steps", 2),
         *("--per_device_train_batch_size", 8, "--num_generations", 4, "--max_completion_length", 64, *ON_A_CPU),
@@ -196,5 +178,5 @@ def test_a_study_of_a_pretrained_model_runs_on_sums(smollm2, tmp_path):
     flags = study_flags(
         tmp_path, "--model_name_or_path", smollm2, "--max_completion_length", 32, "--answer_format", "last"
     )
-    printed = run(ROOT / "examples" / "real_model_study.py", *flags, timeout=800)
+    printed, _ = run(ROOT / "examples" / "real_model_study.py", *flags, timeout=800)
     assert float(re.search(r"\| base \| ([\d.]+) ", printed)[1]) > 0  # it can do some sums before training

@@ -65,9 +65,9 @@ def test_the_answer_is_the_last_balanced_box_that_holds_something(text, answer):
     ],
 )
 def test_extraction_is_linear_in_the_text(text):
-    start = time.perf_counter()
+    start = time.process_time()
     extract_answer(text)
-    assert time.perf_counter() - start < 10  # quadratic time would be hours
+    assert time.process_time() - start < 10  # quadratic time would be hours
 
 
 FORMATS = [  # format, response, answer
@@ -112,9 +112,9 @@ def test_a_format_that_is_none_is_refused_with_those_there_are(answer_format):
 )
 @pytest.mark.parametrize("answer_format", ANSWER_FORMATS)
 def test_every_format_is_read_in_linear_time(part, answer_format):
-    start = time.perf_counter()
+    start = time.process_time()
     extract(part * (1_000_000 // len(part)), answer_format)
-    assert time.perf_counter() - start < 10  # quadratic time would be hours
+    assert time.process_time() - start < 10  # quadratic time would be hours
 
 
 PIECES = st.lists(

@@ -7,11 +7,13 @@ import contextlib
 import os
 import runpy
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from forks import start_cold
 from test_compacted_training import run
 from test_resume import SCRIPT, start, stop_at
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -192,7 +194,7 @@ def test_a_run_that_is_killed_and_resumed_ends_as_one_that_was_not(tiny_model, t
     train = runpy.run_path(str(SCRIPT))["train"]
     whole = train(tiny_model, tmp_path / "whole", settings)
     before = dict(AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).named_parameters())
-    killed = start(tiny_model, tmp_path / "killed", devices=None, **settings)
+    killed = start(tiny_model, tmp_path / "killed", partial(start_cold, env={}), **settings)
     assert stop_at(killed, signal.SIGKILL, 4, 0.05) == -signal.SIGKILL
     checkpoint = last_complete_checkpoint(tmp_path / "killed" / "run")
     assert checkpoint is not None

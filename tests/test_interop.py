@@ -2,14 +2,13 @@
 
 import json
 import os
-import subprocess
-import sys
 import textwrap
 
 import pandas as pd
 import pytest
 import wandb
 from datasets import load_dataset
+from forks import ON_A_CPU, run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from nsr_trl import math_reward
@@ -86,16 +85,8 @@ def test_a_reward_comes_from_a_module_on_the_python_path(tmp_path):
     arguments += ["--max_steps", "1", "--per_device_train_batch_size", "16", "--num_generations", "4", "--use_cpu"]
     arguments += ["--max_completion_length", "64", "--logging_steps", "1", "--report_to", "none", "--bf16", "false"]
     arguments += ["--save_steps", "1"]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
-    done = subprocess.run(
-        [sys.executable, "-m", "nsr_trl.train", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env=environment | {"CUDA_VISIBLE_DEVICES": ""},
-        cwd=tmp_path,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    environment = ON_A_CPU | {"PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
+    run("-m", "nsr_trl.train", *arguments, env=environment, cwd=tmp_path)
     state = json.loads((tmp_path / "out" / "checkpoint-1" / "trainer_state.json").read_text())
     assert "rewards/accuracy/mean" in state["log_history"][0]
     assert state["log_history"][0]["signed/undecided_ratio"] == 0

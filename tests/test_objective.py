@@ -7,6 +7,7 @@ from nsr_trl.objective import (
     OBJECTIVE_NAMES,
     build_objective,
     outcomes_from_rewards,
+    reads_batch,
     register_objective,
 )
 
@@ -145,3 +146,18 @@ def test_the_sign_is_read_off_rewards_of_any_scale(rewards, threshold, expected)
 
 def test_every_name_builds():
     assert [build_objective(name).name for name in OBJECTIVE_NAMES] == list(OBJECTIVE_NAMES)
+
+
+def test_a_reward_is_correct_above_one_half_where_nothing_is_said():
+    assert outcomes_from_rewards(torch.tensor([1.0, 0.5, 0.0, float("nan")])).tolist() == [1, -1, -1, 0]
+
+
+def test_one_objective_weighs_a_group_by_the_others_of_its_batch():
+    assert [name for name in OBJECTIVE_NAMES if reads_batch(build_objective(name))] == ["a_grae"]
+
+
+@pytest.mark.parametrize(
+    ("name", "args"), [("lead", {"floor": 0}), ("asymre", {"delta_v": -1}), ("a_grae", {"alpha": 1})]
+)
+def test_a_parameter_may_be_at_its_bound(name, args):
+    build_objective(name, None, None, args)

@@ -1,25 +1,22 @@
 """A run that is stopped, whenever and however, and resumed ends as one that was not: with the same parameters."""
 
 import json
-import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 import transformers
+from forks import Fork, run_ranks
 from packaging.version import Version
 
 from nsr_trl.checkpoints import MANIFEST, is_complete, last_complete_checkpoint, mark_complete
 
 
 SCRIPT = Path(__file__).parent / "distributed" / "train_and_resume.py"
-TORCHRUN = ("-m", "torch.distributed.run", "--nproc_per_node", "2")
 
 
 def parameters(trainer):
@@ -64,7 +61,7 @@ def test_a_run_resumed_from_any_step_ends_with_the_same_parameters(make_trainer,
     whole.train()
     expected = parameters(whole)
     for step in (1, 3, 4, 6, 9):  # amid a generation, between two, in the second and third epoch
-        resumed = make_trainer(**SETTINGS, **settings, output_dir=str(tmp_path / "again"))
+        resumed = make_trainer(**(SETTINGS | settings | {"save_strategy": "no"}))
         resumed.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{step}"))
         assert torch.equal(parameters(resumed), expected), step
         assert resumed.state.global_step == 10
@@ -77,8 +74,9 @@ def test_metrics_since_the_last_log_survive_too(make_trainer, tmp_path):
     whole.train()
     resumed = make_trainer(**settings, output_dir=str(tmp_path / "again"))
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
-    names = [name for name in whole.state.log_history[0] if name.startswith("signed/") or name == "entropy"]
-    assert len(names) > 10
+    kinds = ("signed/", "completions/", "rewards/", "clip_ratio/", "entropy", "frac_reward")  # ours, and TRL's
+    names = [name for name in whole.state.log_history[0] if name.startswith(kinds)]
+    assert all(any(name.startswith(kind) for name in names) for kind in kinds)
     for name in names:
         assert resumed.state.log_history[0][name] == whole.state.log_history[0][name], name
 
@@ -157,19 +155,19 @@ def test_outside_of_training_sigterm_does_what_it_did(make_trainer):
     assert trainer.stopped_by_signal is False
 
 
-def start(tiny_model, out, launcher=(), devices="", **settings):
+def start(tiny_model, out, launch=Fork, **settings):
     out.mkdir(exist_ok=True)
-    command = [sys.executable, *launcher, str(SCRIPT), tiny_model, str(out), json.dumps(settings)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    if devices is not None:
-        environment["CUDA_VISIBLE_DEVICES"] = devices
     with (out / "stderr").open("a") as stderr:
-        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True)
+        return launch(SCRIPT, tiny_model, out, json.dumps(settings), stderr=stderr)
 
 
 def finish(process, out):
     process.communicate(timeout=240)
     assert process.returncode == 0, (out / "stderr").read_text()[-4000:]
+    return parameters_in(out)
+
+
+def parameters_in(out):
     return [torch.load(path) for path in sorted(out.glob("parameters-*.pt"))]
 
 
@@ -217,6 +215,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_parameters(tiny_model
 def test_two_processes_resume_amid_a_generation_to_the_same_parameters(tiny_model, tmp_path, allocation):
     settings = {"lr_scheduler_type": "constant", "prompt_allocation": allocation}
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    expected = finish(start(tiny_model, whole, TORCHRUN, **settings, max_steps=6, save_total_limit=6), whole)
+    run_ranks(SCRIPT, tiny_model, whole, json.dumps(settings | {"max_steps": 6, "save_total_limit": 6}))
     shutil.copytree(whole / "run" / "checkpoint-3", stopped / "run" / "checkpoint-3")  # all that a stop leaves
-    assert_equal(finish(start(tiny_model, stopped, TORCHRUN, **settings, max_steps=6), stopped), expected)
+    run_ranks(SCRIPT, tiny_model, stopped, json.dumps(settings | {"max_steps": 6}))
+    assert_equal(parameters_in(stopped), parameters_in(whole))

@@ -9,8 +9,10 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from forks import FORKS, Worker
 
 from nsr_trl.cli import main
 from nsr_trl.evaluation import engines
@@ -83,6 +85,13 @@ class Stepping(Slow):
                 time.sleep(0.1)
                 self.on_step()
             yield [Completion(request, "", 30, False)]
+
+
+@pytest.fixture(autouse=True)
+def forked(request, monkeypatch):
+    """Has workers start at once, as forks of a Python that has imported what they need; but for the command's."""
+    if "the_command" not in request.node.name:
+        monkeypatch.setattr("nsr_trl.evaluation.workers.SPAWN", SimpleNamespace(Process=Worker, Pipe=FORKS.Pipe))
 
 
 def workers(num_workers=2, kind=Slow, timeout=TIMEOUT, **settings):

@@ -121,6 +121,7 @@ _LEADING = frozenset(
 _THEREFORE = frozenset(["=", ":", "\\to", "\\therefore", "\\iff"])
 _REASON_WORDS = frozenset(["since", "because"])
 _TRAILING = frozenset("exactly only altogether respectively total exact just precisely".split())
+_NUMBER_TOKENS = 64  # of a number in words, at most
 _COPULAS = frozenset(["is", "are", "was", "be", "equals"])
 _DENIALS = frozenset("not no cannot never none isn".split())
 _CONDITION_WORDS = frozenset("where for if when with provided given such whenever assuming".split())
@@ -237,7 +238,7 @@ class _Reader:
 
     def counted_in_words(self, form: Form) -> Node | None:
         """`five apples`."""
-        for end in range(len(form) - 1, 0, -1):
+        for end in range(min(len(form) - 1, _NUMBER_TOKENS), 0, -1):
             number = words.number_of(words.phrase_of(form[:end]))
             if number is not None:
                 return Scalar(form, Number(number), read_unit(form[end:]))

@@ -1,16 +1,14 @@
 """An alarm that stops a sharded run leaves the weights of the last good checkpoint."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from forks import run_ranks
 from safetensors.torch import load_file
-from test_two_processes import FSDP2, TORCHRUN, ZERO3, launcher_of
+from test_two_processes import FSDP2, ZERO3, accelerate_config
 
 
 SCRIPT = Path(__file__).with_name("train_and_resume.py")
@@ -31,11 +29,8 @@ pytestmark = pytest.mark.distributed
 
 @pytest.mark.parametrize("config", [None, FSDP2, ZERO3], ids=["ddp", "fsdp2", "zero3"])
 def test_the_weights_are_those_of_the_last_good_checkpoint(tiny_model, tmp_path, config):
-    launcher = TORCHRUN if config is None else launcher_of(config, tmp_path)
-    command = [sys.executable, *launcher, str(SCRIPT), tiny_model, str(tmp_path), json.dumps(SETTINGS)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr[-4000:]
+    config = config and accelerate_config(config, tmp_path)
+    run_ranks(SCRIPT, tiny_model, tmp_path, json.dumps(SETTINGS), config=config)
     told = (tmp_path / "alarm").read_text()
     good = re.fullmatch(r"none_correct at step 6, weights of (checkpoint-\d)", told)
     assert good, told

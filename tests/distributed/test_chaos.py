@@ -6,11 +6,13 @@ import random
 import signal
 import sys
 import threading
+from functools import partial
 
 import pytest
 import torch
+from forks import start_cold
 from test_resume import finish, start
-from test_two_processes import ZERO3, launcher_of
+from test_two_processes import ZERO3, accelerate_config
 
 
 pytestmark = [pytest.mark.distributed, pytest.mark.slow]
@@ -58,10 +60,10 @@ class Evaluating:
         self.thread.join()
 
 
-def attempt(tiny_model, out, launcher, how, rng, settings):
+def attempt(tiny_model, out, launch, how, rng, settings):
     """Starts the run, and stops it in some way; returns whether it had come to its end."""
     crash = [rng.choice(METHODS), rng.randint(1, 12)] if how == "crash" else None
-    process = start(tiny_model, out, launcher, **settings, **({"crash": crash} if crash else {}))
+    process = start(tiny_model, out, launch, **settings, **({"crash": crash} if crash else {}))
     delay, after = rng.uniform(0, 0.15), rng.randint(0, 4)
     for line in process.stdout:
         if how not in (None, "crash") and line.startswith("step ") and (after := after - 1) < 0:
@@ -84,9 +86,12 @@ def attempt(tiny_model, out, launcher, how, rng, settings):
     ("processes", "num_attempts"), [("one", 120), ("two", 40), ("zero3", 40)], ids=["one", "two", "zero3"]
 )
 def test_runs_that_are_stopped_anyhow_end_as_one_that_was_not(tiny_model, tmp_path, processes, num_attempts):
-    launcher = {"one": (), "two": TORCHRUN}.get(processes) if processes != "zero3" else launcher_of(ZERO3, tmp_path)
+    launcher = {"one": (), "two": TORCHRUN}.get(processes)
+    if processes == "zero3":
+        launcher = ("-m", "accelerate.commands.launch", "--config_file", accelerate_config(ZERO3, tmp_path))
+    launch = partial(start_cold, *launcher)
     settings = {"max_steps": 8, "lr_scheduler_type": "constant", "num_iterations": 1}
-    expected = finish(start(tiny_model, tmp_path / "whole", launcher, **settings), tmp_path / "whole")
+    expected = finish(start(tiny_model, tmp_path / "whole", launch, **settings), tmp_path / "whole")
     rng, attempts, finished = random.Random(processes), 0, 0
     while attempts < num_attempts:
         out = tmp_path / f"run-{finished}"
@@ -95,7 +100,7 @@ def test_runs_that_are_stopped_anyhow_end_as_one_that_was_not(tiny_model, tmp_pa
             for _ in range(MOST_ATTEMPTS):
                 how = rng.choice(["kill", "kill", "term", "int", "twice", "crash", "crash", None])
                 attempts += 1
-                if attempt(tiny_model, out, launcher, how, rng, settings):
+                if attempt(tiny_model, out, launch, how, rng, settings):
                     break
             else:
                 pytest.fail(f"run {finished} did not come to its end: {(out / 'stderr').read_text()[-4000:]}")

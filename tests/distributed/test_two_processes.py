@@ -2,17 +2,14 @@
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from forks import run, run_ranks
 
 
 SCRIPT = Path(__file__).with_name("train_rows.py")
-TORCHRUN = ("-m", "torch.distributed.run", "--nproc_per_node", "2")
 FSDP2 = """\
 compute_environment: LOCAL_MACHINE
 distributed_type: FSDP
@@ -62,14 +59,10 @@ SHARDED = {
 }
 
 
-def run(tiny_model, out, launcher, runs):
+def train(tiny_model, out, runs, launch=run_ranks, **kwargs):
     """Trains each of `runs` in the same processes; returns the parameters of all ranks and the logs, by name."""
     out.mkdir()
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, *launcher, str(SCRIPT), tiny_model, str(out), json.dumps(runs)]
-    # a rank that waits for another one for good is a failure, not a hang
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr[-4000:]
+    launch(SCRIPT, tiny_model, out, json.dumps(runs), **kwargs)
     results = {}
     for name in runs:
         states = [torch.load(path) for path in sorted((out / name).glob("parameters-*.pt"))]
@@ -83,26 +76,22 @@ def of_one(tiny_model, tmp_path_factory):
     """What one process makes of the same rows, without compaction."""
     # an entropy bonus covers the rows that train, which an uncompacted run does not know
     plain = {name: run if "entropy_coef" in run else run | {"compact": "off"} for name, run in RUNS.items()}
-    return run(
-        tiny_model,
-        tmp_path_factory.mktemp("runs") / "one",
-        (),
-        plain | {name: settings | {"compact": "off"} for name, settings in SHARDED.items()},
-    )
+    runs = plain | {name: settings | {"compact": "off"} for name, settings in SHARDED.items()}
+    return train(tiny_model, tmp_path_factory.mktemp("runs") / "one", runs, launch=run)
 
 
 @pytest.fixture(scope="module")
 def of_two(tiny_model, tmp_path_factory):
     """What two processes make of them."""
-    return run(tiny_model, tmp_path_factory.mktemp("runs") / "two", TORCHRUN, RUNS)
+    return train(tiny_model, tmp_path_factory.mktemp("runs") / "two", RUNS)
 
 
-def launcher_of(config, folder):
+def accelerate_config(config, folder):
     if config is ZERO3 and importlib.util.find_spec("deepspeed") is None:
         pytest.skip("needs DeepSpeed: pip install nsr-trl[deepspeed]")
     path = folder / "accelerate.yaml"
     path.write_text(config)
-    return ("-m", "accelerate.commands.launch", "--config_file", str(path))
+    return path
 
 
 def assert_equal_logs(logs, expected):
@@ -133,9 +122,13 @@ def test_two_processes_train_as_one(of_one, of_two, name):
     ids=["fsdp2", "zero3", "zero3-unbiased", "zero3-auto"],
 )
 def test_sharded_processes_train_compacted_as_one_does_plainly(of_one, tiny_model, tmp_path, config, name):
-    launcher = launcher_of(config, tmp_path)
     (one,), logs_of_one = of_one[name]
-    two, logs_of_two = run(tiny_model, tmp_path / "two", launcher, {name: SHARDED[name] | {"compact": "on"}})[name]
+    two, logs_of_two = train(
+        tiny_model,
+        tmp_path / "two",
+        {name: SHARDED[name] | {"compact": "on"}},
+        config=accelerate_config(config, tmp_path),
+    )[name]
     torch.testing.assert_close(two[0], one, rtol=1e-4, atol=1e-6)
     # the gradient norm of sharded parameters is not clipped here, and not reported alike
     without_norm = (
@@ -155,8 +148,6 @@ def test_sharded_processes_train_compacted_as_one_does_plainly(of_one, tiny_mode
     ids=["ddp-120", "ddp-3001", "fsdp2-1001", "zero3-1001"],
 )
 def test_ranks_stay_in_step_and_agree_whatever_rows_train(tiny_model, tmp_path, config, num_steps):
-    script = [str(SCRIPT.with_name("fuzz_plan.py")), tiny_model, str(tmp_path), str(num_steps)]
-    command = [sys.executable, *(TORCHRUN if config is None else launcher_of(config, tmp_path)), *script]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "TRL_EXPERIMENTAL_SILENCE": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240 + num_steps)
-    assert done.returncode == 0, done.stderr[-4000:]
+    script = SCRIPT.with_name("fuzz_plan.py")
+    config = config and accelerate_config(config, tmp_path)
+    run_ranks(script, tiny_model, tmp_path, num_steps, config=config, timeout=240 + num_steps)
