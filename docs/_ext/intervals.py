@@ -1,4 +1,4 @@
-"""Tables in; the same tables out, whose intervals, such as 44.1 [40.8, 47.4], are not broken over lines."""
+"""Tables in; the same tables out, whose intervals (44.1 [40.8, 47.4], +13.2 ±5.2) are not broken over lines."""
 
 import re
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from docutils import nodes
 
 
-INTERVAL = re.compile(r"[+-]?[\d.]+%? \[[^\[\]]*\]")
+INTERVAL = re.compile(r"[+-]?[\d.]+%? (?:\[[^\[\]]*\]|±[\d.]+)")
 
 
 def _keep_together(app: Any, tree: nodes.document) -> None:
