@@ -19,7 +19,7 @@ sys.path.append(str(DOCS / "_ext"))
 example_pages = importlib.import_module("example_pages")
 command_reference = importlib.import_module("command_reference")
 docstrings = importlib.import_module("docstrings")
-intervals = pytest.importorskip("docutils") and importlib.import_module("intervals")
+tables = pytest.importorskip("docutils") and importlib.import_module("tables")
 descriptions = importlib.import_module("descriptions")
 
 
@@ -140,7 +140,7 @@ def test_the_page_of_a_folder_leads_to_its_files_and_to_other_pages(tmp_path):
 
 def test_an_interval_in_a_table_is_not_broken_over_lines():
     text = "44.1 [40.8, 47.4], +14.9 [+12.7, +17.0], -0.7 ±0.8 and [2]"
-    found = [match[0] for match in intervals.INTERVAL.finditer(text)]
+    found = [match[0] for match in tables.INTERVAL.finditer(text)]
     assert found == ["44.1 [40.8, 47.4]", "+14.9 [+12.7, +17.0]", "-0.7 ±0.8"]
 
 
