@@ -120,6 +120,7 @@ def time_generations(
     tokenizer: Any = None,
     callbacks: Sequence[TrainerCallback] = (),
     seed: int = 0,
+    clock: Callable[[], float] = time.perf_counter,
     **settings: Any,
 ) -> Timing:
     """
@@ -140,6 +141,8 @@ def time_generations(
             Further callbacks.
         seed (`int`, *optional*, defaults to `0`):
             Seed of the rows.
+        clock (`Callable[[], float]`, *optional*, defaults to `time.perf_counter`):
+            What the seconds are read from.
         **settings:
             Further fields of the config.
 
@@ -158,7 +161,7 @@ def time_generations(
     def reward(completions: list, **kwargs: Any) -> list[float]:
         return [float(rng.random() < workload.correct_ratio) for _ in completions]
 
-    times, has_gpu = StepTimes(), torch.cuda.is_available()
+    times, has_gpu = StepTimes(clock), torch.cuda.is_available()
     if has_gpu:
         gc.collect()
         torch.cuda.empty_cache()

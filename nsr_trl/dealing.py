@@ -116,7 +116,7 @@ def deal(
     """
     rows = {key: value for key, value in batch.items() if isinstance(value, Tensor) and value.ndim > 0}
     scalars = {key: value for key, value in batch.items() if key not in rows}
-    table, is_kept = _tabulate(rows, windows, gather)
+    table, widths, is_kept = _tabulate(rows, windows, gather)
     max_tokens = max_tokens or rows_per_micro_batch * (int(table.prompt_lengths.max()) + max_completion_length)
     if budget is not None:
         budget.begin_rollout(gather, is_kept.device)
@@ -147,7 +147,7 @@ def deal(
     taken = torch.cat([step for step in mine if step is not None] or [numbers[:0]])  # (rows of all micro-steps,)
     own = {key: values[is_kept] for key, values in rows.items()}
     counts = table.is_kept.view(num_ranks, -1).sum(1).tolist()  # R kept rows
-    micro_batches = cut_micro_batches(_exchange(own, counts, taken.to(is_kept.device), gather), mine)
+    micro_batches = cut_micro_batches(_exchange(own, widths, counts, taken.to(is_kept.device), gather), mine)
     shares = token_shares(plan, table.loss_lengths, num_windows, tokens_per_window)
     for step, micro_batch, share in zip(plan.micro_steps, micro_batches, shares, strict=True):
         if step is not None and micro_batch is not None and share is not None:
@@ -159,14 +159,25 @@ def deal(
     return micro_batches, costs
 
 
-def _tabulate(rows: Mapping[str, Tensor], windows: Tensor, gather: Gather) -> tuple[Table, Tensor]:
-    """The table of all ranks' rows, and which of this rank's rows train, `(S*B,)`."""
+def _tabulate(rows: Mapping[str, Tensor], windows: Tensor, gather: Gather) -> tuple[Table, dict[str, int], Tensor]:
+    """
+    The table of all ranks' rows, and for this rank which rows train.
+
+    Returns:
+        `tuple[Table, dict[str, int], Tensor]`:
+            the table; columns of each row tensor on the rank where it is widest, 1 where a row is a number; and
+            whether each row of this rank trains, `(S*B,)`
+    """
     loss_mask = rows["completion_mask"] * rows.get("tool_mask", 1)  # (S*B, T)
     is_kept = (rows["advantages"] != 0) & (loss_mask.sum(1) > 0)
     lengths = [rows["prompt_mask"].sum(1), rows["completion_mask"].sum(1), loss_mask.sum(1)]
     columns = torch.stack([*lengths, windows.to(is_kept.device), is_kept.long()], dim=1)  # (S*B, 5)
-    prompts, completions, losses, all_windows, kept = gather(columns).cpu().unbind(1)
-    return Table(prompts, completions, losses, all_windows, kept.bool()), is_kept
+    keys = sorted(rows)  # every rank tells them in the same order
+    widths = columns.new_tensor([rows[key][0].numel() for key in keys])
+    told = gather(torch.cat([columns, widths.expand(len(columns), -1)], dim=1)).cpu()  # (N, 5 + keys)
+    prompts, completions, losses, all_windows, kept = told[:, :5].unbind(1)
+    table = Table(prompts, completions, losses, all_windows, kept.bool())
+    return table, dict(zip(keys, told[:, 5:].amax(0).tolist(), strict=True)), is_kept
 
 
 def _facts(step: Tensor, table: Table, is_packed: bool) -> dict[str, Any]:
@@ -217,9 +228,11 @@ def split(micro_batch: dict[str, Any], max_tokens: int) -> list[dict[str, Any]]:
     return parts
 
 
-def _exchange(rows: Mapping[str, Tensor], counts: list[int], taken: Tensor, gather: Gather) -> dict[str, Tensor]:
+def _exchange(
+    rows: Mapping[str, Tensor], widths: Mapping[str, int], counts: list[int], taken: Tensor, gather: Gather
+) -> dict[str, Tensor]:
     """
-    Sends this rank's kept rows to all ranks, and takes from all of theirs the rows that it runs.
+    Sends this rank's kept rows to all ranks, in one message, and takes from all of theirs the rows that it runs.
 
     `counts` are the kept rows of each rank, `taken` the numbers of the rows to take among all of them.
     """
@@ -228,14 +241,20 @@ def _exchange(rows: Mapping[str, Tensor], counts: list[int], taken: Tensor, gath
     most = max(*counts, 1)  # every rank sends as many
     place = torch.cat([torch.arange(count) + rank * most for rank, count in enumerate(counts)])  # (kept rows,)
     taken = renumber(taken, place.to(taken.device))
-    keys = sorted(rows)  # every rank sends them in the same order
-    own_widths = torch.tensor([[rows[key].size(-1) for key in keys]], device=taken.device)  # (1, keys)
-    received = {}
-    for key, width in zip(keys, gather(own_widths).amax(0).tolist(), strict=True):
-        sent = rows[key]  # (kept rows,) or (kept rows, columns)
-        missing = width - sent.size(-1) if sent.ndim == 2 else 0  # every rank padded to its own longest
-        columns = (missing, 0) if key.startswith("prompt_") else (0, missing)
-        below = (0, most - len(sent))
-        sent = torch.nn.functional.pad(sent, (*columns, *below) if sent.ndim == 2 else below)
-        received[key] = take_rows(gather(sent.contiguous()), taken)
-    return received
+    message = torch.cat([_as_bytes(key, rows[key], width) for key, width in widths.items()], dim=1)
+    message = torch.nn.functional.pad(message, (0, 0, 0, most - len(message)))  # (most, bytes)
+    received = take_rows(gather(message), taken)  # (rows to run, bytes)
+    parts = received.split([width * rows[key].itemsize for key, width in widths.items()], dim=1)
+    return {
+        key: values if rows[key].ndim == 2 else values.flatten()
+        for key, part in zip(widths, parts, strict=True)
+        for values in [part.contiguous().view(rows[key].dtype)]
+    }
+
+
+def _as_bytes(key: str, values: Tensor, width: int) -> Tensor:
+    """Row tensors, `(rows,)` or `(rows, columns)`, padded on TRL's side to a width: `(rows, bytes)`."""
+    values = values.unsqueeze(1) if values.ndim == 1 else values
+    missing = width - values.size(1)
+    padded = torch.nn.functional.pad(values, (missing, 0) if key.startswith("prompt_") else (0, missing))
+    return padded.contiguous().view(torch.uint8)

@@ -633,10 +633,11 @@ class SignedRewardTrainer(GRPOTrainer):
 
     def _count_outcomes(self, groups: Tensor, completion_ids: list) -> None:
         """Counts the outcomes `(P, G)` of a rollout."""
-        lengths = torch.tensor([len(ids) for ids in completion_ids], device=groups.device)
-        self._add(outcome_metrics(groups, self.accelerator.gather(lengths).view_as(groups)))
-        again = [part.to(groups.device) for part in repetition(completion_ids)]
-        self._add(self._reduce({"signed/repetition": (again[0], again[1])}))
+        again = torch.stack(repetition(completion_ids))
+        told = torch.cat([torch.tensor([len(ids) for ids in completion_ids]), again]).to(groups.device)
+        told = self.accelerator.gather(told).view(self.accelerator.num_processes, -1)  # (ranks, rows + 2)
+        self._add(outcome_metrics(groups, told[:, :-2].reshape(groups.shape)))
+        self._add({"signed/repetition": told[:, -2:].sum(0).tolist()})
         if self._mode == "eval":
             group_size = groups.size(1)
             num_correct = (groups == CORRECT).sum(dim=1).cpu().numpy()

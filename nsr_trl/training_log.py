@@ -111,9 +111,11 @@ class TrainingLog(TrainerCallback):
             )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Moves the bar."""
+        """Moves the bar, and asks for a log of the last step, so that no run ends without one."""
         if self.bar is not None:
             self.bar.update(state.global_step - self.bar.n)
+        if state.global_step >= state.max_steps:
+            control.should_log = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **kwargs: Any) -> None:
         """Writes what the step, or the evaluation, reported."""

@@ -98,6 +98,11 @@ def test_two_ranks_share_the_rows_of_both():
     assert second[1]["completion_ids"] == [[6, 6], [1, 0]]
     assert second[1]["prompt_ids"] == [[6, 6], [0, 1]]
     assert (first[1]["advantages"], second[1]["advantages"]) == ([0.5, -1.0], [-1.0, -1.0])
+    assert first[1]["old_per_token_logps"] == [[-0.5] * 4, [-0.5] * 3 + [0.0]]
+    # of one column, and of one number a row: numbers of the rows / 4; rows 1, 3, 5 and 7 are correct
+    assert second[1]["importance_sampling_ratio"] == [[5 / 4], [0 / 4]]
+    assert (first[1]["outcomes"], second[1]["outcomes"]) == ([1, -1], [1, -1])
+    assert first[2] == second[2] == 2  # messages: the table, and the rows
     assert first[1]["num_tokens"] == second[1]["num_tokens"] == 4 + 3 + 2 + 1
     assert first[1]["num_items_in_batch"] == 20
     # 2 micro-steps x 2 ranks x 7 and 3 of the 10 tokens

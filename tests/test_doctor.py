@@ -77,6 +77,16 @@ def test_references_that_the_verifier_cannot_read_are_a_failure(tmp_path):
     assert "4 of 5 references cannot be used, such as '' (it is missing)" in findings["references"].found
 
 
+def test_a_reward_that_trains_nothing_is_a_warning(tmp_path):
+    path = tmp_path / "problems.jsonl"
+    path.write_text(json.dumps({"problem": "2+2", "answer": "4"}) + "\n")
+    flags = ["--reward_funcs", "math_reward", "think_format_reward", "--outcome_reward", "math_reward"]
+    script, args, _ = parse(["--dataset", str(path), "--output_dir", "out", *flags], "test").preview(1)
+    finding = by_subject(doctor.check_task(script, args))["rewards"]
+    assert finding.level == "warn"
+    assert finding.found.startswith("think_format_reward is logged and trains nothing; set `auxiliary_weight`")
+
+
 def find_rewards(tmp_path, monkeypatch, answers, reward):
     path = tmp_path / "problems.jsonl"
     path.write_text(

@@ -272,6 +272,25 @@ def test_new_tokens_beyond_the_models_context_are_told_before_sampling(evaluate,
     assert f"Set --max-new-tokens {256 - longest} to stay within it." in told
 
 
+@pytest.mark.parametrize(
+    ("flags", "sentences"),
+    [
+        ({}, ()),
+        # 16 = 4 samples of 4 problems; the shipped model puts its answers into boxes
+        (
+            {"answer_format": "gsm8k"},
+            ("100% of 16 completions have no answer in the form 'gsm8k'; ", "Change --answer-format", "--template"),
+        ),
+        ({"max_new_tokens": 4}, ("100% of 16 completions ran into the length limit. Raise --max-new-tokens",)),
+    ],
+)
+def test_what_most_samples_say_of_prompt_and_limits_is_said_with_the_flag_to_try(evaluate, capsys, flags, sentences):
+    evaluate(**{"max_new_tokens": 64, "num_problems": 4} | flags)
+    told = capsys.readouterr().err
+    assert all(sentence in told for sentence in sentences)
+    assert bool(sentences) == ("completions" in told)
+
+
 def test_the_shipped_model_is_known_by_its_name(evaluate):
     folder = evaluate(model="quickstart", num_samples=1, max_new_tokens=4)
     assert json.loads((folder / "config.json").read_text())["sampler"]["model"] == str(model_path())

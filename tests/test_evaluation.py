@@ -77,6 +77,17 @@ def test_a_sample_does_not_depend_on_what_else_is_sampled(sampler):
     assert together == alone == shuffled
 
 
+@pytest.mark.parametrize("temperature", [0, 1])
+def test_every_token_is_told_and_changes_nothing(sampler, temperature):
+    sampler.temperature = temperature
+    requests = requests_for(["What is 1?", "What is 12345+6?"], 2)  # one batch
+    untold = completions_by_key(sampler, requests)
+    told = []
+    sampler.on_step = lambda: told.append("a token")
+    assert completions_by_key(sampler, requests) == untold
+    assert len(told) == max(num_tokens for _, num_tokens, _ in untold.values())
+
+
 def test_every_problem_gets_its_first_wave_before_any_gets_more(sampler):
     sampler.batch_size = 100
     batches = list(sampler.batches(requests_for(["What is 1?", "What is 12345+6?"], WAVE + 1)))

@@ -76,6 +76,11 @@ def test_whole_checkpoints_are_evaluated_once_and_the_others_left_alone(evaluate
     assert loaded == ["checkpoint-30"]
 
 
+def test_what_holds_for_every_checkpoint_is_said_once(evaluate, capsys):
+    evaluate("--max-new-tokens", "250")  # the model's context is 256
+    assert capsys.readouterr().err.count("go beyond the model's context of 256") == 1
+
+
 def test_every_chooses_by_step_and_nothing_to_do_is_told(evaluate, tmp_path, capsys):
     assert sorted(read_series(evaluate("--every", "20"))["sums"]) == [20]
     with pytest.raises(SystemExit):

@@ -5,7 +5,7 @@ import io
 import pytest
 from transformers import TrainerControl, TrainerState
 
-from nsr_trl.run.first_look import Look, advise, format_looks
+from nsr_trl.run.first_look import Look, advise, as_flag, format_looks
 from nsr_trl.training_log import TrainingLog, duration, evaluation_line, step_line
 
 
@@ -39,6 +39,15 @@ def test_an_evaluation_is_a_line_of_its_own():
 @pytest.mark.parametrize(("seconds", "text"), [(12, "12 s"), (90, "2 min"), (7200, "2 h 0 min"), (7100, "118 min")])
 def test_time_is_said_as_a_person_says_it(seconds, text):
     assert duration(seconds) == text
+
+
+def test_a_run_shorter_than_logging_steps_ends_with_a_log(make_trainer):
+    lines = io.StringIO()
+    trainer = make_trainer(max_steps=3, logging_steps=10)
+    trainer.add_callback(TrainingLog(lines, io.StringIO()))
+    trainer.train()
+    assert lines.getvalue().startswith("step 3/3  correct ")
+    assert sum("signed/correct_ratio" in log for log in trainer.state.log_history) == 1
 
 
 class Terminal(io.StringIO):
@@ -102,6 +111,17 @@ def test_what_most_completions_say_is_said_with_the_field_to_change(looks, field
     sentences = advise(looks)
     assert len(sentences) == len(fields)
     assert all(field in sentence for field, sentence in zip(fields, sentences, strict=True))
+
+
+def test_an_evaluations_reader_is_told_flags():
+    (sentence,) = advise([NO_ANSWER, NO_ANSWER, RIGHT], name=as_flag)
+    assert "67% of 3 completions have no answer in the form 'boxed'. Change --answer-format (auto" in sentence
+    assert "--template, --instruction or --system-prompt" in sentence
+    format_sentence, limit_sentence = advise(iter([ELSEWHERE]), name=as_flag)
+    assert "100% have one in another form" in format_sentence
+    assert "Raise --max-new-tokens" in limit_sentence
+    (sentence,) = advise([WRONG], name=as_flag, table="some (nsr-trl show RUN)")
+    assert "Look at some (nsr-trl show RUN): are the references" in sentence
 
 
 def test_the_best_checkpoint_by_pass_at_k_is_kept(make_trainer, prompts):

@@ -4,8 +4,11 @@ import json
 import logging
 import os
 import signal
+import subprocess
+import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +18,7 @@ from nsr_trl.evaluation.engines import build_on_devices, build_sampler, plan_wor
 from nsr_trl.evaluation.records import read_samples
 from nsr_trl.evaluation.runner import evaluate
 from nsr_trl.evaluation.samplers import Completion, load_tokenizer
-from nsr_trl.evaluation.workers import WorkersSampler
+from nsr_trl.evaluation.workers import TIMEOUT, WorkersSampler
 from nsr_trl.problem import Problem
 from nsr_trl.quickstart.model import model_path
 from nsr_trl.quickstart.problems import generate_problems
@@ -25,13 +28,24 @@ pytestmark = pytest.mark.processes
 
 
 class Slow:
-    """Answers its process id after a while, and obeys prompts that tell it to die; the others wait until it has."""
+    """
+    Answers its process id after a while, and obeys prompts that tell it to die, stop or sleep; the others wait until
+    it has. As an engine does, it starts a process of its own; it writes the ids of both into a file.
+    """
 
     settings = {"model": "slow"}  # noqa: RUF012
     tokenizer = None
 
-    def __init__(self, folder=None, dies_at_start=False, grave=None):
+    def __init__(self, folder=None, dies_at_start=False, grave=None, loads=0.0, pids=None):
         self.folder, self.grave = folder, grave
+        if pids:
+            engine = os.fork()  # holds all that is open here, as vLLM's does
+            if not engine:
+                time.sleep(600)
+                os._exit(0)
+            (pids / str(os.getpid())).write_text(str(engine))
+        if os.environ.get("NUMBER") == "2":
+            time.sleep(loads)
         if dies_at_start and os.environ.get("NUMBER") == "2":
             os._exit(3)
         if os.environ.get("NUMBER") == "2" and folder == "other":
@@ -42,10 +56,15 @@ class Slow:
             time.sleep(0.005)
             text = f"\\boxed{{{os.getpid()}}}"
             prompt = request.prompt if isinstance(request.prompt, str) else request.prompt[0]["content"]
-            if prompt.startswith("die") and os.environ.get("NUMBER") in prompt:
+            order, *numbers = prompt.split()
+            if order in ("die", "break", "stop", "sleep") and os.environ.get("NUMBER") in numbers:
                 if self.grave:
                     self.grave.touch()
-                os.kill(os.getpid(), signal.SIGKILL)
+                if order == "break":
+                    raise RuntimeError("CUDA error: uncorrectable ECC error encountered")
+                if order == "sleep":
+                    time.sleep(600)
+                os.kill(os.getpid(), signal.SIGKILL if order == "die" else signal.SIGSTOP)
             while self.grave and not self.grave.exists():
                 time.sleep(0.01)
             if prompt.startswith("raise"):
@@ -53,8 +72,41 @@ class Slow:
             yield [Completion(request, text, 1, False)]
 
 
-def workers(num_workers=2, **settings):
-    return WorkersSampler(partial(Slow, **settings), [{"NUMBER": str(i + 1)} for i in range(num_workers)], None)
+class Stepping(Slow):
+    """Takes three seconds for a completion, and shows that it is at work meanwhile."""
+
+    on_step = None
+
+    def sample(self, requests, seed):
+        for request in requests:
+            for _ in range(30):
+                time.sleep(0.1)
+                self.on_step()
+            yield [Completion(request, "", 30, False)]
+
+
+def workers(num_workers=2, kind=Slow, timeout=TIMEOUT, **settings):
+    environments = [{"NUMBER": str(i + 1)} for i in range(num_workers)]
+    return WorkersSampler(partial(kind, **settings), environments, None, timeout)
+
+
+def wait_until_gone(pids, seconds=20):
+    """Processes that are zombies only because nobody waits for them here are gone."""
+    deadline = time.monotonic() + seconds
+    while left := [pid for pid in pids if is_running(pid)]:
+        assert time.monotonic() < deadline, f"{left} are left behind"
+        time.sleep(0.1)
+
+
+def is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def written_pids(folder):
+    return [int(pid) for path in folder.iterdir() for pid in (path.name, path.read_text())]
 
 
 def run(sampler, question="1 + 1", num_samples=600, folder=None):
@@ -76,10 +128,13 @@ def test_all_workers_answer_and_every_request_is_answered_once(tmp_path):
     assert len({sample.answer for sample in samples} - {str(os.getpid())}) == 2
 
 
-def test_the_others_take_over_what_a_dead_worker_leaves(tmp_path, caplog):
+@pytest.mark.parametrize(("order", "status"), [("die", -9), ("break", 1)])
+def test_the_others_take_over_what_a_dead_worker_leaves(tmp_path, caplog, order, status):
     with caplog.at_level(logging.WARNING):
-        run(workers(3, grave=tmp_path / "grave"), "die 2", num_samples=3 * 256, folder=tmp_path / "run")  # 256 to each
-    assert "worker 2 (NUMBER=2) ended (exit status -9); the others take over its 256 samples" in caplog.text
+        run(
+            workers(3, grave=tmp_path / "grave"), f"{order} 2", num_samples=3 * 256, folder=tmp_path / "run"
+        )  # 256 to each
+    assert f"worker 2 (NUMBER=2) ended (exit status {status}); the others take over its 256 samples" in caplog.text
     assert sorted(sample.sample_index for sample in read_samples(tmp_path / "run")) == list(range(3 * 256))
 
 
@@ -87,6 +142,73 @@ def test_the_others_take_over_what_a_dead_worker_leaves(tmp_path, caplog):
 def test_a_worker_that_dies_at_its_start_is_done_without(tmp_path):
     run(workers(dies_at_start=True), folder=tmp_path)
     assert len({sample.answer for sample in read_samples(tmp_path)}) == 1
+
+
+@pytest.mark.parametrize("order", ["stop", "sleep"])
+def test_the_others_take_over_what_a_hung_worker_leaves(tmp_path, caplog, order):
+    (tmp_path / "pids").mkdir()
+    with caplog.at_level(logging.WARNING):
+        sampler = workers(timeout=2, grave=tmp_path / "grave", pids=tmp_path / "pids")
+        run(sampler, f"{order} 2", num_samples=2 * 256, folder=tmp_path / "run")  # 256 to each
+    assert (
+        "worker 2 (NUMBER=2) brought no token in 2 s and was killed (--worker-timeout); the others take over its 256"
+        in caplog.text
+    )
+    assert sorted(sample.sample_index for sample in read_samples(tmp_path / "run")) == list(range(2 * 256))
+    assert len(written_pids(tmp_path / "pids")) == 4
+    wait_until_gone(written_pids(tmp_path / "pids"))
+
+
+def test_a_dead_worker_is_noticed_though_its_engine_lives_on(tmp_path, caplog):
+    (tmp_path / "pids").mkdir()
+    with caplog.at_level(logging.WARNING):
+        sampler = workers(grave=tmp_path / "grave", pids=tmp_path / "pids")
+        run(sampler, "die 2", num_samples=2 * 256, folder=tmp_path / "run")
+    assert "worker 2 (NUMBER=2) ended (exit status -9); the others take over its 256 samples" in caplog.text
+    wait_until_gone(written_pids(tmp_path / "pids"))
+
+
+def test_slow_is_not_hung(tmp_path, caplog):
+    # 1 s without a token is allowed: worker 2 loads for 3 s, and a completion takes 3 s
+    with caplog.at_level(logging.WARNING):
+        run(workers(kind=Stepping, timeout=1, loads=3), num_samples=2, folder=tmp_path)
+    assert not caplog.records
+    assert len(list(read_samples(tmp_path))) == 2
+
+
+@pytest.mark.slow
+def test_a_worker_that_never_starts_holds_nothing_back(tmp_path):
+    (tmp_path / "pids").mkdir()
+    run(workers(loads=600, pids=tmp_path / "pids"), folder=tmp_path / "run")
+    assert len({sample.answer for sample in read_samples(tmp_path / "run")}) == 1
+    wait_until_gone(written_pids(tmp_path / "pids"))
+
+
+def test_when_all_hang_a_sentence_says_so(tmp_path):
+    with pytest.raises(ChildProcessError, match=r"brought no token in 1 s .*--worker-timeout\), the last of 2\."):
+        run(workers(timeout=1), "sleep 1 2", folder=tmp_path)
+
+
+def test_workers_and_their_engines_end_with_the_process_that_evaluates_though_it_is_killed(tmp_path):
+    (tmp_path / "pids").mkdir()
+    script = (
+        "from pathlib import Path; from test_workers import run, workers\n"
+        f"if __name__ == '__main__': run(workers(pids=Path({str(tmp_path / 'pids')!r})), 'sleep 1 2')"
+    )
+    (tmp_path / "script.py").write_text(script)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    with subprocess.Popen([sys.executable, str(tmp_path / "script.py")], env=environment) as evaluating:
+        deadline = time.monotonic() + 120
+        while len(list((tmp_path / "pids").glob("*"))) < 2 or not all(
+            path.read_text() for path in (tmp_path / "pids").iterdir()
+        ):
+            assert evaluating.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        evaluating.kill()
+    pids = written_pids(tmp_path / "pids")
+    assert len(pids) == 4
+    wait_until_gone(pids)
 
 
 def test_the_last_one_to_die_ends_the_evaluation_with_a_sentence(tmp_path):

@@ -134,6 +134,12 @@ def add_parsers(commands: Any) -> None:
         metavar="N",
         help="copies of the model, each in a process of its own (default: one per GPU, or per tensor-parallel group)",
     )
+    where.add_argument(
+        "--worker-timeout",
+        type=positive,
+        metavar="SECONDS",
+        help="kill a copy's process that brings no token for so long; the others answer in its place (default: 3600)",
+    )
     where.add_argument("--gpu-memory-utilization", type=float, help="vllm: share of the memory to take")
     where.add_argument("--max-concurrency", type=positive, help="endpoint: requests at once")
     evaluate.set_defaults(run=run_evaluate)
@@ -186,7 +192,7 @@ def run_evaluate(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
         if args.checkpoints:
             _evaluate_checkpoints(args, tasks, problems)
         else:
-            _evaluate_model(args, tasks, problems, args.model, Path(args.output_dir))
+            _evaluate_model(args, tasks, problems, args.model, Path(args.output_dir), set())
     except (ValueError, OSError, ImportError, MemoryError) as error:
         parser.error(str(error))
     except KeyboardInterrupt:
@@ -219,8 +225,9 @@ def _evaluate_model(
     problems: "Mapping[str, list[Problem]]",
     model: str,
     output_dir: Path,
+    said: set[str],
 ) -> "dict[str, Evaluation]":
-    """Evaluates one model on all tasks, printing each result."""
+    """Evaluates one model on all tasks, printing each result, and what is to be said of the model unless it was."""
     from ..evaluation.records import check_folder
     from ..evaluation.runner import check_template, context_doubt, describe, evaluate
     from ..evaluation.samplers import find_context, load_tokenizer
@@ -231,7 +238,9 @@ def _evaluate_model(
         known = describe(problems[name], task.prompting, task.judge, args.seed, args.shard)
         check_folder(output_dir / name, known | {"sampler": sampling})
         check_template(task.prompting, tokenizer)
-        if doubt := context_doubt(problems[name], task.prompting, tokenizer, context, args.max_new_tokens):
+        doubt = context_doubt(problems[name], task.prompting, tokenizer, context, args.max_new_tokens)
+        if doubt and f"{name}: {doubt}" not in said:
+            said.add(f"{name}: {doubt}")
             print(f"{name}: {doubt}", file=sys.stderr)
     engine, options = _engine_options(args)
     evaluations = {}
@@ -242,6 +251,7 @@ def _evaluate_model(
             options,
             args.num_gpus,
             args.data_parallel_size,
+            args.worker_timeout,
             # vLLM gives its memory back when its process ends
             in_this_process=not (args.checkpoints and engine == "vllm"),
         )
@@ -260,7 +270,21 @@ def _evaluate_model(
                 shard=args.shard,
             )
             _print(name, evaluations[name])
+            for sentence in _advice(task, output_dir / name, evaluations[name]):
+                print(f"\n{name}: {sentence}", file=sys.stderr)
     return evaluations
+
+
+def _advice(task: "Task", folder: Path, evaluation: "Evaluation") -> list[str]:
+    """What to change where the samples look as if they were asked for, read or cut wrongly."""
+    from ..evaluation.records import read_samples
+    from ..run.first_look import MOSTLY, advise, as_flag
+
+    num_samples = evaluation.num_samples * len(evaluation.num_correct)
+    if sum(evaluation.num_correct.values()) >= MOSTLY * num_samples and evaluation.truncation_rate <= MOSTLY:
+        return []  # said without reading them all again
+    samples = read_samples(folder, with_completions=False)
+    return advise(samples, task.answer_format, as_flag, f"some (nsr-trl show {folder})")
 
 
 def _evaluate_checkpoints(
@@ -272,10 +296,13 @@ def _evaluate_checkpoints(
     metric = Metric.parse(args.keep_best) if args.keep_best else None
     if metric is not None and metric.k not in args.k:
         raise ValueError(f"--keep-best must be by a k that is evaluated; got {args.keep_best} and --k {args.k}.")
+    said: set[str] = set()
     while True:
         is_last_look = has_ended(args.checkpoints)  # asked first: what is written meanwhile is seen by the next look
         found = whole_checkpoints(args.checkpoints, args.every or 1)
-        num_evaluated = sum(_evaluate_checkpoint(args, tasks, problems, checkpoint, metric) for checkpoint in found)
+        num_evaluated = sum(
+            _evaluate_checkpoint(args, tasks, problems, checkpoint, metric, said) for checkpoint in found
+        )
         if not args.watch or (is_last_look and not num_evaluated):
             break
         if not num_evaluated:
@@ -293,6 +320,7 @@ def _evaluate_checkpoint(
     problems: "Mapping[str, list[Problem]]",
     checkpoint: Path,
     metric: "Metric | None",
+    said: set[str],
 ) -> bool:
     """Evaluates a checkpoint and keeps its model if it is the best; returns whether there was something to do."""
     from ..checkpoints import number
@@ -306,7 +334,7 @@ def _evaluate_checkpoint(
     def evaluate() -> "Evaluation":
         print(f"\n## {checkpoint.name}")
         record_tokens(checkpoint, output_dir)
-        evaluations.update(_evaluate_model(args, tasks, problems, str(checkpoint), output_dir))
+        evaluations.update(_evaluate_model(args, tasks, problems, str(checkpoint), output_dir, said))
         return evaluations[first]
 
     try:

@@ -20,7 +20,7 @@ ENGINES: dict[str, tuple[str, str, tuple[str, ...]]] = {
 }
 """Builders of samplers by name: module, callable, and their options besides model and sampling."""
 
-PLACEMENT = ("num_gpus", "data_parallel_size")
+PLACEMENT = ("num_gpus", "data_parallel_size", "worker_timeout")
 """Options of where to sample that no single sampler takes."""
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -55,6 +55,7 @@ def build_on_devices(
     options: Mapping[str, Any],
     num_gpus: int | None = None,
     data_parallel_size: int | None = None,
+    worker_timeout: float | None = None,
     in_this_process: bool = True,
 ) -> "Sampler":
     """
@@ -71,6 +72,8 @@ def build_on_devices(
             GPUs to use. Defaults to all that `CUDA_VISIBLE_DEVICES` leaves.
         data_parallel_size (`int`, *optional*):
             Copies of the model. Defaults to one per GPU or, with `tensor_parallel_size`, per so many of them.
+        worker_timeout (`float`, *optional*):
+            Seconds without a token after which a copy in a process of its own is killed. Defaults to an hour.
         in_this_process (`bool`, *optional*, defaults to `True`):
             Whether a single copy may be in this process, which keeps its memory until it ends.
 
@@ -87,13 +90,13 @@ def build_on_devices(
     if engine == "endpoint" or (len(environments) == 1 and in_this_process):
         return build_sampler(engine, model, options)
     from .samplers import DEFAULT_BATCH_SIZE, load_tokenizer
-    from .workers import BatchedWorkersSampler, WorkersSampler
+    from .workers import TIMEOUT, BatchedWorkersSampler, WorkersSampler
 
     build = partial(build_sampler, engine, model, dict(options))
-    tokenizer = load_tokenizer(model)
+    arguments = build, environments, load_tokenizer(model), worker_timeout or TIMEOUT
     if engine == "transformers":
-        return BatchedWorkersSampler(build, environments, tokenizer, options.get("batch_size") or DEFAULT_BATCH_SIZE)
-    return WorkersSampler(build, environments, tokenizer)
+        return BatchedWorkersSampler(*arguments, batch_size=options.get("batch_size") or DEFAULT_BATCH_SIZE)
+    return WorkersSampler(*arguments)
 
 
 def visible_gpus() -> list[str]:

@@ -104,6 +104,14 @@ class Batched(Protocol):
         """Cuts requests into batches. If one of a batch is asked for, so are the others, recorded or not."""
 
 
+@runtime_checkable
+class Stepwise(Protocol):
+    """Implemented by samplers that can show that they are at work long before a completion is finished."""
+
+    on_step: Callable[[], None] | None
+    """Called at every token."""
+
+
 def request_key(request: Request, seed: int) -> str:
     """Seed of one request, as text: from the request alone, so its completion does not depend on other requests."""
     return f"{seed}/{request.problem_id}/{request.sample_index}"
@@ -276,6 +284,7 @@ class TransformersSampler:
         self.top_p = top_p
         self.top_k = top_k
         self.batch_size = batch_size
+        self.on_step: Callable[[], None] | None = None
 
     @classmethod
     def from_pretrained(
@@ -384,6 +393,8 @@ class TransformersSampler:
     def _logits_processors(self, batch: list[Request], seed: int, width: int) -> LogitsProcessorList:
         """Logits processors that draw a token and mask all others; `generate`, being greedy, takes it."""
         processors = LogitsProcessorList()
+        if self.on_step is not None:
+            processors.append(Announced(self.on_step))
         if self.temperature > 0:
             if self.temperature != 1:
                 processors.append(TemperatureLogitsWarper(self.temperature))
@@ -423,6 +434,18 @@ class TransformersSampler:
             ids = ids[: ends[0] + 1]
         text = cast(str, self.tokenizer.decode(ids, skip_special_tokens=True))
         return Completion(request, text, num_tokens=len(ids), truncated=not ends)
+
+
+class Announced(LogitsProcessor):
+    """Leaves the scores as they are, and tells that they have come."""
+
+    def __init__(self, on_step: Callable[[], None]) -> None:
+        self.on_step = on_step
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """Takes scores of shape (B, V) and returns them."""
+        self.on_step()
+        return scores
 
 
 class OwnDraws(LogitsProcessor):

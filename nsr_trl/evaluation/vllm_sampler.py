@@ -2,7 +2,7 @@
 
 import hashlib
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import islice
@@ -102,6 +102,7 @@ class VLLMSampler:
         self.gpu_memory_utilization = gpu_memory_utilization
         self.dtype = dtype
         self.max_model_len = max_model_len
+        self.on_step: Callable[[], None] | None = None
         self.tokenizer = load_tokenizer(self.model)
         self.revision: str | None = AutoConfig.from_pretrained(self.model)._commit_hash
 
@@ -156,7 +157,7 @@ class VLLMSampler:
 
         Args:
             requests (`Sequence[Request]`):
-                The requests, those of a problem best in a row.
+                The requests, those of a problem best in a row. None at all start the engine.
             seed (`int`):
                 Seed; each request draws from a generator seeded by it, its problem and its sample index.
 
@@ -166,8 +167,7 @@ class VLLMSampler:
         Raises:
             ValueError: If a prompt leaves no room for a completion.
         """
-        if requests:
-            yield from paced(self._generate(requests, seed))
+        yield from paced(self._generate(requests, seed))
 
     def _generate(self, requests: Sequence[Request], seed: int) -> Iterator[list[Completion]]:
         """The completions that each step of the engine finishes."""
@@ -187,6 +187,8 @@ class VLLMSampler:
                 if not under_way:
                     break
                 yield [self._read(under_way.pop(o.request_id), cast(Any, o).outputs[0]) for o in engine.step()]
+                if self.on_step is not None:
+                    self.on_step()
         finally:  # stopped early: the engine is left empty for the next call
             engine.abort_request(list(under_way))
 

@@ -2,25 +2,26 @@
 
 The process that evaluates keeps the run folder, the verdicts and the progress, so that there is one of each. A request
 has random numbers of its own, so that it does not matter which worker answers it: what one leaves unanswered when it
-dies, the others answer.
+dies, or hangs, the others answer.
 """
 
 import logging
 import multiprocessing
 import os
 import signal
-import traceback
+import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from typing import Any, cast
 
 from transformers import PreTrainedTokenizerBase
 
 from .records import differences
-from .samplers import Completion, Request, Sampler, in_batches, paced
+from .samplers import Completion, Request, Sampler, Stepwise, in_batches, paced
 
 
 logger = logging.getLogger(__name__)
@@ -29,12 +30,27 @@ SPAWN = multiprocessing.get_context("spawn")
 MIN_SHARE = 256
 """Requests that a worker is dealt at least, where they come singly: enough to keep an engine busy."""
 
+TIMEOUT = 3600
+"""Seconds without a token after which a worker hangs: a token takes seconds, the first of a large batch minutes."""
+
+SIGN_EVERY = 0.5
+"""Seconds between a worker's signs of life, and between looks for them."""
+
 Unit = list[Request]
 """Requests that one worker answers together."""
 
+START: list[Unit] = [[]]
+"""What a worker is dealt first: nothing, so that its engine is up before it is dealt what others could answer."""
+
 
 class _Worker:
-    """A process with a sampler, and what it has been dealt and not answered yet."""
+    """
+    A process with a sampler, and what it has been dealt and not answered yet.
+
+    Attributes:
+        silence (`float`):
+            Seconds that its answers have been waited for since it last brought anything.
+    """
 
     def __init__(self, number: int, build: Callable[[], Sampler], environment: Mapping[str, str]) -> None:
         self.connection, theirs = SPAWN.Pipe()
@@ -45,26 +61,35 @@ class _Worker:
             self.process.start()
         theirs.close()
         self.settings: dict[str, Any] | None = None
+        self.has_started = False
         self.units: list[Unit] = []
         self.unanswered: dict[tuple[str, int], Request] = {}
-
-    @property
-    def is_free(self) -> bool:
-        return self.settings is not None and not self.units
+        self.silence = 0.0
 
     def give(self, units: list[Unit], seed: int) -> None:
+        self.silence = 0.0
         self.units = units
         self.unanswered = {_key(request): request for unit in units for request in unit}
         self.connection.send((seed, units))
 
+    def kill(self) -> None:
+        """Kills the process and what it has started, whatever they are doing: stopped ones as well."""
+        with suppress(ProcessLookupError, PermissionError):  # no group of its own yet, or not any more
+            os.killpg(cast(int, self.process.pid), signal.SIGKILL)
+        self.process.kill()
+
     def end(self) -> None:
-        """Ends the process, whatever it is doing."""
-        self.process.terminate()
-        self.process.join(5)
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
+        """Lets a process that has nothing to do end by itself, and kills any other."""
         self.connection.close()
+        if self.has_started and not self.unanswered:
+            self.process.join(5)
+        self.kill()
+        self.process.join(10)
+        if self.process.is_alive():
+            logger.warning(
+                f"{self.name} was killed and is still there: a driver or a file system holds it. Its GPU needs a "
+                "reset. This command waits for it at its end, after everything is written."
+            )
 
 
 class WorkersSampler:
@@ -72,7 +97,8 @@ class WorkersSampler:
     Samples with several copies of a sampler, each in a process of its own.
 
     The processes are started by the first request, and live until the sampler is closed or this process ends. Requests
-    are dealt out in shares that get smaller towards the end, so that the workers end together.
+    are dealt out in shares that get smaller towards the end, so that the workers end together, and only to workers
+    whose engines are up: one that takes long to load, or never does, holds nothing back while another works.
 
     Args:
         build (`Callable`):
@@ -81,6 +107,9 @@ class WorkersSampler:
             Environment variables of each worker, such as its `CUDA_VISIBLE_DEVICES`; there are as many workers.
         tokenizer (`PreTrainedTokenizerBase`, *optional*):
             The model's tokenizer.
+        timeout (`float`, *optional*, defaults to `TIMEOUT`):
+            Seconds after which a worker that was dealt something and brings nothing is killed. A sampler with
+            `on_step` brings every token, any other one its completions.
 
     Raises:
         ChildProcessError: While sampling, if the last worker has died.
@@ -91,10 +120,12 @@ class WorkersSampler:
         build: Callable[[], Sampler],
         environments: Sequence[Mapping[str, str]],
         tokenizer: PreTrainedTokenizerBase | None,
+        timeout: float = TIMEOUT,
     ) -> None:
         self.build = build
         self.environments = environments
         self.tokenizer = tokenizer
+        self.timeout = timeout
         self._workers: list[_Worker] = []
         weakref.finalize(self, _end_all, self._workers)  # else Python waits for them at its end
 
@@ -132,10 +163,10 @@ class WorkersSampler:
         self._start()
         is_done = False
         try:
-            while waiting or any(worker.units for worker in self._workers):
+            while waiting or any(worker.unanswered for worker in self._workers):
                 for worker in list(self._workers):
-                    if worker.is_free and waiting:
-                        units = self._share(waiting)
+                    if waiting and not worker.units:
+                        units = self._share(waiting) if worker.has_started else START
                         try:
                             worker.give(units, seed)
                         except OSError:  # it has died since it was last heard of
@@ -155,24 +186,37 @@ class WorkersSampler:
     def _receive(self, waiting: deque[Unit]) -> list[Completion]:
         """Takes what workers have sent, and waits a moment if it is nothing."""
         arrived: list[Completion] = []
-        by_connection = {worker.connection: worker for worker in self._workers}
-        for connection in wait(list(by_connection), timeout=0.2):
-            worker = by_connection[connection]  # type: ignore[index]
-            try:
-                kind, content = worker.connection.recv()
-            except (EOFError, OSError):
-                self._bury(worker, waiting)
-                continue
-            if kind == "completions":
-                for key, text, num_tokens, truncated in content:
-                    arrived.append(Completion(worker.unanswered.pop(key), text, num_tokens, truncated))
-            elif kind == "ready":
-                self._check_alike(worker, content)
-            elif kind == "done":
-                worker.units = []
-            else:
-                raise content
+        begun = time.monotonic()
+        heard = wait([worker.connection for worker in self._workers], timeout=SIGN_EVERY)
+        waited = min(time.monotonic() - begun, 2 * SIGN_EVERY)  # if it was more, this process was stopped itself
+        for worker in list(self._workers):
+            if worker.process.exitcode is not None:
+                worker.kill()  # what it has started holds the connection open, and would be waited for
+            if worker.connection in heard:
+                worker.silence = 0.0
+                try:
+                    arrived += self._take(worker)
+                except (EOFError, OSError):
+                    self._bury(worker, waiting)
+            elif worker.unanswered:
+                worker.silence += waited
+                if worker.silence > self.timeout:
+                    self._bury(worker, waiting)
         return arrived
+
+    def _take(self, worker: _Worker) -> list[Completion]:
+        """One message of a worker."""
+        kind, content = worker.connection.recv()
+        if kind == "completions":
+            return [Completion(worker.unanswered.pop(key), *rest) for key, *rest in content]
+        if kind == "ready":
+            self._check_alike(worker, content)
+        elif kind == "done":
+            worker.has_started = True
+            worker.units = []
+        elif kind == "error":
+            raise content
+        return []
 
     def _check_alike(self, worker: _Worker, settings: dict[str, Any]) -> None:
         other = next((w for w in self._workers if w.settings is not None), None)
@@ -184,10 +228,14 @@ class WorkersSampler:
         worker.settings = settings
 
     def _bury(self, worker: _Worker, waiting: deque[Unit]) -> None:
-        """Takes a dead worker's unanswered requests back."""
+        """Ends a worker that is dead, or as good as, and takes its unanswered requests back."""
         self._workers.remove(worker)
         worker.end()
-        how = f"{worker.name} ended (exit status {worker.process.exitcode})"
+        how = (
+            f"{worker.name} brought no token in {self.timeout:,} s and was killed (--worker-timeout)"
+            if worker.silence > self.timeout
+            else f"{worker.name} ended (exit status {worker.process.exitcode})"
+        )
         if not self._workers:
             raise ChildProcessError(
                 f"Sampling needs a worker that lives; {how}, the last of {len(self.environments)}. See above for why "
@@ -215,9 +263,11 @@ class BatchedWorkersSampler(WorkersSampler):
         build: Callable[[], Sampler],
         environments: Sequence[Mapping[str, str]],
         tokenizer: PreTrainedTokenizerBase,
+        timeout: float = TIMEOUT,
+        *,
         batch_size: int,
     ) -> None:
-        super().__init__(build, environments, tokenizer)
+        super().__init__(build, environments, tokenizer, timeout)
         self.batches = lambda requests: in_batches(tokenizer, requests, batch_size)
 
     def _units(self, requests: Sequence[Request]) -> deque[Unit]:
@@ -231,6 +281,8 @@ class BatchedWorkersSampler(WorkersSampler):
 
 
 def _end_all(workers: list[_Worker]) -> None:
+    for worker in workers:
+        worker.connection.close()  # so that they end side by side
     while workers:
         workers.pop().end()
 
@@ -241,10 +293,13 @@ def _key(request: Request) -> tuple[str, int]:
 
 def _serve(connection: Connection, build: Callable[[], Sampler]) -> None:
     """The life of a worker: answers what it is dealt until the other side is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that evaluates, which ends this one
+    os.setsid()  # a group of its own: Ctrl-C is for the process that evaluates, which ends this one and its engine
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         try:
             sampler = build()
+            if isinstance(sampler, Stepwise):
+                sampler.on_step = _SignsOfLife(connection)
             connection.send(("ready", sampler.settings))
             while True:
                 seed, units = connection.recv()
@@ -253,13 +308,29 @@ def _serve(connection: Connection, build: Callable[[], Sampler]) -> None:
                         rows = [(_key(c.request), c.text, c.num_tokens, c.truncated) for c in batch]
                         connection.send(("completions", rows))
                 connection.send(("done", None))
-        except (ValueError, MemoryError, ImportError) as error:
+        except (ValueError, MemoryError, ImportError) as error:  # another worker would fail alike
             connection.send(("error", type(error)(str(error))))
-        except (EOFError, OSError):
-            raise
-        except Exception as error:  # noqa: BLE001, told by the process that evaluates
-            told = f"A worker failed: {error!r}\n{traceback.format_exc()}"
-            connection.send(("error", RuntimeError(told)))
+
+
+def _end_with_parent() -> None:
+    """Ends this process and what it has started when the one that evaluates is gone, in whatever way it went."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "a worker is started by multiprocessing"
+    parent.join()
+    os.killpg(0, signal.SIGKILL)
+
+
+class _SignsOfLife:
+    """Called at every token, it tells the other side now and then."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.told = time.monotonic()
+
+    def __call__(self) -> None:
+        if time.monotonic() - self.told > SIGN_EVERY:
+            self.connection.send(("alive", None))
+            self.told = time.monotonic()
 
 
 @contextmanager

@@ -1,12 +1,13 @@
 """A first look at completions: some of them come in, a table and what to change come out, as text.
 
 What a run does wrong unseen (a prompt that asks for another form of answer, references of the wrong column, a length
-limit that cuts answers off) shows in eight completions of the first rollout.
+limit that cuts answers off) shows in eight completions of the first rollout. Of an evaluation all are looked at.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from ..choices import OUTCOMES
 
@@ -45,6 +46,17 @@ class Look:
     truncated: bool = False
 
 
+class Judged(Protocol):
+    """What is asked of a completion to advise: a [`Look`], or a sample of an evaluation."""
+
+    @property
+    def outcome(self) -> str: ...  # noqa: D102
+    @property
+    def reason(self) -> str: ...  # noqa: D102
+    @property
+    def truncated(self) -> bool: ...  # noqa: D102
+
+
 def format_looks(looks: Sequence[Look], number: int = 8) -> str:
     """A table of some of them, evenly spaced, one line each."""
     shown = looks[:: max(len(looks) // number, 1)][:number]
@@ -59,48 +71,64 @@ def format_looks(looks: Sequence[Look], number: int = 8) -> str:
     return "\n".join(lines)
 
 
-def advise(looks: Sequence[Look], answer_format: str = "boxed") -> list[str]:
+def as_flag(field: str) -> str:
+    """How `nsr-trl evaluate` calls a field of a training run."""
+    return "--" + {"max_completion_length": "max_new_tokens"}.get(field, field).replace("_", "-")
+
+
+def advise(
+    looks: Iterable[Judged],
+    answer_format: str = "boxed",
+    name: Callable[[str], str] = str,
+    table: str = "the table",
+) -> list[str]:
     """
     What to change, where most completions say that something is wrong.
 
     Args:
-        looks (`Sequence[Look]`):
+        looks (`Iterable[Judged]`):
             All that is known, not only what is shown.
         answer_format (`str`, *optional*, defaults to `"boxed"`):
             Where answers were read.
+        name (`Callable`, *optional*, defaults to `str`):
+            How the reader calls a field, such as [`as_flag`].
+        table (`str`, *optional*, defaults to `"the table"`):
+            Where completions can be seen.
 
     Returns:
         `list[str]`: sentences, each with the field to change; none if all looks well
     """
-    if not looks:
-        return []
-    outcomes = Counter(look.outcome for look in looks)
-    unanswered = [look for look in looks if look.reason in NO_ANSWER]
-    elsewhere = sum(look.reason == NO_ANSWER[1] for look in looks)
-    cut_off = sum(look.truncated for look in looks)
+    outcomes, reasons, cut_off = Counter[str](), Counter[str](), 0
+    for look in looks:
+        outcomes[look.outcome] += 1
+        reasons[look.reason] += 1
+        cut_off += look.truncated
+    count = outcomes.total()
+    unanswered, elsewhere = sum(reasons[reason] for reason in NO_ANSWER), reasons[NO_ANSWER[1]]
     sentences = []
-    if len(unanswered) > MOSTLY * len(looks):
-        where = f"; {elsewhere / len(looks):.0%} have one in another form" if elsewhere else ""
-        change = "answer_format (auto reads all forms), or instruction or system_prompt"
+    if unanswered > MOSTLY * count:
+        where = f"; {elsewhere / count:.0%} have one in another form" if elsewhere else ""
         sentences.append(
-            f"{len(unanswered) / len(looks):.0%} of {len(looks)} completions have no answer in the form "
-            f"{answer_format!r}{where}. Change {change}."
+            f"{unanswered / count:.0%} of {count:,} completions have no answer in the form {answer_format!r}{where}. "
+            f"Change {name('answer_format')} (auto reads all forms), or what asks for it: {name('template')}, "
+            f"{name('instruction')} or {name('system_prompt')}."
         )
-    elif outcomes[UNDECIDED] == len(looks):
+    elif count and outcomes[UNDECIDED] == count:
         sentences.append(
-            f"None of {len(looks)} completions could be decided. Look at the references (nsr-trl verify --gold), and "
-            "name their column with answer_column."
+            f"None of {count:,} completions could be decided. Look at the references (nsr-trl verify --gold), and "
+            f"name their column with {name('answer_column')}."
         )
-    elif not outcomes[CORRECT]:
+    elif count and not outcomes[CORRECT]:
         sentences.append(
-            f"None of {len(looks)} completions is correct. Look at the table: are the references those of the "
-            "questions (answer_column), is the prompt one that the model knows (template), are the problems too hard "
-            "for it (task)?"
+            f"None of {count:,} completions is correct. Look at {table}: are the references those of the questions "
+            f"({name('answer_column')}), is the prompt one that the model knows ({name('template')}), are the "
+            f"problems too hard for it ({name('task')})?"
         )
-    if cut_off > MOSTLY * len(looks):
+    if cut_off > MOSTLY * count:
         sentences.append(
-            f"{cut_off / len(looks):.0%} of {len(looks)} completions ran into the length limit. Raise "
-            "max_completion_length."
+            f"{cut_off / count:.0%} of {count:,} completions ran into the length limit. Raise "
+            f"{name('max_completion_length')}, if they are not loops of a prompt that the model does not know "
+            f"({name('template')})."
         )
     return sentences
 

@@ -106,7 +106,10 @@ def check_task(
     rewards = None
     try:
         rewards = script.rewards()
-        outcome = Weighing(args, [name_of(reward) for reward in rewards]).outcome_reward
+        weighing = Weighing(args, [name_of(reward) for reward in rewards])
+        outcome = weighing.outcome_reward
+        if doubt := weighing.doubt():
+            findings.append(Finding("warn", "rewards", doubt))
     except ValueError as error:
         findings.append(Finding("fail", "rewards", one_line(error)))
         outcome = None

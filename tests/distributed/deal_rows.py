@@ -14,6 +14,9 @@ import torch.distributed as dist
 from nsr_trl.dealing import deal
 
 
+MESSAGES: list[torch.Size] = []
+
+
 def batch_of(rank):
     """Four rows of a rank: prompts of 1 or 2 tokens, completions of 1 to 4, every token its row's number."""
     rows = torch.arange(4) + 4 * rank
@@ -26,11 +29,15 @@ def batch_of(rank):
         "completion_ids": (rows + 1).unsqueeze(1) * (columns < completion_lengths.unsqueeze(1)),
         "completion_mask": (columns < completion_lengths.unsqueeze(1)).long(),
         "advantages": torch.tensor([-1.0, 0.0, -1.0, 0.5]) if rank == 0 else torch.tensor([0.0, -1.0, 0.0, 0.0]),
+        "old_per_token_logps": -0.5 * (columns < completion_lengths.unsqueeze(1)),
+        "importance_sampling_ratio": rows.unsqueeze(1) / 4,
+        "outcomes": torch.tensor([-1, 1, -1, 1], dtype=torch.int8),
         "num_items_in_batch": torch.tensor(20),
     }
 
 
 def gather(tensor):
+    MESSAGES.append(tensor.shape)
     parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, tensor)
     return torch.cat(parts)
@@ -60,7 +67,7 @@ if __name__ == "__main__":
         else {key: value.tolist() if hasattr(value, "tolist") else value for key, value in batch.items()}
         for batch in micro_batches
     ]
-    sys.stdout.write(f"{rank} {json.dumps(found)}\n")
+    sys.stdout.write(f"{rank} {json.dumps([*found, len(MESSAGES)])}\n")
     sys.stdout.flush()
     dist.barrier()
     dist.destroy_process_group()

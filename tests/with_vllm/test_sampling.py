@@ -80,6 +80,14 @@ def test_a_sample_does_not_depend_on_the_others(make_sampler, monkeypatch):
     assert answers(make_sampler(), asked, seed=1) != all_at_once
 
 
+def test_tokens_are_told_while_nothing_is_finished(make_sampler):
+    sampler, told = make_sampler(), []
+    sampler.on_step = lambda: told.append("a step")
+    lengths = [num_tokens for _, num_tokens, _ in answers(sampler, requests(4, 4)).values()]
+    assert len(told) >= max(lengths) > 1
+    assert answers(sampler, []) == {}  # starts the engine, if it is not
+
+
 def test_top_k_of_one_is_greedy(make_sampler):
     asked = requests(8, 1)
     assert answers(make_sampler(top_k=1), asked) == answers(make_sampler(temperature=0), asked)
