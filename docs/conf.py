@@ -16,7 +16,7 @@ copyright = author
 version = release = nsr_trl.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
-extensions += ["command_reference", "docstrings", "example_pages", "intervals", "mathml"]  # of docs/_ext
+extensions += ["command_reference", "descriptions", "docstrings", "example_pages", "mathml", "tables"]  # _ext
 exclude_patterns = ["_build"]
 
 myst_enable_extensions = ["deflist", "dollarmath"]

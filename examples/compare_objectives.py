@@ -3,7 +3,7 @@ Two objectives on the same problems: train, evaluate, compare, plot.
 
     python examples/compare_objectives.py --output_dir out
 
-trains the model that ships with nsr-trl, on a CPU in minutes; `--model_name_or_path` names another. It prints the
+This trains the model that ships with nsr-trl, on a CPU in minutes; `--model_name_or_path` names another. It prints the
 paired difference of Pass@k with its interval and writes `pass_at_k.png`.
 """
 

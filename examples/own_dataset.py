@@ -3,7 +3,7 @@ Problems of one's own: a file with a question and an answer a line.
 
     python examples/own_dataset.py --model_name_or_path Qwen/Qwen2.5-0.5B-Instruct --output_dir out --objective nsr
 
-reads `problems.jsonl` beside it. Parquet, JSON, CSV and datasets on the Hub are read alike; `question_column` and
+This reads `problems.jsonl` beside it. Parquet, JSON, CSV and datasets on the Hub are read alike; `question_column` and
 `answer_column` name columns that are called something else. From the shell: `nsr-trl train --dataset FILE`.
 """
 

@@ -19,7 +19,8 @@ sys.path.append(str(DOCS / "_ext"))
 example_pages = importlib.import_module("example_pages")
 command_reference = importlib.import_module("command_reference")
 docstrings = importlib.import_module("docstrings")
-intervals = pytest.importorskip("docutils") and importlib.import_module("intervals")
+tables = pytest.importorskip("docutils") and importlib.import_module("tables")
+descriptions = importlib.import_module("descriptions")
 
 
 def test_the_reference_shows_every_argument_of_every_command():
@@ -94,7 +95,16 @@ def test_the_page_of_a_program_is_its_docstring_and_its_code():
 def test_the_page_of_a_notebook_shows_what_cells_print_and_draw_and_no_progress():
     stream, figure = nbformat.v4.new_output("stream", name="stdout", text="12\n"), {"image/png": "aGk="}
     bar = nbformat.v4.new_output("stream", name="stderr", text="100%")
-    outputs = [stream, bar, nbformat.v4.new_output("display_data", data=figure | {"text/plain": "<Figure>"})]
+    table = nbformat.v4.new_output("display_data", data={"text/plain": "<IPython.core.display.HTML object>"})
+    logged = "[2026-11-27 09:25:33,107] [WARNING] [real_accelerator.py:213] Setting accelerator.\n[1, 2]\n"
+    line = nbformat.v4.new_output("stream", name="stdout", text=logged)
+    outputs = [
+        stream,
+        bar,
+        table,
+        line,
+        nbformat.v4.new_output("display_data", data=figure | {"text/plain": "<Figure>"}),
+    ]
     cells = [
         nbformat.v4.new_markdown_cell("See [that](lora.ipynb)."),
         nbformat.v4.new_code_cell("f()", outputs=outputs),
@@ -103,7 +113,10 @@ def test_the_page_of_a_notebook_shows_what_cells_print_and_draw_and_no_progress(
     assert "See [that](lora.md)." in text
     assert "```ipython3\nf()\n```" in text
     assert "\n12\n```" in text
+    assert "\n[1, 2]\n```" in text
     assert "100%" not in text
+    assert "IPython" not in text
+    assert "accelerator" not in text
     assert "Figure" not in text
     assert figures == {"mine-0.png": b"hi"}
     assert "](mine-0.png)" in text
@@ -126,8 +139,19 @@ def test_the_page_of_a_folder_leads_to_its_files_and_to_other_pages(tmp_path):
 
 
 def test_an_interval_in_a_table_is_not_broken_over_lines():
-    found = [match[0] for match in intervals.INTERVAL.finditer("44.1 [40.8, 47.4] and +14.9 [+12.7, +17.0], [2]")]
-    assert found == ["44.1 [40.8, 47.4]", "+14.9 [+12.7, +17.0]"]
+    text = "44.1 [40.8, 47.4], +14.9 [+12.7, +17.0], -0.7 ±0.8 and [2]"
+    found = [match[0] for match in tables.INTERVAL.finditer(text)]
+    assert found == ["44.1 [40.8, 47.4]", "+14.9 [+12.7, +17.0]", "-0.7 ±0.8"]
+
+
+def test_a_page_is_described_by_the_beginning_of_its_text():
+    docutils = importlib.import_module("docutils.core")
+    page = docutils.publish_doctree("Title\n=====\n\n" + "Judges *answers*. " * 20 + "\n\nMore.")
+    description = descriptions.describe(page)
+    assert description.startswith("Judges answers. Judges")
+    assert description.endswith(" ...")
+    assert len(description) <= 160
+    assert descriptions.describe(docutils.publish_doctree("")) == ""
 
 
 def test_the_fields_that_the_migration_names_exist():

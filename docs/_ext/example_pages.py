@@ -25,6 +25,8 @@ NOTEBOOKS = EXAMPLES / "notebooks"
 EXECUTED = ROOT / "docs" / "_build" / "executed"
 PAGES = ROOT / "docs" / "examples"
 MARK = "<!-- examples -->"
+NOISE = re.compile(r"(?m)^<IPython\S+ object>$|^\[[\d ,:-]+\] \[\w+\] .*\n?")
+"""In the output of a cell: what was drawn as HTML, which has no text, and the lines of a logger."""
 
 
 def program_page(path: Path) -> str:
@@ -70,6 +72,7 @@ def _shown(outputs: list) -> Iterator[tuple[str, str]]:
             yield "image", data["image/png"]
         else:
             text = data.get("text/plain", output.get("text", "") if output.get("name") == "stdout" else "")
+            text = NOISE.sub("", text)
             if text.strip():
                 yield "text", text.rstrip()
 
