@@ -19,7 +19,7 @@ from nsr_trl.evaluation import engines
 from nsr_trl.evaluation.engines import build_on_devices, build_sampler, plan_workers, visible_gpus
 from nsr_trl.evaluation.records import read_samples
 from nsr_trl.evaluation.runner import evaluate
-from nsr_trl.evaluation.samplers import Completion, load_tokenizer
+from nsr_trl.evaluation.samplers import Completion, Request, load_tokenizer
 from nsr_trl.evaluation.workers import TIMEOUT, WorkersSampler
 from nsr_trl.problem import Problem
 from nsr_trl.quickstart.model import model_path
@@ -70,7 +70,7 @@ class Slow:
             while self.grave and not self.grave.exists():
                 time.sleep(0.01)
             if prompt.startswith("raise"):
-                raise ValueError("one sentence")
+                raise json.JSONDecodeError("one sentence", prompt, 0)  # which cannot be made of a text alone
             yield [Completion(request, text, 1, False)]
 
 
@@ -168,6 +168,15 @@ def test_the_others_take_over_what_a_hung_worker_leaves(tmp_path, caplog, order)
     wait_until_gone(written_pids(tmp_path / "pids"))
 
 
+def test_a_worker_that_was_stopped_while_idle_and_takes_no_work_is_not_waited_for(caplog):
+    requests = [Request(str(number), 0, "q" * 4_000) for number in range(600)]  # more than a pipe holds
+    with workers(timeout=2) as sampler, caplog.at_level(logging.WARNING):
+        assert sum(map(len, sampler.sample(requests, 0))) == 600
+        os.kill(sampler._workers[1].process.pid, signal.SIGSTOP)
+        assert sum(map(len, sampler.sample(requests, 0))) == 600
+    assert "worker 2 (NUMBER=2) brought no token in 2 s and was killed" in caplog.text
+
+
 def test_a_dead_worker_is_noticed_though_its_engine_lives_on(tmp_path, caplog):
     (tmp_path / "pids").mkdir()
     with caplog.at_level(logging.WARNING):
@@ -226,8 +235,13 @@ def test_the_last_one_to_die_ends_the_evaluation_with_a_sentence(tmp_path):
 
 
 def test_an_error_of_a_worker_is_the_evaluations(tmp_path):
-    with pytest.raises(ValueError, match=r"^one sentence$"):
+    with pytest.raises(ValueError, match=r"^one sentence: line 1"):
         run(workers(), "raise")
+
+
+def test_a_timeout_must_be_some_time():
+    with pytest.raises(ValueError, match=r"must be above 0 seconds; got 0\. Leave it out"):
+        workers(timeout=0)
 
 
 @pytest.mark.slow

@@ -93,7 +93,7 @@ def build_on_devices(
     from .workers import TIMEOUT, BatchedWorkersSampler, WorkersSampler
 
     build = partial(build_sampler, engine, model, dict(options))
-    arguments = build, environments, load_tokenizer(model), worker_timeout or TIMEOUT
+    arguments = build, environments, load_tokenizer(model), TIMEOUT if worker_timeout is None else worker_timeout
     if engine == "transformers":
         return BatchedWorkersSampler(*arguments, batch_size=options.get("batch_size") or DEFAULT_BATCH_SIZE)
     return WorkersSampler(*arguments)

@@ -8,14 +8,17 @@ dies, or hangs, the others answer.
 import logging
 import multiprocessing
 import os
+import select
 import signal
+import socket
+import struct
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
+from multiprocessing.util import Finalize
 from typing import Any, cast
 
 from transformers import PreTrainedTokenizerBase
@@ -36,6 +39,9 @@ TIMEOUT = 3600
 SIGN_EVERY = 0.5
 """Seconds between a worker's signs of life, and between looks for them."""
 
+FATAL = (ValueError, MemoryError, ImportError)
+"""Errors that another worker would meet alike; after any other one the rest go on."""
+
 Unit = list[Request]
 """Requests that one worker answers together."""
 
@@ -52,7 +58,9 @@ class _Worker:
             Seconds that its answers have been waited for since it last brought anything.
     """
 
-    def __init__(self, number: int, build: Callable[[], Sampler], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, number: int, build: Callable[[], Sampler], environment: Mapping[str, str], timeout: float
+    ) -> None:
         self.connection, theirs = SPAWN.Pipe()
         place = ", ".join(f"{name}={value}" for name, value in environment.items())
         self.name = f"worker {number}{f' ({place})' if place else ''}"
@@ -60,6 +68,10 @@ class _Worker:
         with _environment(environment):
             self.process.start()
         theirs.close()
+        # neither a stopped worker that is sent much, nor one that was stopped amid an answer, is waited for any longer
+        with socket.socket(fileno=os.dup(self.connection.fileno())) as ours:
+            for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+                ours.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", int(timeout), int(timeout % 1 * 1e6)))
         self.settings: dict[str, Any] | None = None
         self.has_started = False
         self.units: list[Unit] = []
@@ -112,6 +124,7 @@ class WorkersSampler:
             `on_step` brings every token, any other one its completions.
 
     Raises:
+        ValueError: If `timeout` is not above 0.
         ChildProcessError: While sampling, if the last worker has died.
     """
 
@@ -122,12 +135,14 @@ class WorkersSampler:
         tokenizer: PreTrainedTokenizerBase | None,
         timeout: float = TIMEOUT,
     ) -> None:
+        if timeout <= 0:
+            raise ValueError(f"`timeout` must be above 0 seconds; got {timeout}. Leave it out for {TIMEOUT}.")
         self.build = build
         self.environments = environments
         self.tokenizer = tokenizer
         self.timeout = timeout
         self._workers: list[_Worker] = []
-        weakref.finalize(self, _end_all, self._workers)  # else Python waits for them at its end
+        Finalize(self, _end_all, args=(self._workers,), exitpriority=10)  # before Python waits for them at its end
 
     def __enter__(self) -> "WorkersSampler":
         return self
@@ -169,8 +184,8 @@ class WorkersSampler:
                         units = self._share(waiting) if worker.has_started else START
                         try:
                             worker.give(units, seed)
-                        except OSError:  # it has died since it was last heard of
-                            self._bury(worker, waiting)
+                        except OSError as error:  # it has died since it was last heard of, or takes nothing
+                            self._bury(worker, waiting, hangs=isinstance(error, BlockingIOError))
                 yield self._receive(waiting)
             is_done = True
         finally:
@@ -180,7 +195,7 @@ class WorkersSampler:
     def _start(self) -> list[_Worker]:
         if not self._workers:
             for number, environment in enumerate(self.environments, start=1):
-                self._workers.append(_Worker(number, self.build, environment))
+                self._workers.append(_Worker(number, self.build, environment, self.timeout))
         return self._workers
 
     def _receive(self, waiting: deque[Unit]) -> list[Completion]:
@@ -196,12 +211,12 @@ class WorkersSampler:
                 worker.silence = 0.0
                 try:
                     arrived += self._take(worker)
-                except (EOFError, OSError):
-                    self._bury(worker, waiting)
+                except (EOFError, OSError) as error:
+                    self._bury(worker, waiting, hangs=isinstance(error, BlockingIOError))
             elif worker.unanswered:
                 worker.silence += waited
                 if worker.silence > self.timeout:
-                    self._bury(worker, waiting)
+                    self._bury(worker, waiting, hangs=True)
         return arrived
 
     def _take(self, worker: _Worker) -> list[Completion]:
@@ -227,13 +242,15 @@ class WorkersSampler:
             )
         worker.settings = settings
 
-    def _bury(self, worker: _Worker, waiting: deque[Unit]) -> None:
+    def _bury(self, worker: _Worker, waiting: deque[Unit], hangs: bool) -> None:
         """Ends a worker that is dead, or as good as, and takes its unanswered requests back."""
         self._workers.remove(worker)
+        if not hangs:
+            worker.process.join(2)  # it may be about to end with a status of its own
         worker.end()
         how = (
             f"{worker.name} brought no token in {self.timeout:,} s and was killed (--worker-timeout)"
-            if worker.silence > self.timeout
+            if hangs
             else f"{worker.name} ended (exit status {worker.process.exitcode})"
         )
         if not self._workers:
@@ -308,8 +325,11 @@ def _serve(connection: Connection, build: Callable[[], Sampler]) -> None:
                         rows = [(_key(c.request), c.text, c.num_tokens, c.truncated) for c in batch]
                         connection.send(("completions", rows))
                 connection.send(("done", None))
-        except (ValueError, MemoryError, ImportError) as error:  # another worker would fail alike
-            connection.send(("error", type(error)(str(error))))
+        except FATAL as error:
+            kind = next(
+                kind for kind in FATAL if isinstance(error, kind)
+            )  # some of its own kinds need more than a text
+            connection.send(("error", kind(str(error))))
 
 
 def _end_with_parent() -> None:
@@ -328,7 +348,8 @@ class _SignsOfLife:
         self.told = time.monotonic()
 
     def __call__(self) -> None:
-        if time.monotonic() - self.told > SIGN_EVERY:
+        is_due = time.monotonic() - self.told > SIGN_EVERY
+        if is_due and select.select([], [self.connection], [], 0)[1]:  # a sign that would have to wait is none
             self.connection.send(("alive", None))
             self.told = time.monotonic()
 
