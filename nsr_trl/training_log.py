@@ -114,7 +114,7 @@ class TrainingLog(TrainerCallback):
         """Moves the bar, and asks for a log of the last step, so that no run ends without one."""
         if self.bar is not None:
             self.bar.update(state.global_step - self.bar.n)
-        if state.global_step >= state.max_steps:
+        if args.logging_strategy != "no" and (control.should_training_stop or state.global_step >= state.max_steps):
             control.should_log = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **kwargs: Any) -> None:

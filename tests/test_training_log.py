@@ -3,7 +3,7 @@
 import io
 
 import pytest
-from transformers import TrainerControl, TrainerState
+from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from nsr_trl.run.first_look import Look, advise, as_flag, format_looks
 from nsr_trl.training_log import TrainingLog, duration, evaluation_line, step_line
@@ -62,7 +62,7 @@ def test_only_a_terminal_has_a_bar(stream):
     log.on_train_begin(None, state, TrainerControl())
     for step in (1, 2):
         state.global_step = step
-        log.on_step_end(None, state, TrainerControl())
+        log.on_step_end(TrainingArguments("out"), state, TrainerControl())
         log.on_log(None, state, TrainerControl(), logs=LOGS | {"num_tokens": 100.0 * step})
     log.on_train_end(None, state, TrainerControl())
     text = stream.getvalue()
@@ -117,6 +117,8 @@ def test_an_evaluations_reader_is_told_flags():
     (sentence,) = advise([NO_ANSWER, NO_ANSWER, RIGHT], name=as_flag)
     assert "67% of 3 completions have no answer in the form 'boxed'. Change --answer-format (auto" in sentence
     assert "--template, --instruction or --system-prompt" in sentence
+    (sentence,) = advise([NO_ANSWER], "auto", name=as_flag)  # which reads all forms already
+    assert sentence.startswith("100% of 1 completions have no answer in any form. Change what asks for it: --template")
     format_sentence, limit_sentence = advise(iter([ELSEWHERE]), name=as_flag)
     assert "100% have one in another form" in format_sentence
     assert "Raise --max-new-tokens" in limit_sentence

@@ -225,7 +225,7 @@ def _draw(
 
         under_way: deque[Future[None]] = deque()
         try:
-            for completions in sampler.sample(asked, seed):
+            for completions in sampler.sample(asked, seed) if asked else ():  # an engine need not start for nothing
                 under_way.append(recorder.submit(record, completions))
                 while under_way and (len(under_way) > 2 or under_way[0].done()):
                     under_way.popleft().result()

@@ -108,10 +108,12 @@ def advise(
     sentences = []
     if unanswered > MOSTLY * count:
         where = f"; {elsewhere / count:.0%} have one in another form" if elsewhere else ""
+        asked, change = f"in the form {answer_format!r}", f"{name('answer_format')} (auto reads all forms), or "
+        if answer_format == "auto":
+            asked, change = "in any form", ""
         sentences.append(
-            f"{unanswered / count:.0%} of {count:,} completions have no answer in the form {answer_format!r}{where}. "
-            f"Change {name('answer_format')} (auto reads all forms), or what asks for it: {name('template')}, "
-            f"{name('instruction')} or {name('system_prompt')}."
+            f"{unanswered / count:.0%} of {count:,} completions have no answer {asked}{where}. Change {change}what "
+            f"asks for it: {name('template')}, {name('instruction')} or {name('system_prompt')}."
         )
     elif count and outcomes[UNDECIDED] == count:
         sentences.append(

@@ -49,6 +49,7 @@ RUNS = {
     "nsr with an entropy bonus": {"objective": "nsr", "compact": "on", "entropy_coef": 1.0},
     "unbiased": {"prompt_allocation": "unbiased", "max_steps": 8},  # rollouts of other prompts, drawn by what was seen
     "auto": {"max_tokens_per_microbatch": "auto", "max_steps": 8},  # cuts by seconds, which differ between the ranks
+    "varlen": {"model_init_kwargs": {"attn_implementation": "varlen"}, "compact": "on"},  # rows without padding
     "a controller": {"lambda_controller": {"kind": "entropy", "rate": 0.5}, "on_alarm": "stop"},
 }
 
@@ -56,6 +57,7 @@ SHARDED = {
     "nsr": {"objective": "nsr"},
     "nsr, unbiased": {"objective": "nsr", **RUNS["unbiased"]},
     "nsr, auto": {"objective": "nsr", **RUNS["auto"]},
+    "nsr, varlen": {"objective": "nsr", **RUNS["varlen"]},
 }
 
 
@@ -118,8 +120,8 @@ def test_two_processes_train_as_one(of_one, of_two, name):
 
 @pytest.mark.parametrize(
     ("config", "name"),
-    [(FSDP2, "nsr"), (ZERO3, "nsr"), (ZERO3, "nsr, unbiased"), (ZERO3, "nsr, auto")],
-    ids=["fsdp2", "zero3", "zero3-unbiased", "zero3-auto"],
+    [(FSDP2, "nsr"), (ZERO3, "nsr"), (ZERO3, "nsr, unbiased"), (ZERO3, "nsr, auto"), (ZERO3, "nsr, varlen")],
+    ids=["fsdp2", "zero3", "zero3-unbiased", "zero3-auto", "zero3-varlen"],
 )
 def test_sharded_processes_train_compacted_as_one_does_plainly(of_one, tiny_model, tmp_path, config, name):
     (one,), logs_of_one = of_one[name]
