@@ -60,26 +60,32 @@ def run(job: dict) -> dict:
 
 
 def plot(table: list[dict], path: str) -> None:
-    """Bars of the speedup over TRL, a group for each correct ratio."""
+    """Bars of the speedup over TRL by objective, grouped by correct ratio; by variant, where there are any."""
     from matplotlib.figure import Figure
 
+    speedups: dict[str, dict[str, float]] = {}  # by bar and group
+    has_variants = any(" " in row["contender"] for row in table)
+    for row in table:
+        objective, _, variant = row["contender"].partition(" ")
+        at = f"{row['correct_ratio']:.0%} correct"
+        bar, group = (variant or "default", f"{objective}, {at}") if has_variants else (objective, at)
+        if objective != "trl":
+            speedups.setdefault(bar, {})[group] = row["speedup"]
+    groups = list(dict.fromkeys(group for of_bar in speedups.values() for group in of_bar))
     figure = Figure(figsize=(5.5, 3.2), layout="constrained")
     axes = figure.add_subplot()
-    ratios = sorted({row["correct_ratio"] for row in table})
-    names = [name for name in dict.fromkeys(row["contender"] for row in table) if name != "trl"]
-    width = 0.8 / len(names)
+    width = 0.8 / len(speedups)
     colors = itertools.cycle(("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"))
-    for index, (name, color) in enumerate(zip(names, colors, strict=False)):
-        found = {row["correct_ratio"]: row["speedup"] for row in table if row["contender"] == name}
-        places = [place + (index - (len(names) - 1) / 2) * width for place in range(len(ratios))]
-        bars = axes.bar(places, [found[ratio] for ratio in ratios], width * 0.9, label=name, color=color)
+    for index, ((bar, found), color) in enumerate(zip(speedups.items(), colors, strict=False)):
+        places = [place + (index - (len(speedups) - 1) / 2) * width for place in range(len(groups))]
+        bars = axes.bar(places, [found[group] for group in groups], width * 0.9, label=bar, color=color)
         axes.bar_label(bars, fmt="%.1f", fontsize=8)
     axes.axhline(1, color="0.4", linewidth=0.8)
-    axes.set_xticks(range(len(ratios)), [f"{ratio:.0%} correct" for ratio in ratios])
+    axes.set_xticks(range(len(groups)), groups)
     axes.set_ylabel("times as fast as TRL")
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(y=0.1)
-    figure.legend(frameon=False, ncols=3, loc="outside upper center", fontsize=8)
+    figure.legend(frameon=False, ncols=len(speedups), loc="outside upper center", fontsize=8)
     figure.savefig(path, dpi=200)
 
 
@@ -124,13 +130,13 @@ def main() -> None:
                 entry["memory_mb"].append(result["memory_mb"])
 
     table = []
-    print(f"{'correct':>7}  {'contender':16} {'s/step':>7} {'spread':>15}  {'TRL / ours':>10}  {'memory MB':>9}")
+    print(f"{'correct':>7}  {'contender':18} {'s/step':>7} {'spread':>15}  {'TRL / ours':>10}  {'memory MB':>9}")
     for (ratio, name), entry in figures.items():
         median = statistics.median(entry["seconds"])
         low, _, high = statistics.quantiles(entry["seconds"], n=4)
         speedup = statistics.median(figures[ratio, "trl"]["seconds"]) / median
         memory = statistics.median(entry["memory_mb"])
-        print(f"{ratio:7}  {name:16} {median:7.3f} [{low:6.3f}, {high:6.3f}] {speedup:11.2f}  {memory:9.0f}")
+        print(f"{ratio:7}  {name:18} {median:7.3f} [{low:6.3f}, {high:6.3f}] {speedup:11.2f}  {memory:9.0f}")
         table.append(
             {"correct_ratio": ratio, "contender": name, "seconds": median, "speedup": speedup, "memory_mb": memory}
         )
