@@ -363,7 +363,7 @@ def repetition(completion_ids: Sequence[Sequence[int]], num_last: int = 256, len
     is_whole = pieces[..., -1] >= 0
     keys, order = keys.sort(dim=1, stable=True)
     is_whole = is_whole.gather(1, order)
-    again = (keys[:, 1:] == keys[:, :-1]) & is_whole[:, 1:] & is_whole[:, :-1]
+    again = (keys[:, 1:] == keys[:, :-1]) & is_whole[:, 1:]
     return again.sum(), is_whole.sum()
 
 

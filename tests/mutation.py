@@ -25,8 +25,8 @@ from forks import FORKS
 ROOT = Path(__file__).parent.parent
 TESTS = {
     "objective": "objective family weighing",
-    "compaction": "compaction dealing",
-    "metrics": "metrics",
+    "compaction": "compaction compaction_facts dealing varlen",
+    "metrics": "metrics alarms trainer_features",
     "evaluation/pass_at_k": "pass_at_k comparison",
     "verifier/verdict": "equivalence verify",
     "verifier/decision": "equivalence",

@@ -1,5 +1,8 @@
 """Sums and counts, worked by hand, and their combination over micro-batches."""
 
+import math
+
+import pytest
 import torch
 
 from nsr_trl.metrics import (
@@ -9,10 +12,12 @@ from nsr_trl.metrics import (
     RATE,
     SURROGATE_METRICS,
     allocation_metrics,
+    correct_means,
     correction_metrics,
     cost_metrics,
     outcome_metrics,
     sampling_metrics,
+    sampling_values,
     token_metrics,
     unbiased_metrics,
 )
@@ -71,6 +76,29 @@ def test_sampling_metrics_by_hand():
     sums, largest = sampling_metrics(old, sampled, runs * 0, of_tokens)
     assert ratios(sums) == {}
     assert largest.tolist() == [-torch.inf] * 3
+
+
+def test_sampling_values_are_of_all_ranks_and_nan_where_there_is_none():
+    mean = "sampling/importance_sampling_ratio/mean"
+    found = sampling_values({mean: (3.0, 4.0), "none": (0.0, 0.0)}, torch.tensor([-0.25, 1.5, -torch.inf]))
+    assert math.isnan(found.pop("none"))
+    assert math.isnan(found.pop("sampling/sampling_logp_difference/max"))
+    assert found == {
+        mean: 0.75,
+        "sampling/importance_sampling_ratio/min": 0.25,
+        "sampling/importance_sampling_ratio/max": 1.5,
+    }
+
+
+@pytest.mark.parametrize(("is_sequence_level", "clipped"), [(False, (0.1 * 6, 6)), (True, (0.1 * 3, 2))])
+def test_means_of_trl_become_sums_over_what_ran(is_sequence_level, clipped):
+    """6 tokens in 2 rows of 3 places. TRL's mean over rows is over places: 3 x 0.1 is the sum of 2 rows."""
+    metrics = {"entropy": [9.0, 0.5], "clip_ratio/low_mean": [0.1], "vespo/phi_seq_mean": [0.2], "kl": [7.0]}
+    counts = {"num_tokens": 6, "num_rows": 2, "num_places": 3}
+    sums = correct_means(metrics, {"entropy": 1}, **counts, is_sequence_level=is_sequence_level)
+    assert sums == {"entropy": (3.0, 6), "clip_ratio/low_mean": clipped, "vespo/phi_seq_mean": (0.2 * 3, 2)}
+    assert metrics["entropy"] == [9.0]  # what was noted before this micro-batch stays, as does what is no mean of ours
+    assert metrics["kl"] == [7.0]
 
 
 def worked_batch():
