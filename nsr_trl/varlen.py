@@ -6,7 +6,7 @@ alone. On CUDA in half precision torch's `varlen_attn` does it in one call, anyw
 Whatever is not packed, generation above all, goes through transformers' SDPA.
 """
 
-import importlib.util
+import contextlib
 import inspect
 from typing import Any
 
@@ -21,7 +21,10 @@ from transformers.utils.generic import is_flash_attention_requested
 
 VARLEN = "varlen"
 
-HAS_VARLEN = importlib.util.find_spec("torch.nn.attention.varlen") is not None
+_varlen_attn: Any = None
+with contextlib.suppress(ImportError):  # before torch 2.10
+    from torch.nn.attention.varlen import varlen_attn as _varlen_attn
+_IS_OF_TORCH_2_10 = _varlen_attn is not None and "is_causal" in inspect.signature(_varlen_attn).parameters
 
 OF_SOME_LAYERS = ("sliding_window", "softcap", "s_aux")
 """What attention of some models has besides, and this has not."""
@@ -83,7 +86,9 @@ def attend(
     states = query, key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)  # (1, heads, T, D) each
     if query.is_cuda and not dropout and (dtype := _half_precision(query)) is not None:
         flat = [of.squeeze(0).transpose(0, 1).to(dtype).contiguous() for of in states]  # (T, heads, D)
-        return _varlen_attn(flat, cu_seq_lens_q, max_length_q, scaling).unsqueeze(0), None
+        causal: Any = {"is_causal": True} if _IS_OF_TORCH_2_10 else {"window_size": (-1, 0), "scale": scaling}
+        ends, longest = [cu_seq_lens_q] * 2, [max_length_q] * 2  # of queries and of keys
+        return _varlen_attn(*flat, *ends, *longest, **causal).unsqueeze(0), None
     of_rows = zip(*(of.split(cu_seq_lens_q.diff().tolist(), dim=2) for of in states), strict=True)
     outputs = [
         scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scaling) for q, k, v in of_rows
@@ -91,20 +96,10 @@ def attend(
     return torch.cat(outputs, dim=2).transpose(1, 2), None
 
 
-def _varlen_attn(states: list[Tensor], cu_seq_lens: Tensor, longest: int | None, scaling: float | None) -> Tensor:
-    """Torch's attention over rows of any length: queries, keys and values `(T, heads, D)` to `(T, heads, D)`."""
-    from torch.nn.attention import varlen
-
-    varlen_attn: Any = varlen.varlen_attn
-    is_old = "is_causal" in inspect.signature(varlen_attn).parameters  # torch 2.10, which scales by D alone
-    causal: Any = {"is_causal": True} if is_old else {"window_size": (-1, 0), "scale": scaling}
-    return varlen_attn(*states, cu_seq_lens, cu_seq_lens, longest, longest, **causal)
-
-
 def _half_precision(query: Tensor) -> torch.dtype | None:
     """The half precision that attention runs in, if it does and torch has attention over rows of any length."""
     dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else query.dtype
-    return dtype if HAS_VARLEN and dtype in (torch.bfloat16, torch.float16) else None
+    return dtype if _varlen_attn is not None and dtype in (torch.bfloat16, torch.float16) else None
 
 
 def mask(**kwargs: Any) -> Tensor | None:
