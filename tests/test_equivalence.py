@@ -525,5 +525,5 @@ def test_any_tex_can_be_compared_and_is_never_incorrect_against_itself(answer, g
 )
 def test_normalisation_is_linear_in_the_text(part):
     start = time.process_time()
-    normalize(part * (1_000_000 // len(part)))
-    assert time.process_time() - start < 20  # quadratic time would be hours
+    normalize(part * (400_000 // len(part)))
+    assert time.process_time() - start < 4  # it takes half a second; quadratic time would be many minutes

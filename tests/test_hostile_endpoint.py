@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import cache
 
 import pytest
 from hostile import AGAIN, ANSWERS, AT_ONCE, MODES, HostileServer, http
@@ -24,6 +25,7 @@ KEY = "planted-key-0123456789"
 PASSWORD, TOKEN = "planted-password", "planted-token"
 PROBLEM = Problem("1 + 1", "2")
 WAITS = endpoint_sampler.WAITS
+one_ssl_context = cache(endpoint_sampler.httpx.create_ssl_context)  # to read the certificates takes longer than a test
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\U000e0000-\U000e0fff]")
 
 
@@ -39,6 +41,8 @@ def server():
 def impatience(monkeypatch):
     monkeypatch.setattr(endpoint_sampler, "WAITS", (0.0,) * len(endpoint_sampler.WAITS))
     monkeypatch.setattr(endpoint_sampler, "ANSWER_SECONDS", 0.25)
+    monkeypatch.setattr(endpoint_sampler, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(endpoint_sampler.httpx, "create_ssl_context", one_ssl_context)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 

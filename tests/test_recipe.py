@@ -154,7 +154,7 @@ def yaml_mappings(draw):
     return text, values
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(yaml_mappings(), yaml_mappings())
 def test_no_shape_of_yaml_loses_a_setting(tmp_path, parent, child):
     assert yaml.safe_load(parent[0]) == parent[1]  # the shapes are right

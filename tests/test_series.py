@@ -77,7 +77,7 @@ def test_whole_checkpoints_are_evaluated_once_and_the_others_left_alone(evaluate
 
 
 def test_what_holds_for_every_checkpoint_is_said_once(evaluate, capsys):
-    evaluate("--max-new-tokens", "250")  # the model's context is 256
+    evaluate("--max-new-tokens", "250", "--num-samples", "1")  # the model's context is 256
     assert capsys.readouterr().err.count("go beyond the model's context of 256") == 1
 
 
@@ -128,9 +128,9 @@ def test_watch_evaluates_what_comes_until_the_run_has_written_its_model(evaluate
     assert not has_ended(run)
 
     def train():
-        time.sleep(1)
+        time.sleep(0.3)
         (run / "checkpoint-30" / "trainer_state.json").write_text('{"global_step": 30}')
-        time.sleep(1)
+        time.sleep(0.3)
         shutil.copy(Path(model_path()) / "model.safetensors", run)
         (run / "model.safetensors").touch()
 

@@ -33,6 +33,9 @@ from nsr_trl.study.training import (
 from nsr_trl.study.world import CLEAN, World
 
 
+pytestmark = pytest.mark.xdist_group("study")
+
+
 @pytest.fixture(scope="module")
 def world():
     return World(0, PRESETS["low"].author_success)

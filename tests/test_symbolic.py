@@ -6,6 +6,8 @@ from nsr_trl.verifier import Rule, verify_batch
 from nsr_trl.verifier.equivalence import compare
 
 
+pytestmark = pytest.mark.xdist_group("symbolic")
+
 PAIRS = {  # answer and reference, and the rule that decides in the end
     (r"\sqrt{24\sqrt{2} + 41}", r"3 + 4\sqrt2"): Rule.EXPRESSION_PROVED,
     (r"\sqrt{5 - \sqrt{21}} + \sqrt{\sqrt{21} + 5}", r"\sqrt{14}"): Rule.EXPRESSION_PROVED,

@@ -62,7 +62,7 @@ def test_every_reference_of_math_is_equal_to_itself(math_golds):
 @needs_math
 def test_references_of_other_problems_are_correct_only_if_equal_in_meaning(math_golds):
     shuffle = random.Random(0)
-    pairs = [shuffle.sample([gold for gold in math_golds if gold], 2) for _ in range(5_000)]
+    pairs = [shuffle.sample([gold for gold in math_golds if gold], 2) for _ in range(3_000)]
     verdicts = verify_batch([rf"\boxed{{{answer}}}" for answer, _ in pairs], [gold for _, gold in pairs])
     correct = {
         pair
@@ -70,7 +70,7 @@ def test_references_of_other_problems_are_correct_only_if_equal_in_meaning(math_
         if v.outcome == "correct" and v.reason != "string"
     }
     assert correct <= {(r"\frac{1}{2}", "0.5")}
-    assert sum(verdict.outcome == "undecided" for verdict in verdicts) < 250  # 5%
+    assert sum(verdict.outcome == "undecided" for verdict in verdicts) < 150  # 5%
 
 
 @needs_answers

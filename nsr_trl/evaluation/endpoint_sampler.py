@@ -39,6 +39,8 @@ MAX_WAITED = 180
 CONNECT_SECONDS, ANSWER_SECONDS = 10, 3600
 MAX_BYTES = 2**24
 """Length of the longest answer that is read."""
+POLL_SECONDS = 0.1
+"""After so long without an answer an empty list is handed on, and whether all have been answered is looked at."""
 
 _AGAIN = "run the same again: what is recorded is not sampled twice."
 
@@ -207,7 +209,7 @@ class EndpointSampler:
         thread.start()
         try:
             while thread.is_alive():
-                yield _drain(arrived, 0.1)
+                yield _drain(arrived, POLL_SECONDS)
             yield _drain(arrived, 0)
         finally:  # stopped early: what is on its way is given up
             if thread.is_alive():
