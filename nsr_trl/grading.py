@@ -1,5 +1,6 @@
 """Grading a file: rows of responses and references go in, counts, throughput and the slowest rows come out."""
 
+import codecs
 import json
 import time
 from collections import Counter
@@ -84,7 +85,7 @@ def read_rows(
     response_column = _find_column(rows[0], "response", response_column, RESPONSE_COLUMNS)
     if gold_column is None and rows[0].keys() >= SAMPLE_COLUMNS:
         references = _references_beside(path)
-        return [(row.get(response_column), references.get(row["problem_id"])) for row in rows]
+        return [(row.get(response_column), references.get(str(row.get("problem_id")))) for row in rows]
     gold_column = _find_column(rows[0], "gold", gold_column, GOLD_COLUMNS)
     return [(row.get(response_column), row.get(gold_column)) for row in rows]
 
@@ -96,7 +97,7 @@ def _references_beside(samples: Path) -> dict[str, Any]:
             f"Samples of an evaluation are graded by the references in {PROBLEMS} beside them; "
             f"{str(samples.parent)!r} has none. Copy it there, or name a column of references with --gold-column."
         )
-    return {problem["id"]: problem["answer"] for problem in read_problems(samples.parent)}
+    return {problem["id"]: problem.get("answer") for problem in read_problems(samples.parent)}
 
 
 def grade(
@@ -256,27 +257,35 @@ def _count(label: str, count: int, total: int) -> str:
 
 
 def _json_rows(path: Path) -> Iterator[Mapping[str, Any]]:
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
-            if not line.strip():
+            text = (line.removeprefix(codecs.BOM_UTF8) if number == 1 else line).strip()
+            if not text:
                 continue
             try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                row = error
+                row = json.loads(text)
+            except (ValueError, RecursionError):  # no JSON, or no UTF-8
+                row = None
             if not isinstance(row, dict):
+                shown = text.decode(errors="backslashreplace")
                 raise ValueError(
-                    f"Each line of {path.name} must be a JSON object; line {number} is {line.strip()!r:.80}. "
+                    f"Each line of {path.name} must be a JSON object in UTF-8; line {number} is {shown!r:.80}. "
                     "Mend or remove it."
                 )
             yield row
 
 
 def _parquet_rows(path: Path) -> Iterator[Mapping[str, Any]]:
+    import pyarrow
     import pyarrow.parquet
 
-    for batch in pyarrow.parquet.ParquetFile(path).iter_batches():
-        yield from batch.to_pylist()
+    try:
+        for batch in pyarrow.parquet.ParquetFile(path).iter_batches():
+            yield from batch.to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise ValueError(
+            f"A .parquet file must be one that can be read; {str(path)!r} cannot ({error}). Write it anew."
+        ) from error
 
 
 def _find_column(row: Mapping[str, Any], role: str, name: str | None, candidates: Sequence[str]) -> str:

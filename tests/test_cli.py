@@ -124,8 +124,9 @@ def test_verify_grades_by_the_rules_it_is_told_to(responses, capsys):
     ("content", "sentence"),
     [
         ('{"text": "a", "gold": "5"}', "must be in a column named one of response, completion"),
-        ('{"response": "a", "gold": "5"}\n[]', r"must be a JSON object; line 2 is '[]'"),
-        ('{"response": ', "must be a JSON object; line 1"),
+        ('{"response": "a", "gold": "5"}\n[]', r"must be a JSON object in UTF-8; line 2 is '[]'"),
+        ('{"response": ', "must be a JSON object in UTF-8; line 1"),
+        ('{"response": "caf\xe9", "gold": "5"}'.encode("latin-1"), "must be a JSON object in UTF-8; line 1 is"),
         ("", "must have rows; "),
         (None, "The file must exist"),
     ],
@@ -133,11 +134,34 @@ def test_verify_grades_by_the_rules_it_is_told_to(responses, capsys):
 def test_verify_refuses_what_it_cannot_read_with_a_sentence(tmp_path, capsys, content, sentence):
     path = tmp_path / "rows.jsonl"
     if content is not None:
-        path.write_text(content)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(SystemExit) as ended:
         main(["verify", str(path)])
     assert ended.value.code == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_verify_reads_a_file_of_a_windows_editor(tmp_path, capsys):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"response": "\\\\boxed{5}", "gold": "5"}\r\n')
+    main(["verify", str(path)])
+    assert re.search(r"correct +1 +100", capsys.readouterr().out)
+
+
+def test_verify_names_the_parquet_file_that_is_none(tmp_path, capsys):
+    path = tmp_path / "rows.parquet"
+    path.write_text("no parquet")
+    with pytest.raises(SystemExit):
+        main(["verify", str(path)])
+    assert f"A .parquet file must be one that can be read; '{path}' cannot" in capsys.readouterr().err
+
+
+def test_verify_leaves_samples_undecided_that_have_no_reference(tmp_path, capsys):
+    (tmp_path / "problems.jsonl").write_text('{"id": "p", "question": "3+4?"}\n')
+    whole = {"problem_id": "p", "sample_index": 0, "completion": "\\boxed{7}"}
+    (tmp_path / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in (whole, {"completion": "7"})))
+    main(["verify", str(tmp_path / "samples.jsonl")])
+    assert re.search(r"undecided: no gold|undecided: .*reference.* 2 ", capsys.readouterr().out)
 
 
 def test_verify_grades_the_samples_of_an_evaluation_by_its_problems(tmp_path, capsys):

@@ -283,3 +283,28 @@ def test_show_refuses_what_it_cannot_show(runs, tmp_path, capsys):
     samples = tmp_path / "base" / "aime2025" / "samples.jsonl"
     samples.write_text("{}\n" + samples.read_text())
     assert "must be a sample; line 1 is" in refused(capsys, "show", runs[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"pass_at_k": []}, r"pass_at_k = \[\]"),
+        ({"pass_at_k": {}}, r"pass_at_k = \{\}"),
+        ({"pass_at_k": {"1": [0.5, 0.4, 0.6]}}, r"pass_at_k = \{'1': \[0.5"),
+        ({"num_samples": "4"}, "num_samples = '4'"),
+        ({"num_samples": 0}, "num_samples = 0"),
+        ({"num_correct": None}, "num_correct = None"),
+        ({"num_correct": {"p0": 1.5}}, r"num_correct = \{'p0': 1.5\}"),
+        ({"num_correct": {"p0": 5}}, "more samples are correct than num_samples = 4"),
+        ({"num_undecided": [1]}, r"num_undecided = \[1\]"),
+        ({"mean_length": "long"}, "mean_length = 'long'"),
+        ({"truncation_rate": float("nan")}, "truncation_rate = nan"),
+        ({"groups": {"level": [1]}}, r"groups = \{'level': \[1\]\}"),
+        ({"passes": 1}, "passes is no field"),
+    ],
+)
+def test_a_damaged_summary_is_named_with_its_field(tmp_path, change, named):
+    path = write_run(tmp_path / "run", [1, 2]) / "summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ValueError, match=rf"summary.json must be one that .*\({named}.*\)\. Write it anew"):
+        read_evaluations({"run": tmp_path / "run"})

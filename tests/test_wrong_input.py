@@ -55,7 +55,25 @@ FILES = {
     "notes/a.txt": "x",
     "accelerate.yaml": "- x\n",
     "reward.yaml": "train: rows.jsonl\nreward: nowhere:f\n",
+    # a task whose fields are of other types than they must be
+    "dataset3.yaml": "train: {dataset: 3}\n",
+    "dataset0.yaml": "train: {dataset: ''}\n",
+    "size.yaml": "train: {dataset: quickstart, size: '5'}\n",
+    "nothing.yaml": "train: {dataset: quickstart, size: 0}\n",
+    "weight.yaml": "train: {dataset: rows.jsonl, weight: heavy}\n",
+    "streaming.yaml": "train: {dataset: rows.jsonl, streaming: 'yes'}\n",
+    "options.yaml": "train: {dataset: reasoning_gym/chain_sum, options: [1]}\n",
+    "formats.yaml": "train: rows.jsonl\nanswer_format: [boxed]\n",
+    "number.yaml": "train: rows.jsonl\ntemplate: 5\n",
+    "system.yaml": "train: rows.jsonl\nsystem_prompt: 5\n",
+    "rewarded.yaml": "train: rows.jsonl\nreward: 5\n",
+    "chat.yaml": "train: rows.jsonl\nchat_template_kwargs: [enable_thinking]\n",
+    "threshold.yaml": "train: rows.jsonl\ncorrect_threshold: half\n",
 }
+
+MISTYPED = (
+    "dataset3 dataset0 size nothing weight streaming options formats number system rewarded chat threshold".split()
+)
 
 TRAIN = "train --model_name_or_path MODEL --dataset rows.jsonl --output_dir out --use_cpu true"
 EVALUATE = "evaluate --model MODEL --output-dir out --num-samples 1 --max-new-tokens 2 --sampler transformers"
@@ -124,6 +142,19 @@ WRONG = [
     f"{TRAIN} --correct_threshold nan",
     f"{TRAIN} --num_generations 3",
     f"{TRAIN} --num_generations 1",
+    f"{TRAIN} --num_generations 0",
+    f"{TRAIN} --num_iterations 0",
+    f"{TRAIN} --steps_per_generation 0",
+    f"{TRAIN} --gradient_accumulation_steps 0",
+    f"{TRAIN} --max_completion_length 0",
+    f"{TRAIN} --max_steps 0",
+    f"{TRAIN} --num_train_epochs 0",
+    f"{TRAIN} --learning_rate -1",
+    f"{TRAIN} --learning_rate nan",
+    f"{TRAIN} --temperature 0",
+    f"{TRAIN} --top_p 2",
+    f"{TRAIN} --output_dir=",
+    f'{TRAIN} --positive_weight_schedule {{"kind":',
     f"{TRAIN} --per_device_train_batch_size 0",
     f"{TRAIN} --per_device_train_batch_size 3",
     f"{TRAIN} --generation_batch_size 12",
@@ -176,6 +207,7 @@ WRONG = [
             "nowhere",
         )
     ),
+    *(f"train --model_name_or_path MODEL --output_dir out --use_cpu true --task {name}.yaml" for name in MISTYPED),
     f"{TRAIN} --split test",
     f"{TRAIN} --split train[:0]",
     f"{TRAIN} --dataset_config main",

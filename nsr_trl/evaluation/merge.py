@@ -120,6 +120,6 @@ def _write(path: Path, folders: Sequence[Path], config: dict[str, Any], ks: list
                 merged.append(chunk)
         for sample in read_samples(path, with_completions=False):
             tally.add(sample)
-        evaluation = tally.evaluation(ks, {name: [problem[name] for problem in problems] for name in GROUPINGS})
+        evaluation = tally.evaluation(ks, {name: [problem.get(name) for problem in problems] for name in GROUPINGS})
         merged.write_summary(evaluation.to_dict())
     return evaluation
