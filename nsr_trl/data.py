@@ -3,6 +3,7 @@
 A row is read by what it has: verl's `reward_model`, a conversation in the column of the question, or plain text.
 """
 
+import glob
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,7 +89,11 @@ def load_rows(source: Source, limit: int | None = None) -> Dataset | IterableDat
         )
     if builder and source.config is not None:
         raise ValueError(f"A file has no config; got {source.config!r} for {source.dataset!r}. Leave it out.")
-    where = {"path": builder, "data_files": str(path)} if builder else {"path": source.dataset, "name": source.config}
+    where = (
+        {"path": builder, "data_files": glob.escape(str(path))}
+        if builder
+        else {"path": source.dataset, "name": source.config}
+    )
     try:
         rows = load_dataset(**where, split=source.split, revision=source.revision, streaming=source.streaming)
     except (DatasetGenerationError, ArrowInvalid, UnicodeDecodeError) as error:

@@ -2,6 +2,7 @@
 
 import codecs
 import json
+import shlex
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -73,7 +74,7 @@ def read_rows(
     if path.is_dir():
         raise ValueError(
             f"What is graded must be a file; {str(path)!r} is a folder. To read the verdicts of an evaluation: "
-            f"nsr-trl show {path} --explain; to grade it anew, name its samples.jsonl."
+            f"nsr-trl show {shlex.quote(str(path))} --explain; to grade it anew, name its samples.jsonl."
         )
     if path.suffix not in (".jsonl", ".parquet"):
         raise ValueError(f"The file must end in .jsonl or .parquet; got {path.name!r}. Convert it, or rename it.")

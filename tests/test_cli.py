@@ -15,6 +15,7 @@ import nsr_trl
 from nsr_trl.choices import OBJECTIVES
 from nsr_trl.cli import main
 from nsr_trl.objective import OBJECTIVE_NAMES
+from nsr_trl.quickstart import run as quickstart_run
 
 
 def run(*arguments):
@@ -305,3 +306,19 @@ def test_train_refuses_with_a_sentence_before_a_process_starts(arguments, senten
     assert ended.value.code == 2
     assert sentence in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(KeyboardInterrupt(), "Stopped. "), (quickstart_run.StoppedError("at step 3"), "Stopped at step 3. ")],
+)
+def test_the_command_to_go_on_with_names_the_folder_as_a_shell_reads_it(monkeypatch, capsys, error, said):
+    def stop(**kwargs):
+        raise error
+
+    monkeypatch.setattr(quickstart_run, "run_quickstart", stop)
+    with pytest.raises(SystemExit) as ended:
+        main(["quickstart", "--output-dir", "./my runs"])
+    assert ended.value.code == 130
+    flags = "--objective w_reinforce --seed 0 --output-dir './my runs'"
+    assert capsys.readouterr().err == f"\n{said}Go on with: nsr-trl quickstart {flags}\n"

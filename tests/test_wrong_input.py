@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import pytest
 
@@ -11,6 +12,7 @@ from nsr_trl.run import launch
 
 FILES = {
     "rows.jsonl": "".join(json.dumps({"problem": f"{n}+{n}?", "answer": str(2 * n)}) + "\n" for n in range(8)),
+    "alike.jsonl": '{"problem": "a", "answer": "2"}\n' * 2,
     "empty.jsonl": "",
     "blank.jsonl": "\n\n",
     "broken.jsonl": '{"problem": "a", "answer"',
@@ -246,6 +248,9 @@ WRONG = [
     f"{EVALUATE} --task rows.jsonl --template gemma",
     f"{EVALUATE} --task rows.jsonl --preset gpt",
     f"{EVALUATE} --task rows.jsonl --output-dir text.txt",
+    f"{EVALUATE} --task rows.jsonl --shard 9/9",
+    f"{EVALUATE} --task rows.jsonl --model cut",
+    f"{EVALUATE} --task alike.jsonl",
     f"{EVALUATE} --task rows.jsonl --model no/such-model",
     f"{EVALUATE} --task rows.jsonl --batch-size 0",
     f"{EVALUATE} --task rows.jsonl --sampler vllm --batch-size 2",
@@ -280,11 +285,13 @@ WRONG = [
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, tiny_model):
     path = tmp_path_factory.mktemp("wrong")
     for name, content in FILES.items():
         (path / name).parent.mkdir(exist_ok=True)
         (path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    shutil.copytree(tiny_model, path / "cut")  # a model whose download was cut
+    os.truncate(path / "cut" / "model.safetensors", 1000)
     return path
 
 
