@@ -1,6 +1,7 @@
 """What a setting is: a value from a person, a YAML file or numpy goes in; whether it is a number comes out."""
 
 import math
+from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any
 
@@ -26,7 +27,9 @@ def is_count(value: Any) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """A number as Python's own, which a checkpoint and JSON can hold; anything else as it is."""
+    """A number, alone or in a mapping, as Python's own, which a checkpoint and JSON hold; anything else as it is."""
+    if isinstance(value, Mapping):
+        return {name: plain(held) for name, held in value.items()}
     if is_whole(value):
         return int(value)
     return float(value) if is_number(value) else value

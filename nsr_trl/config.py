@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from trl import GRPOConfig
 
 from .alarms import check_thresholds
-from .checks import is_count, is_number, is_whole
+from .checks import is_count, is_number, is_whole, plain
 from .controllers import Controller, build_controller
 from .objective import Objective, build_objective, reads_batch
 from .secrets import without_secrets
@@ -293,8 +293,8 @@ _MUST_BE: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 def check_signed_fields(args: Any) -> None:
     """
-    Checks the fields of [`SignedRewardConfig`]; writes `compact` as a word where it is a boolean, and a number that
-    came as text as a number.
+    Checks the fields of [`SignedRewardConfig`]; writes `compact` as a word where it is a boolean, a number that came
+    as text as a number, and numpy's numbers as Python's.
 
     Raises:
         ValueError: If one is of the wrong type or out of range.
@@ -314,6 +314,8 @@ def check_signed_fields(args: Any) -> None:
         if not holds(getattr(args, name)):
             default = SignedRewardConfig.__dataclass_fields__[name].default
             raise ValueError(f"`{name}` must be {must_be}; got {getattr(args, name)!r}. Leave it out for {default!r}.")
+    for name in SIGNED_FIELDS:
+        setattr(args, name, plain(getattr(args, name)))
     check_thresholds(args.alarm_thresholds)
     controller = controller_of(args)
     objective = controller.objective

@@ -1,5 +1,6 @@
 """`nsr-trl compare`, `plot` and `show` on run folders as an evaluation writes them."""
 
+import io
 import json
 import os
 import pty
@@ -308,3 +309,16 @@ def test_a_damaged_summary_is_named_with_its_field(tmp_path, change, named):
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ValueError, match=rf"summary.json must be one that .*\({named}.*\)\. Write it anew"):
         read_evaluations({"run": tmp_path / "run"})
+
+
+def test_a_pager_that_cannot_be_read_is_none(runs, monkeypatch, capsys):
+    monkeypatch.setenv("PAGER", "less 'unclosed")
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True))
+    main(["show", runs[0], "--limit", "1"])
+    assert b"aime2025" in sys.stdout.buffer.getvalue()
+
+
+def test_k_without_a_figure_that_takes_it_is_refused(runs, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["plot", runs[0], "--k", "2", "--output", str(tmp_path / "x.png")])
+    assert "--k must go with --over-steps or --over-pass-at-1; got it alone" in capsys.readouterr().err

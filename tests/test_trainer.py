@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -425,7 +426,10 @@ def test_fields_may_be_of_numpys_kinds(make_config):
     make_config(
         correct_threshold=np.float32(0.7), max_tokens_per_microbatch=np.int64(64), positive_weight=np.float64(1)
     )
-    make_config(alarm_thresholds={"length": np.float32(3), "none_correct": np.int64(4)})
+    config = make_config(
+        focal_gamma=np.float32(1), alarm_thresholds={"length": np.float32(3), "none_correct": np.int64(4)}
+    )
+    json.dumps([config.focal_gamma, config.alarm_thresholds])  # as the card records them
 
 
 def test_the_defaults_are_the_papers_loss(make_config):
