@@ -14,6 +14,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from .evaluation.records import PROBLEMS, read_problems
+from .problem import ANSWER_COLUMNS, find_column
 from .verifier import Outcome, Reference, Verdict, read_reference, verify, verify_batch
 from .verifier.reference import near_miss
 from .verifier.sandbox import default_num_workers
@@ -21,7 +22,7 @@ from .verifier.sandbox import default_num_workers
 
 RESPONSE_COLUMNS = ("response", "completion", "completions", "output")
 """Names under which a response is looked for, in this order."""
-GOLD_COLUMNS = ("gold", "answer", "final_answer", "solution", "target")
+GOLD_COLUMNS = ("gold", *ANSWER_COLUMNS)
 """Names under which a reference is looked for, in this order."""
 
 SAMPLE_COLUMNS = {"problem_id", "sample_index", "completion"}
@@ -83,11 +84,11 @@ def read_rows(
     rows = list(_json_rows(path) if path.suffix == ".jsonl" else _parquet_rows(path))
     if not rows:
         raise ValueError(f"A file to grade must have rows; {str(path)!r} has none. Name another.")
-    response_column = _find_column(rows[0], "response", response_column, RESPONSE_COLUMNS)
+    response_column = find_column(rows[0], "response", response_column, RESPONSE_COLUMNS)
     if gold_column is None and rows[0].keys() >= SAMPLE_COLUMNS:
         references = _references_beside(path)
         return [(row.get(response_column), references.get(str(row.get("problem_id")))) for row in rows]
-    gold_column = _find_column(rows[0], "gold", gold_column, GOLD_COLUMNS)
+    gold_column = find_column(rows[0], "gold", gold_column, GOLD_COLUMNS)
     return [(row.get(response_column), row.get(gold_column)) for row in rows]
 
 
@@ -287,14 +288,3 @@ def _parquet_rows(path: Path) -> Iterator[Mapping[str, Any]]:
         raise ValueError(
             f"A .parquet file must be one that can be read; {str(path)!r} cannot ({error}). Write it anew."
         ) from error
-
-
-def _find_column(row: Mapping[str, Any], role: str, name: str | None, candidates: Sequence[str]) -> str:
-    for candidate in candidates if name is None else (name,):
-        if candidate in row:
-            return candidate
-    expected = f"one of {', '.join(candidates)}" if name is None else repr(name)
-    raise ValueError(
-        f"The {role} must be in a column named {expected}; the columns are {', '.join(row)}. "
-        f"Name the right one with --{role}-column."
-    )

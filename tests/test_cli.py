@@ -107,6 +107,11 @@ def test_verify_counts_outcomes_and_reasons_and_shows_the_slowest(responses, nam
     assert sum(line[:1] == ["row"] for line in lines) == 4
 
 
+def test_verify_looks_for_references_where_a_dataset_has_them(responses, capsys):
+    main(["verify", responses("rows.jsonl", gold="ground_truth")])  # verl's name, which a dataset may have
+    assert "4 rows" in capsys.readouterr().out
+
+
 def test_verify_reads_the_columns_it_is_told_to(responses, capsys):
     path = responses("rows.jsonl", response="text", gold="reference")
     main(["verify", path, "--response-column", "text", "--gold-column", "reference"])
