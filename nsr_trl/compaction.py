@@ -266,7 +266,7 @@ def cut_micro_batches(rows: Mapping[str, Tensor], indices: Sequence[Tensor | Non
         for key, values in batch.items():
             if key.startswith("prompt_"):
                 batch[key] = values[:, -prompt_width:]
-            elif values.ndim == 2 and values.size(1) > 1:
+            elif values.ndim == 2:
                 batch[key] = values[:, :completion_width]
         micro_batches.append(batch)
     return micro_batches
