@@ -262,7 +262,7 @@ def _advise(path: Path) -> str:
     if any(path.glob("checkpoint-*")):
         return (
             f"It is a training folder: evaluate its model with nsr-trl evaluate --model {path}. "
-            "Its completions are there to show where it was trained with log_completions."
+            "nsr-trl show reads its completions where it was trained with log_completions."
         )
     return "Name the output folder of an evaluation."
 
