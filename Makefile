@@ -14,7 +14,7 @@ PYTEST := -m pytest --numprocesses logical --maxprocesses 8 --dist loadgroup
 
 help:
 	@echo "make quickstart   train a tiny model in minutes, Pass@k before and after"
-	@echo "make test         the tests, in minutes   make test-fast   those that train nothing and start no process, in two"
+	@echo "make test         the tests, in minutes   make test-fast   those that train nothing and start no process, in a minute"
 	@echo "make test-slow    those that take minutes each"
 	@echo "make mutation     the core, changed in one place at a time: do its tests notice?"
 	@echo "make test-vllm    those with vLLM's CPU build, in .venv-vllm (Linux), and make test-vllm-slow"

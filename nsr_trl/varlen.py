@@ -8,6 +8,7 @@ Whatever is not packed, generation above all, goes through transformers' SDPA.
 
 import contextlib
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -78,10 +79,7 @@ def attend(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
     if more := [name for name in OF_SOME_LAYERS if kwargs.get(name) is not None]:
-        raise ValueError(
-            f"attn_implementation={VARLEN!r} is plain causal attention; this model's has {', '.join(more)}. "
-            "Use 'sdpa', or flash-attention."
-        )
+        raise _has_more(more)
     groups = query.size(1) // key.size(1)
     states = query, key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)  # (1, heads, T, D) each
     if query.is_cuda and not dropout and (dtype := _half_precision(query)) is not None:
@@ -110,8 +108,25 @@ def mask(**kwargs: Any) -> Tensor | None:
 
 
 def takes_packed_rows(config: Any) -> bool:
-    """Whether a model, by its config, has attention that takes rows of any length: this one, or flash-attention."""
-    return config._attn_implementation == VARLEN or is_flash_attention_requested(config)
+    """
+    Whether a model, by its config, has attention that takes rows of any length: this one, or flash-attention.
+
+    Raises:
+        ValueError: If it is this one, and layers of the model see a sliding window.
+    """
+    if config._attn_implementation != VARLEN:
+        return is_flash_attention_requested(config)
+    window, kinds = getattr(config, "sliding_window", None), getattr(config, "layer_types", None)
+    if window is not None and (kinds is None or "sliding_attention" in kinds):
+        raise _has_more(["sliding_window"])
+    return True
+
+
+def _has_more(names: Sequence[str]) -> ValueError:
+    return ValueError(
+        f"attn_implementation={VARLEN!r} is plain causal attention; this model's has {', '.join(names)}. "
+        "Use 'sdpa', or flash-attention."
+    )
 
 
 AttentionInterface.register(VARLEN, attend)

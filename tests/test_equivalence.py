@@ -155,6 +155,8 @@ GOLDEN: dict[Rule, list[tuple[str, str]]] = {  # answers and references
     Rule.EXPRESSION_LETTERS: [
         (r"\frac{\pi}{2} + 2\pi k", r"\frac{\pi}{2} + 2\pi n"),
         ("x^2 + C", "x^2"),
+        (r"2x\,dx", "2x"),
+        ("2x", r"2x\,dx"),
         ("5m", "5"),
         ("2 kg", "2000 g"),
     ],

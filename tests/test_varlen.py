@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, MistralConfig, Mis
 from nsr_trl import varlen
 from nsr_trl.compaction import run_unpadded
 from nsr_trl.quickstart.model import model_path
-from nsr_trl.varlen import attend
+from nsr_trl.varlen import attend, takes_packed_rows
 
 
 def test_each_row_attends_to_itself_alone_and_to_nothing_that_comes_later():
@@ -61,3 +61,7 @@ def test_a_model_whose_layers_see_a_window_is_refused():
     ids, ones = torch.arange(6).view(1, 6), torch.ones(1, 6, dtype=torch.long)
     with pytest.raises(ValueError, match="'varlen' is plain causal attention; this model's has sliding_window"):
         run_unpadded(model, input_ids=ids, attention_mask=ones, labels=ids)
+    with pytest.raises(ValueError, match="this model's has sliding_window"):
+        takes_packed_rows(model.config)  # so a trainer refuses it before the first rollout
+    config.layer_types = ["full_attention"]  # a window is set, and no layer sees it
+    assert takes_packed_rows(config)

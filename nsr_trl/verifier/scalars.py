@@ -259,6 +259,8 @@ def _doubt(answer: Scalar, gold: Scalar) -> Rule | None:
         return Rule.QUANTITY_SCALE
     if _may_be_spelled_out(answer, gold) or _may_be_spelled_out(gold, answer):
         return Rule.EXPRESSION_LETTERS
+    if _may_have_differential(answer, gold) or _may_have_differential(gold, answer):
+        return Rule.EXPRESSION_LETTERS
     if answer.unit and gold.unit and not _are_one_unit(answer.unit, gold.unit):
         return Rule.QUANTITY_UNIT
     if _is_option(answer, gold) or _is_option(gold, answer):
@@ -291,6 +293,12 @@ def _may_be_spelled_out(scalar: Scalar, other: Scalar) -> bool:
     """Whether letters side by side, for what has none, may be a word: `XIV` for 14, `gcd`, `in`."""
     text = " ".join(token if len(token) == 1 and token.isalpha() else "1" for token in scalar.tokens)
     return not letters(other.term) and _SPELLED.search(text) is not None
+
+
+def _may_have_differential(scalar: Scalar, other: Scalar) -> bool:
+    r"""Whether a text may end in a differential that the other leaves out: `2x\,dx` for `2x`."""
+    end = scalar.tokens[-2:]
+    return len(end) == 2 and end[0] == "d" and end[1].isalpha() and "d" not in other.tokens
 
 
 def _may_be_one_angle(answer: Scalar, gold: Scalar) -> bool:
