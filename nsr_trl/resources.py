@@ -51,7 +51,7 @@ def find_yaml(folder: str, name: str | Path) -> Path:
 
 def nearest(name: str, names: Sequence[str]) -> str | None:
     """The name that is nearest to another, if one is near."""
-    found = difflib.get_close_matches(name, names, n=1, cutoff=0.65)
+    found = difflib.get_close_matches(name, names, n=1, cutoff=0.65) or [n for n in names if n == name.lower()]
     return found[0] if found else None
 
 

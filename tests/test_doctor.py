@@ -45,6 +45,15 @@ def test_a_version_outside_the_range_of_the_metadata_is_a_failure(monkeypatch):
     assert "is not installed" in findings["torch"].found
 
 
+def test_without_its_parser_the_verifier_is_a_failure_and_says_what_to_install(monkeypatch):
+    def verify(*args):
+        raise ImportError("The parser must be installed; 'p' is not. Run: pip install p", name="p")
+
+    monkeypatch.setattr(doctor, "verify", verify)
+    finding = doctor.check_verifier()
+    assert (finding.level, finding.found) == ("fail", "The parser must be installed; 'p' is not. Run: pip install p")
+
+
 def test_an_engine_that_the_run_needs_is_a_failure_where_it_is_missing(monkeypatch):
     monkeypatch.setattr(doctor, "installed_version", {"vllm": None, "deepspeed": None}.get)
     needed = by_subject(doctor.check_engines(parse(["--config", "nsr-qwen3-4b"], "test")))
@@ -136,6 +145,13 @@ def test_the_disk_must_hold_the_checkpoints_that_are_kept_one_more_and_the_model
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: namedtuple("Usage", "free")(free))
     run = parse(["--output_dir", str(tmp_path / "new" / "out"), "--save_total_limit", "2"], "test")
     finding = doctor.check_disk(run.preview(1)[1], kept=3, needed=40e9)  # (2 + 1 + 1) x 10 GB
+    assert finding.level == level
+
+
+@pytest.mark.parametrize(("free", "level"), [(45e9, "warn"), (450e9, "ok")])
+def test_checkpoints_that_are_never_removed_are_a_warning_if_they_take_a_tenth_of_the_room(monkeypatch, free, level):
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: namedtuple("Usage", "free")(free))
+    finding = doctor.check_disk(parse(["--output_dir", "out"], "test").preview(1)[1], kept=3, needed=40e9)
     assert finding.level == level
 
 

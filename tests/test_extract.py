@@ -38,6 +38,9 @@ from nsr_trl.verifier.extract import Extracted, extract, extract_answer
         (r"\boxed{5", None),
         (r"\boxed{}", None),
         (r"\boxed{\boxed{}}", None),  # nor does a box around an empty one
+        (r"\boxed{\boxed{}\boxed{} \boxed{\boxed{}\boxed{}}}", None),  # or around several
+        (r"\boxed{5} so \boxed{} \boxed{\boxed{}\boxed{}}", "5"),
+        (r"\boxed{}\boxed{\boxed{}7}", r"\boxed{}7"),
         (r"\boxed{ \boxed{\fbox{ }} }", None),
         (r"\boxed{3} \boxed{\boxed{}}", "3"),
         (r"\boxed{3}" + r" \boxed{}" * 40, "3"),
