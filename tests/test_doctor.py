@@ -292,14 +292,6 @@ def test_a_reward_that_does_not_score_is_told(tmp_path, monkeypatch, reward, sub
     assert (finding.level, sentence in finding.found) == (level, True)
 
 
-def test_checkpoints_that_are_never_removed_are_a_warning(monkeypatch, tmp_path):
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: namedtuple("Usage", "free")(1e12))
-    run = parse(["--output_dir", str(tmp_path), "--save_total_limit", "null"], "test")
-    args = run.preview(1)[1]
-    args.save_total_limit = None
-    assert doctor.check_disk(args, kept=3, needed=40e9).level == "warn"
-
-
 @pytest.mark.parametrize(("error", "level"), [(None, "ok"), (OSError("no network"), "fail")])
 def test_a_hub_that_does_not_know_who_pushes_is_a_failure(monkeypatch, error, level):
     def whoami():
