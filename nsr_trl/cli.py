@@ -7,6 +7,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any, NoReturn
 
 from . import __version__
@@ -14,6 +15,7 @@ from .choices import GRADERS, OBJECTIVES
 from .commands import card, evaluate, results, study, tasks, train
 from .commands.numbers import positive
 from .evaluation.visible import spell_out
+from .resources import nearest
 
 
 ERROR_NUMBER = r"\[Errno \d+\] "
@@ -30,6 +32,15 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Ends with the sentence on stderr and status 2; what the operating system says has no number in it."""
         self.exit(2, f"{self.prog}: error: {spell_out(re.sub(ERROR_NUMBER, '', message))}\n")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Adds the nearest choice to what argparse says."""
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            near = nearest(str(value), [str(choice) for choice in action.choices or ()])
+            error.message += f". Did you mean {near!r}?" if near else ""
+            raise
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -98,7 +109,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command. A bad input ends with its sentence on stderr and status 2."""
     parser = build_parser()
-    args, rest = parser.parse_known_args(arguments)
+    args, rest = parser.parse_known_args(_hyphenated(sys.argv[1:] if arguments is None else arguments))
     if rest and not getattr(args, "passes_on", False):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     args.rest = rest
@@ -112,6 +123,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if error.filename is None:
             raise
         args.command.error(f"{str(error.filename)!r}: {error.strerror}. Correct the path, or what it holds.")
+    except ImportError as error:
+        package = (error.name or "").partition(".")[0]
+        if not package or find_spec(package) is not None:
+            raise
+        args.command.error(f"A package must be installed; {package} is not. `nsr-trl doctor` says how to install it.")
+
+
+def _hyphenated(arguments: Sequence[str]) -> list[str]:
+    """`--output_dir` is `--output-dir`: fields of a run, which `train` and `doctor` read, are written either way."""
+    if arguments[:1] in (["train"], ["doctor"]):
+        return list(arguments)
+    flags = (word.partition("=") if word.startswith("--") else ("", "", word) for word in arguments)
+    return [flag.replace("_", "-") + sign + value for flag, sign, value in flags]
 
 
 def _quickstart(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:

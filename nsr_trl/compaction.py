@@ -75,7 +75,7 @@ def make_plan(
 
     Args:
         lengths (`torch.Tensor` of shape `(N,)`):
-            Tokens of each row, prompt and completion.
+            Tokens of each row, prompt and completion, 1 or more.
         windows (`torch.Tensor` of shape `(N,)`):
             Optimizer window of each row, 0 to W - 1, the same number of rows in each.
         is_kept (`torch.Tensor` of shape `(N,)`):
@@ -166,7 +166,7 @@ def cheapest_sizes(
 
     Args:
         lengths (`Sequence[int]`):
-            Tokens of each row, longest first.
+            Tokens of each row, 1 or more, longest first.
         max_tokens (`int`):
             Places of a micro-batch; one of a single row may exceed them.
         most_micro_steps (`int`):
@@ -190,7 +190,7 @@ def cheapest_sizes(
     begins = torch.zeros(num_rows + 1, most + 1, dtype=torch.long)  # row with which the last of k micro-batches begins
     least[0, 0] = 0
     for row, length in enumerate(lengths):
-        num_fitting = min(max(max_tokens // max(length, 1), 1), num_rows - row)
+        num_fitting = min(max(max_tokens // length, 1), num_rows - row)
         ends = slice(row + 1, row + 1 + num_fitting)
         places = length * torch.arange(1, num_fitting + 1).unsqueeze(1)  # (ends, 1)
         found = least[row, :-1] + places  # (ends, k)
@@ -214,7 +214,7 @@ def _rows_that_fit(lengths: Tensor, max_tokens: int, is_packed: bool) -> int:
     """Rows per rank, at least one, of a micro-batch that begins with the first row, the longest."""
     if is_packed:  # the first rank gets the longest rows
         return max(int((lengths.cumsum(0) <= max_tokens).sum()), 1)
-    return max(max_tokens // max(int(lengths[0]), 1), 1)
+    return max(max_tokens // int(lengths[0]), 1)
 
 
 def _deal(rows: Tensor, num_ranks: int, num_rows: int, is_reversed: bool) -> Tensor:
@@ -266,7 +266,7 @@ def cut_micro_batches(rows: Mapping[str, Tensor], indices: Sequence[Tensor | Non
         for key, values in batch.items():
             if key.startswith("prompt_"):
                 batch[key] = values[:, -prompt_width:]
-            elif values.ndim == 2 and values.size(1) > 1:
+            elif values.ndim == 2:
                 batch[key] = values[:, :completion_width]
         micro_batches.append(batch)
     return micro_batches

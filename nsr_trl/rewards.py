@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .verifier import Outcome, Reason, Rule, Verdict, verify_batch
+from .verifier import Outcome, Reason, Rule, Verdict, read_reference, verify_batch
 
 
 _UNDECIDED = {rule.reason for rule in Rule if rule.outcome is Outcome.UNDECIDED}
@@ -48,8 +48,8 @@ def math_reward(
             Column of reference answers, of any shape that [`read_reference`] reads. Used rather than `solution` where
             the dataset has both.
         log_extra (`Callable`, *optional*):
-            Provided by the trainer. The columns `verifier/answer`, `verifier/reason` and `verifier/rule` are added to
-            its completions table.
+            Provided by the trainer. The columns `verifier/answer`, `verifier/reference`, `verifier/reason` and
+            `verifier/rule` are added to its completions table.
         log_metric (`Callable`, *optional*):
             Provided by the trainer. Shares of the completions are logged: without an answer in the format asked for as
             `NO_ANSWER_METRIC`, of these with one in another format as `ANSWER_ELSEWHERE_METRIC`, and undecided by
@@ -89,6 +89,7 @@ def math_reward(
     verdicts = verify_batch(texts, golds, grader=grader, answer_format=answer_format)
     if log_extra is not None:
         log_extra("verifier/answer", [verdict.answer or "" for verdict in verdicts])
+        log_extra("verifier/reference", [read_reference(gold).text for gold in golds])
         log_extra("verifier/reason", [str(verdict.reason) for verdict in verdicts])
         log_extra("verifier/rule", [str(verdict.rule) for verdict in verdicts])
     if log_metric is not None and verdicts:

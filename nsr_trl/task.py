@@ -21,7 +21,7 @@ from datasets import Dataset, IterableDataset, concatenate_datasets, interleave_
 
 from .checks import is_count, is_number
 from .config import DEFAULT_CORRECT_THRESHOLD
-from .data import Source, load_rows, prompt_row, read_problems, to_dataset
+from .data import FILE_BUILDERS, Source, load_rows, prompt_row, read_problems, to_dataset
 from .evaluation.judges import Judge, RewardJudge, VerifierJudge
 from .problem import Problem, Prompting
 from .quickstart.problems import generate_problems
@@ -209,7 +209,8 @@ class Task:
         if of_source:
             of_source.setdefault("size", None)  # known of the source as it was
             train, test = (
-                tuple(dataclasses.replace(s, **of_source) for s in part) for part in (self.train, self.test)
+                tuple(dataclasses.replace(source, **of_source) for source in _moved(part, of_source.get("dataset")))
+                for part in (self.train, self.test)
             )
             task = dataclasses.replace(task, train=train or test, test=test or train)
         return dataclasses.replace(task, prompting=dataclasses.replace(task.prompting, **of_prompting))
@@ -382,6 +383,14 @@ def _sources(name: str, part: str, value: Any, common: Mapping[str, Any]) -> tup
                 f"{name!r} has {entry!r:.80}. Write {part}: {{dataset: openai/gsm8k, config: main, split: {part}}}."
             )
     return tuple(Source(**_checked(name, {**common, **entry})) for entry in entries)
+
+
+def _moved(sources: tuple[Source, ...], dataset: str | None) -> tuple[Source, ...]:
+    """The sources, or one in their place at another dataset, which has its own config and revision."""
+    if dataset is None or all(source.dataset == dataset for source in sources):
+        return sources
+    split = None if Path(dataset).suffix in FILE_BUILDERS else sources[0].split
+    return (dataclasses.replace(sources[0], config=None, revision=None, split=split, weight=None, options={}),)
 
 
 def _prompting(values: Mapping[str, Any], sources: Sequence[Source]) -> Prompting:

@@ -17,7 +17,7 @@ from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from .config import SignedRewardConfig
 from .prompts import context_of, leave_out_overlong
-from .run.arguments import parse, resolve_model
+from .run.arguments import field_name, flag_groups, parse, resolve_model
 from .run.launch import accelerate_environment
 from .run.preflight import check_output, resume_wish
 from .run.script import ScriptArguments
@@ -143,11 +143,9 @@ def train(trainer: SignedRewardTrainer, checkpoint: str | None = None) -> None:
 
 def _without_resuming(arguments: Sequence[str]) -> list[str]:
     """A command line without `--resume_from_checkpoint`."""
-    kept: list[str] = []
-    for before, argument in zip(["", *arguments], arguments, strict=False):
-        if not argument.startswith("--resume_from_checkpoint") and before != "--resume_from_checkpoint":
-            kept.append(argument)
-    return kept
+    return [
+        word for group in flag_groups(arguments) if field_name(group[0]) != "resume_from_checkpoint" for word in group
+    ]
 
 
 def check_that_a_model_is_saved(args: SignedRewardConfig) -> None:

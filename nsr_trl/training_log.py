@@ -181,6 +181,7 @@ class FirstRollout(TrainerCallback):
             str(row.get("verifier/reason") or ""),
             str(row.get("verifier/rule") or ""),
             row.get("signed/weight"),
+            reference=str(row.get("verifier/reference") or ""),
         )
 
 

@@ -26,11 +26,11 @@ ROOT = Path(__file__).parent.parent
 TESTS = {
     "objective": "objective family weighing",
     "compaction": "compaction compaction_facts dealing varlen",
-    "metrics": "metrics alarms trainer_features",
+    "metrics": "metrics",
     "evaluation/pass_at_k": "pass_at_k comparison",
     "verifier/verdict": "equivalence verify",
-    "verifier/decision": "equivalence",
-    "verifier/equivalence": "equivalence matching",
+    "verifier/decision": "decision equivalence",
+    "verifier/equivalence": "equivalence corpus generated_pairs",
     "verifier/extract": "extract rewards",
 }
 """The tests of a module, quick ones: each mutant runs them to the first that fails."""
@@ -77,7 +77,7 @@ def mutants(node: ast.AST) -> Iterator[tuple[ast.AST, str, int | None, ast.AST]]
 
 
 def write_mutant(tree: ast.Module, mutant: tuple[ast.AST, str, int | None, ast.AST], path: Path) -> str:
-    """Writes the module with the change, and leaves `tree` as it was; returns the line before and after."""
+    """Writes the module with the change, and leaves `tree` as it was; returns the place, before and after."""
     parent, field, index, changed = mutant
     place, key = (vars(parent), field) if index is None else (getattr(parent, field), index)
     original, place[key] = place[key], changed
@@ -85,7 +85,7 @@ def write_mutant(tree: ast.Module, mutant: tuple[ast.AST, str, int | None, ast.A
     place[key] = original
     Path(cache_from_source(str(path))).unlink(missing_ok=True)
     before, after = (ast.unparse(node).splitlines()[0] for node in (original, changed))
-    return f"{original.lineno}: {before}  ->  {after}"
+    return f"{original.lineno}:{original.col_offset}: {before}  ->  {after}"
 
 
 def run_tests(package: Path, names: str) -> None:

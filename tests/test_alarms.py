@@ -10,7 +10,6 @@ from transformers import AutoModelForCausalLM
 from nsr_trl import Problem, SignedRewardTrainer, math_reward, to_dataset
 from nsr_trl.alarms import ALARMS, METRIC, AlarmWatch, check_thresholds
 from nsr_trl.config import sampling_bias
-from nsr_trl.metrics import repetition
 from nsr_trl.quickstart.model import model_path
 from nsr_trl.quickstart.problems import generate_problems
 from nsr_trl.quickstart.run import quickstart_config
@@ -143,16 +142,6 @@ def test_a_step_is_good_until_an_alarm_is_a_quarter_of_its_way():
 def test_a_wrong_threshold_is_refused(thresholds, sentence):
     with pytest.raises(ValueError, match=sentence):
         check_thresholds(thresholds)
-
-
-def test_repetition_counts_sequences_that_stood_before():
-    # 1 2 3 4 1 2 3 4: of five sequences of four the last is the first; 5 to 8: one, which is new; three tokens: none
-    again, num = repetition([[1, 2, 3, 4, 1, 2, 3, 4], [5, 6, 7, 8], [9, 9, 9]])
-    assert (int(again), int(num)) == (1, 6)
-    again, num = repetition([[7] * 300])  # the last 256: 253 sequences, all but one said before
-    assert (int(again), int(num)) == (252, 253)
-    assert repetition([[1, 2]])[1] == 0
-    assert repetition([])[1] == 0
 
 
 def test_sampling_that_cuts_the_vocabulary_biases_vllms_correction(make_config):

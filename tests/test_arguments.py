@@ -6,6 +6,7 @@ from nsr_trl.rewards import math_reward
 from nsr_trl.run.arguments import parse
 from nsr_trl.run.dry_run import format_dry_run
 from nsr_trl.run.launch import launcher_arguments
+from nsr_trl.run.preflight import resume_wish
 
 
 def run_of(*arguments):
@@ -159,7 +160,18 @@ def test_the_launcher_gets_its_flags_and_the_script_the_rest():
     assert args.main_process_port == 0
     # the run is on the CPU in float32: accelerate is told so, whatever its config says
     assert (args.use_cpu, args.mixed_precision) == (True, "no")
-    assert args.training_script_args == [*own, "--use_cpu", "true"]
+    assert args.training_script_args == own
+    own = ["--output_dir", "out", "--accelerate_config", "multi_cpu"]  # it alone asks for the CPU
+    assert launcher_arguments(run_of(*own), own).training_script_args == [*own, "--use_cpu", "true"]
+
+
+def test_the_launcher_keeps_the_threads_that_the_user_set(monkeypatch):
+    own = ["--config", "quickstart"]
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert launcher_arguments(run_of(*own), own).num_cpu_threads_per_process == 3
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr("os.cpu_count", lambda: 8)  # for 2 processes
+    assert launcher_arguments(run_of(*own), own).num_cpu_threads_per_process == 4
 
 
 def test_fsdp_on_a_cpu_is_refused_for_accelerate_would_run_ddp():
@@ -178,6 +190,21 @@ def test_the_reward_is_the_tasks_or_those_that_are_named(tmp_path, monkeypatch):
     assert names == ["math_reward", "think_format_reward"]
     (tmp_path / "trl.yaml").write_text("reward_funcs: accuracy_reward\n")
     assert [f.__name__ for f in script_of("--config", str(tmp_path / "trl.yaml")).rewards()] == ["accuracy_reward"]
+
+
+def test_completions_that_are_logged_are_printed_only_where_a_recipe_or_a_flag_says_how_many(tmp_path):
+    (tmp_path / "mine.yaml").write_text("output_dir: out\nlog_completions: true\nnum_completions_to_print: 2\n")
+    recipe = ("--config", str(tmp_path / "mine.yaml"))
+    runs = [run_of("--log_completions", "true"), run_of(*recipe), run_of(*recipe, "--num_completions_to_print", "3")]
+    assert [run.values["num_completions_to_print"] for run in runs] == [0, 2, 3]
+    assert "num_completions_to_print" not in runs[0].sources
+
+
+def test_a_model_has_the_name_of_evaluate_too_and_to_resume_needs_no_value():
+    run = run_of("--model", "m", "--output_dir", "out", "--resume_from_checkpoint", "--max_steps", "8")
+    assert run.values["model_name_or_path"] == "m"
+    assert resume_wish(run.preview(1)[1]) is True
+    assert run.values["max_steps"] == 8
 
 
 def test_the_names_of_trl_grpo_are_understood(tmp_path):

@@ -1,16 +1,11 @@
 """How full micro-batches may be, measured: with a meter that tells of a device's memory, and without a device."""
 
-import itertools
-
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from test_compacted_training import Logs, thirds, varied
 from test_resume import parameters
 
 from nsr_trl.budget import NO_LIMIT, NUM_OBSERVED, MeasuredBudget, places_per_micro_step
-from nsr_trl.compaction import cheapest_sizes, make_plan
 
 
 class FakeMeter:
@@ -120,61 +115,6 @@ def test_the_cost_is_learned_from_trial_cuts_then_stays_and_goes_with_a_checkpoi
     resumed.begin_rollout(alone)
     assert resumed.trial_places == tried[3]
     assert resumed.state() == budget.state() | {"num_rollouts": 5}
-
-
-def test_a_cut_by_hand():
-    """One micro-batch 4 x 10 = 40 places; two 2 x 10 + 2 x 2 = 24; three 10 + 9 + 2 x 2 = 23; four 23."""
-    lengths = [10, 9, 2, 2]
-    assert cheapest_sizes(lengths, 100, 4, micro_step_places=17) == [4]
-    assert cheapest_sizes(lengths, 100, 4, micro_step_places=15) == [2, 2]
-    assert cheapest_sizes(lengths, 100, 4, micro_step_places=0.5) == [1, 1, 2]
-    assert cheapest_sizes(lengths, 100, 2, micro_step_places=0.5) == [2, 2]
-    assert cheapest_sizes(lengths, 19, 4, micro_step_places=100) == [1, 1, 2]  # 2 x 10 and 3 x 9 are too much
-    assert cheapest_sizes(lengths, 9, 2, micro_step_places=0) is None  # 10, 9 and 2 x 2 are three
-
-
-@given(
-    st.lists(st.integers(1, 30), min_size=1, max_size=7),
-    st.integers(1, 80),
-    st.integers(1, 7),
-    st.sampled_from([0.0, 1.0, 10.0, 1e9]),
-)
-@settings(max_examples=300, deadline=None)
-def test_no_other_cut_costs_less(lengths, max_tokens, most, cost):
-    lengths = sorted(lengths, reverse=True)
-
-    def price(sizes):
-        begins = [sum(sizes[:i]) for i in range(len(sizes))]
-        places = [size * lengths[begin] for size, begin in zip(sizes, begins, strict=True)]
-        fits = all(p <= max_tokens or size == 1 for p, size in zip(places, sizes, strict=True))
-        return sum(places) + cost * len(sizes) if fits and len(sizes) <= most else torch.inf
-
-    n = len(lengths)
-    marks = (cut for k in range(n) for cut in itertools.combinations(range(1, n), k))
-    cuts = ([b - a for a, b in itertools.pairwise([0, *cut, n])] for cut in marks)
-    least = min(map(price, cuts))
-    found = cheapest_sizes(lengths, max_tokens, most, cost)
-    assert (found is None) == (least == torch.inf)
-    if found is not None:
-        assert price(found) == pytest.approx(least)
-
-
-def test_a_plan_for_two_ranks_is_cut_where_it_costs_least():
-    lengths = torch.tensor([10, 10, 2, 2, 2, 2, 2, 2])
-    arguments = {
-        "windows": torch.zeros(8, dtype=int),
-        "is_kept": lengths > 0,
-        "num_ranks": 2,
-        "num_micro_steps": 2,
-        "num_windows": 1,
-        "rows_per_micro_batch": 2,
-        "max_tokens": 100,
-        "is_packed": False,
-        "fill_in_order": False,
-    }
-    plans = [make_plan(lengths, micro_step_places=cost, **arguments) for cost in (None, 5.0)]
-    assert [plan.num_run for plan in plans] == [1, 2]  # 4 x 10 places, or 10 + 3 x 2 and 10
-    assert plans[1].micro_steps[0].tolist() == [[0], [1]]
 
 
 RUN = {

@@ -70,6 +70,32 @@ def test_a_wrong_command_ends_with_its_sentence_and_status_2(arguments, capsys):
     assert error.count("\n") == 1
 
 
+def test_a_misspelt_command_is_told_the_nearest(capsys):
+    with pytest.raises(SystemExit):
+        main(["comapre", "a", "b"])
+    assert capsys.readouterr().err.endswith(". Did you mean 'compare'?\n")
+
+
+def test_flags_are_read_with_underscores_too_and_values_are_left_alone(tmp_path, capsys):
+    path = tmp_path / "my_rows.jsonl"
+    path.write_text('{"my_answer": "\\\\boxed{5}", "gold": "5"}\n')
+    main(["verify", str(path), "--response_column=my_answer", "--num_slowest", "0"])
+    assert re.search(r"correct +1 +100.00%", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(("package", "ends"), [("no_such_package", True), ("trl", False)])
+def test_a_package_that_is_missing_is_named_and_any_other_fault_of_an_import_is_not_hidden(
+    package, ends, monkeypatch, capsys
+):
+    def verify(*args, **kwargs):
+        raise ImportError("cannot import it", name=f"{package}.part")
+
+    monkeypatch.setattr("nsr_trl.verifier.explain.verify", verify)
+    with pytest.raises(SystemExit if ends else ImportError):
+        main(["verify", "--explain", r"\boxed{5}", "5"])
+    assert ("A package must be installed; no_such_package is not." in capsys.readouterr().err) == ends
+
+
 def test_quickstart_never_overwrites_a_folder(tmp_path, capsys):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(SystemExit) as ended:

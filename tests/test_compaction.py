@@ -1,6 +1,8 @@
 """The plan, by properties: every row that trains runs exactly once, and every rank runs in step."""
 
+import itertools
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +12,10 @@ from hypothesis import strategies as st
 from nsr_trl import compaction
 from nsr_trl.compaction import (
     DUMMY,
+    cheapest_sizes,
     cut_micro_batches,
+    has_unsafe_width,
+    logps_of_rows,
     make_plan,
     run_aligned,
     run_at_safe_width,
@@ -139,6 +144,77 @@ def test_padding_takes_no_place_in_a_packed_micro_batch():
     ]
 
 
+def test_a_cut_by_hand():
+    """One micro-batch 4 x 10 = 40 places; two 2 x 10 + 2 x 2 = 24; three 10 + 9 + 2 x 2 = 23; four 23."""
+    lengths = [10, 9, 2, 2]
+    assert cheapest_sizes(lengths, 100, 4, micro_step_places=17) == [4]
+    assert cheapest_sizes(lengths, 100, 4, micro_step_places=15) == [2, 2]
+    assert cheapest_sizes(lengths, 100, 4, micro_step_places=0.5) == [1, 1, 2]
+    assert cheapest_sizes(lengths, 100, 2, micro_step_places=0.5) == [2, 2]
+    assert cheapest_sizes(lengths, 19, 4, micro_step_places=100) == [1, 1, 2]  # 2 x 10 and 3 x 9 are too much
+    assert cheapest_sizes(lengths, 9, 2, micro_step_places=0) is None  # 10, 9 and 2 x 2 are three
+
+
+@given(
+    st.lists(st.integers(1, 30), min_size=1, max_size=7),
+    st.integers(1, 80),
+    st.integers(1, 7),
+    st.sampled_from([0.0, 1.0, 10.0, 1e9]),
+)
+@settings(max_examples=300, deadline=None)
+def test_no_other_cut_costs_less(lengths, max_tokens, most, cost):
+    lengths = sorted(lengths, reverse=True)
+
+    def price(sizes):
+        begins = [sum(sizes[:i]) for i in range(len(sizes))]
+        places = [size * lengths[begin] for size, begin in zip(sizes, begins, strict=True)]
+        fits = all(p <= max_tokens or size == 1 for p, size in zip(places, sizes, strict=True))
+        return sum(places) + cost * len(sizes) if fits and len(sizes) <= most else torch.inf
+
+    n = len(lengths)
+    marks = (cut for k in range(n) for cut in itertools.combinations(range(1, n), k))
+    cuts = ([b - a for a, b in itertools.pairwise([0, *cut, n])] for cut in marks)
+    least = min(map(price, cuts))
+    found = cheapest_sizes(lengths, max_tokens, most, cost)
+    assert (found is None) == (least == torch.inf)
+    if found is not None:
+        assert price(found) == pytest.approx(least)
+
+
+def test_a_plan_for_two_ranks_is_cut_where_it_costs_least():
+    lengths = [10, 10, 2, 2, 2, 2, 2, 2]
+    plans = [plan_of(lengths, max_tokens=100, micro_step_places=cost) for cost in (None, 5.0)]
+    assert [plan.num_run for plan in plans] == [1, 2]  # 4 x 10 places, or 10 + 3 x 2 and 10
+    assert plans[1].micro_steps[0].tolist() == [[0], [1]]
+
+
+def test_the_rank_that_gets_the_longer_row_gets_the_shorter_one_next():
+    plan = plan_of([8, 7, 6, 5, 4, 3, 2, 1], rows_per_micro_batch=1, num_micro_steps=4)
+    # 8 + 5 + 4 + 1 tokens on the first rank and 7 + 6 + 3 + 2 on the second
+    assert [rows.flatten().tolist() for rows in plan.micro_steps] == [[0, 1], [3, 2], [4, 5], [7, 6]]
+
+
+def test_log_probs_are_computed_of_the_chosen_rows_alone_longest_first():
+    ids = torch.tensor([[0, 11, 21, 0, 0], [12, 13, 22, 23, 24], [0, 14, 25, 26, 0]])  # prompts of 2 columns
+    seen = []
+
+    def compute(input_ids, attention_mask, num_kept):
+        seen.append(input_ids.tolist())
+        return input_ids[:, -num_kept:].float(), None, None
+
+    def logps(chosen, num_rows, batch_size):
+        seen.clear()
+        is_chosen = torch.tensor([row in chosen for row in range(3)])
+        return logps_of_rows(compute, is_chosen, num_rows, ids, (ids > 0).long(), 3, batch_size).tolist()
+
+    assert logps({1, 2}, 2, 1) == [[0, 0, 0], [22, 23, 24], [25, 26, 0]]
+    assert seen == [[[12, 13, 22, 23, 24]], [[14, 25, 26]]]  # the second chunk without padding
+    assert logps({2}, 2, 2) == [[0, 0, 0], [0, 0, 0], [25, 26, 0]]
+    assert seen == [[[14, 25, 26], [11, 21, 0]]]  # another rank has two: the first row takes the place
+    assert logps({}, 0, 2) == [[0, 0, 0]] * 3
+    assert seen == []
+
+
 @given(situations())
 @settings(max_examples=100, deadline=None)
 def test_weighted_by_its_share_a_mean_per_micro_batch_becomes_the_mean_over_the_window(arguments):
@@ -248,6 +324,13 @@ def test_a_width_at_which_cudnn_returns_nan_is_widened(monkeypatch):
     assert seen["token_type_ids"][0] == [1, 1, 1, 1, 0]
     assert seen["pixel_values"] == [[1] * 4] * 2
     assert output["log_probs"].tolist() == PADDED["input_ids"][:, 1:].tolist()
+
+
+@pytest.mark.parametrize(("width", "is_unsafe"), [(64, True), (192, True), (63, False), (65, False), (128, False)])
+def test_the_widths_at_which_cudnn_returns_nan(width, is_unsafe):
+    on_a_gpu = SimpleNamespace(is_cuda=True, size=torch.Size((2, width)).__getitem__)
+    assert has_unsafe_width(on_a_gpu) is is_unsafe
+    assert not has_unsafe_width(torch.zeros(2, width))
 
 
 def test_lengths_are_balanced_over_the_ranks():

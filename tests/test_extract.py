@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nsr_trl.choices import ANSWER_FORMATS
-from nsr_trl.verifier.extract import extract, extract_answer
+from nsr_trl.verifier.extract import Extracted, extract, extract_answer
 
 
 @pytest.mark.parametrize(
@@ -38,8 +38,12 @@ from nsr_trl.verifier.extract import extract, extract_answer
         (r"\boxed{5", None),
         (r"\boxed{}", None),
         (r"\boxed{\boxed{}}", None),  # nor does a box around an empty one
+        (r"\boxed{\boxed{}\boxed{} \boxed{\boxed{}\boxed{}}}", None),  # or around several
+        (r"\boxed{5} so \boxed{} \boxed{\boxed{}\boxed{}}", "5"),
+        (r"\boxed{}\boxed{\boxed{}7}", r"\boxed{}7"),
         (r"\boxed{ \boxed{\fbox{ }} }", None),
         (r"\boxed{3} \boxed{\boxed{}}", "3"),
+        (r"\boxed{3}" + r" \boxed{}" * 40, "3"),
         (r"\boxed{ }", None),
         (r"\boxed", None),
         (r"\boxedin{5}", None),
@@ -79,6 +83,7 @@ FORMATS = [  # format, response, answer
     ("xml", "<reasoning>5</reasoning>\n<answer>\n7\n</answer>\n", "7"),
     ("xml", "<Answer>1</Answer> and <ANSWER>2</ANSWER>", "2"),
     ("xml", "<final>8</final>", "8"),
+    ("xml", "<first>7</first><second>8</second><b>9</b>", "8"),
     ("xml", "<reasoning>5</reasoning>", None),
     ("xml", "5</answer>", None),
     ("last", "First 3. So the answer is **42**.", "42"),
@@ -91,7 +96,9 @@ FORMATS = [  # format, response, answer
     ("auto", "<answer>9</answer>", "9"),
     ("auto", "So the answer is 10.", "10"),
     (r"ANSWER: (\S+)", "ANSWER: 1 ANSWER: 2", "2"),
-    (r"[0-9]+ apples", "3 apples and 4 apples", "4 apples"),
+    (r"ANSWER: (\S+)", "ANSWER: 1", "1"),
+    (r"ANSWER: (\S+)|END", "ANSWER: 1 ANSWER: 2 END", "END"),
+    (r"[0-9]+ apples", "3 apples, 4 apples and 5 apples", "5 apples"),
     (r"A(?:NSWER)?: (.+)\.", "no", None),
 ]
 
@@ -99,6 +106,92 @@ FORMATS = [  # format, response, answer
 @pytest.mark.parametrize(("answer_format", "response", "answer"), FORMATS)
 def test_the_answer_in_each_format(answer_format, response, answer):
     assert extract(response, answer_format).answer == answer
+
+
+BOXED_32 = " ".join(rf"\boxed{{{i}}} is." for i in range(32))
+
+
+@pytest.mark.parametrize(
+    ("answer_format", "response", "found"),
+    [
+        # names are read if they stand right before the box
+        ("boxed", r"$x = \boxed{3}$ and $y_1=\boxed{4}$", Extracted("4", ("x = 3", "y_1 = 4"))),
+        ("boxed", r"\boxed{3} is \boxed{3}", Extracted("3")),
+        # of 60 characters: a comma and 59 spaces
+        ("boxed", r"\boxed{1}," + " " * 59 + r"\boxed{2}", Extracted("1, 2", ("1", "2"))),
+        ("boxed", r"\boxed{1}," + " " * 60 + r"\boxed{2}", Extracted("2", ("1", "2"))),
+        # 32 boxes may be parts of an answer; more are a table or a loop
+        ("boxed", BOXED_32, Extracted("31", tuple(map(str, range(32))))),
+        ("boxed", BOXED_32 + r" \boxed{32}", Extracted("32")),
+        # what a sentence says to be the answer comes first, what it sets apart otherwise last
+        ("last", "The answer is $5$ or $6$.", Extracted("5", ("5", "6"), ("6",))),
+        ("last", "So $x = 5$ and $y = 6$.", Extracted("y = 6", ("x = 5", "y = 6"), ("x = 5",))),
+        ("last", "So **4** of 5 apples, 7 in all.", Extracted("4", (), ("5", "7"))),
+        ("last", "5 apples and 7 pears", Extracted("7", ("5", "7"), ("5",))),
+        ("last", "The answer is **5**, not 6.", Extracted("5")),
+        ("last", "x+1 = 2y", Extracted("x+1 = 2y")),
+        ("auto", r"\boxed{5}", Extracted("5")),
+        ("auto", "It is 5.", Extracted("5", is_guess=True)),
+    ],
+)
+def test_what_else_may_be_the_answer_is_told(answer_format, response, found):
+    assert extract(response, answer_format) == found
+
+
+@pytest.mark.parametrize(
+    ("answer_format", "response", "is_elsewhere"),
+    [
+        ("boxed", "#### 5", True),
+        ("boxed", "<answer>5</answer>", True),
+        ("boxed", "It is 5.", True),
+        ("boxed", "The answer is yes.", True),
+        ("boxed", "It is **true**.", True),
+        ("boxed", "I give up.", False),
+        ("gsm8k", r"\boxed{5}", True),
+        ("gsm8k", "I give up.", False),
+        ("xml", "#### five", True),
+        ("last", "", False),
+    ],
+)
+def test_an_answer_in_another_format_is_noticed(answer_format, response, is_elsewhere):
+    assert extract(response, answer_format) == Extracted(None, is_elsewhere=is_elsewhere)
+
+
+@pytest.mark.parametrize(
+    ("response", "answer"),
+    [
+        ("one two three four five six seven eight.", "one two three four five six seven eight"),
+        ("one two three four five six seven eight nine.", None),  # too long to state something without a number
+        ("one two three four five six seven eight 9.", "9"),
+        ("x" * 150 + ". " + "It is 7 " + "x" * 40, "7"),  # 200 characters: not cut off
+        ("x" * 150 + ". " + "It is 7 " + "x" * 41, None),
+        ("x" * 200 + ". It is 7", None),
+        ("x" * 200 + ". It is 7.", "7"),
+        ("x" * 200 + ". It is 7!", "7"),
+        ("x" * 200 + ". The answer is 7", "7"),  # stated
+        ("The answer is 7. " + "x" * 2_000, None),  # long before the end
+        ("It is $50$. I hope this helps! Let me know if you have questions. <|im_end|>", "50"),
+        ("Therefore A: 5", "5"),
+        ("A: 5", "5"),
+    ],
+)
+def test_a_last_sentence_that_is_whole_is_guessed_to_hold_the_answer(response, answer):
+    assert extract(response, "auto").answer == answer
+
+
+def test_the_last_twenty_pairs_of_tags_are_looked_at():
+    bold = "<b>2</b>"
+    assert extract("<final>1</final>" + bold * 19, "xml").answer == "1"
+    assert extract("<final>1</final>" + bold * 20, "xml").answer is None
+    assert extract("<answer></answer><final>3</final>", "xml").answer == "3"
+    assert extract("<answer>1</answer><final>3</final>", "xml").answer == "1"
+    assert extract("<THINKING>3</THINKING>", "xml").answer is None
+
+
+@pytest.mark.parametrize("answer_format", ANSWER_FORMATS)
+def test_the_thoughts_are_not_read_in_any_format(answer_format):
+    thoughts = r"<think>\boxed{5} #### 5 <answer>5</answer> The answer is 5.</think>"
+    assert extract(thoughts, answer_format) == Extracted(None)
 
 
 @pytest.mark.parametrize("answer_format", ["box", "json", "last line", "BOXED", "", None, 5, "(["])

@@ -1,21 +1,25 @@
 """Sums and counts, worked by hand, and their combination over micro-batches."""
 
+import copy
 import math
 
 import pytest
 import torch
 
+from nsr_trl import metrics
 from nsr_trl.metrics import (
     METRICS,
     PHASES,
     POLICY_METRICS,
     RATE,
     SURROGATE_METRICS,
+    Ledger,
     allocation_metrics,
     correct_means,
     correction_metrics,
     cost_metrics,
     outcome_metrics,
+    repetition,
     sampling_metrics,
     sampling_values,
     token_metrics,
@@ -101,6 +105,47 @@ def test_means_of_trl_become_sums_over_what_ran(is_sequence_level, clipped):
     assert metrics["kl"] == [7.0]
 
 
+def test_what_trl_notes_of_dummies_alone_is_not_averaged():
+    metrics = {"entropy": [9.0, 0.5], "kl": [7.0, 0.1], "policy_loss": [3.0, 0.2]}
+    counts = {"num_tokens": 0, "num_rows": 0, "num_places": 2}
+    before = dict.fromkeys(metrics, 1)
+    assert correct_means(metrics, before, **counts, is_sequence_level=False) == {}
+    assert metrics["entropy"] == [9.0]
+    assert metrics["kl"] == [7.0, pytest.approx(math.nan, nan_ok=True)]
+    assert metrics["policy_loss"] == [3.0, 0.0]  # TRL means it over all micro-steps
+
+
+def test_allocation_metrics_by_hand():
+    outcomes = torch.tensor([[1, 1], [1, -1], [-1, 0]])  # rates 1, 1/2, 0
+    scales = torch.tensor([4.0, 2.0, 1.0])  # the first two are drawn at 1/4 and 1/2 of the average chance
+    assert ratios(allocation_metrics(outcomes, scales)) == pytest.approx(
+        {
+            "signed/allocation/correct_ratio": (4 * 1 + 2 * 0.5 + 1 * 0) / 7,
+            "signed/allocation/held_back_ratio": 2 / 3,
+            "signed/allocation/held_back_correct_ratio": (1 + 0.5) / 2,
+        }
+    )
+    weights = torch.tensor([[1.0, 1.0], [1.0, -3.0], [0.0, 2.0]])  # mean squares 1, 5, 2
+    assert ratios(unbiased_metrics(weights, scales)) == pytest.approx(
+        {
+            "signed/allocation/effective_prompts": (4 + 2 + 1) ** 2 / (16 + 4 + 1) / 3,
+            # drawn alike 4 x 1 + 2 x 5 + 1 x 2 = 16, drawn so 16 x 1 + 4 x 5 + 1 x 2 = 38
+            "cost/generation_saved": (16 - 38) / 16,
+        }
+    )
+
+
+def test_repetition_counts_sequences_that_stood_before():
+    # 1 2 3 4 1 2 3 4: of five sequences of four the last is the first; 5 to 8: one, which is new; three tokens: none
+    again, num = repetition([[1, 2, 3, 4, 1, 2, 3, 4], [5, 6, 7, 8], [9, 9, 9]])
+    assert (int(again), int(num)) == (1, 6)
+    again, num = repetition([[7] * 300])  # the last 256: 253 sequences, all but one said before
+    assert (int(again), int(num)) == (252, 253)
+    assert int(repetition([[1, 2, 3, 4, 9, 2, 3, 4]])[0]) == 0  # 1 2 3 4 and 9 2 3 4 differ, in the first token alone
+    assert repetition([[1, 2]])[1] == 0
+    assert repetition([])[1] == 0
+
+
 def worked_batch():
     """3 rows of 4 tokens: correct, incorrect with one padding token, undecided."""
     rho = torch.tensor([[1.0, 1.5, 0.5, 1.1], [1.0, 1.5, 0.5, 1.0], [1.0, 1.0, 1.0, 1.0]])
@@ -151,6 +196,12 @@ def test_a_sequence_level_ratio_counts_for_every_token():
     assert found["signed/clip_ratio/incorrect"] == 1.0
 
 
+def test_a_ratio_at_the_bound_is_not_stopped():
+    batch = worked_batch() | {"log_ratio": torch.zeros(3, 4)}
+    found = ratios(token_metrics(**batch, epsilon_low=0.0, epsilon_high=0.0))
+    assert found["signed/clip_ratio/correct"] == found["signed/clip_ratio/incorrect"] == 0
+
+
 def test_a_batch_without_a_sign_reports_nothing_for_it():
     batch = {k: v[2:] for k, v in worked_batch().items()}
     assert ratios(token_metrics(**batch, epsilon_low=0.2, epsilon_high=0.2)) == {}
@@ -181,3 +232,78 @@ def test_the_list_of_metrics_is_what_the_code_reports():
     counted |= {"signed/repetition", "cost/tokens_per_microbatch"}
     assert counted == METRICS.keys()
     assert of_tokens == {*POLICY_METRICS, *SURROGATE_METRICS}
+
+
+def test_a_ledger_divides_sums_by_counts_once_they_are_logged():
+    ledger = Ledger()
+    ledger.add("train", {"reward": (1.0, 2), "none": (3.0, 0)})
+    ledger.add("train", {"reward": (2.0, 4)})
+    ledger.add("eval", {"reward": (5.0, 1)})
+    assert ledger.drain("train") == {"reward": 3 / 6}
+    assert ledger.drain("train") == {}
+    assert ledger.drain("eval") == {"reward": 5.0}
+    assert ledger.of_training == {"reward": [3.0, 6.0], "none": [3.0, 0.0]}
+
+
+def test_pending_sums_of_micro_steps_are_added_and_handed_over_once():
+    ledger = Ledger()
+    assert ledger.take_pending() is None
+    ledger.pend(torch.tensor([[1.0, 2.0]]))
+    ledger.pend(torch.tensor([[3.0, 4.0]]))
+    assert ledger.take_pending().tolist() == [[4, 6]]
+    assert ledger.take_pending() is None
+
+
+def test_an_evaluation_that_is_forgotten_leaves_the_training():
+    ledger = Ledger()
+    for mode in ("train", "eval"):
+        ledger.add(mode, {"reward": (1.0, 2)})
+    ledger.forget("eval")
+    assert ledger.drain("eval") == {}
+    assert ledger.of_training == {"reward": [1.0, 2.0]}
+    ledger.pend(torch.ones(1, 2))
+    ledger.forget("train")
+    assert (ledger.drain("train"), ledger.of_training, ledger.take_pending()) == ({}, {}, None)
+
+
+def test_a_step_that_begins_anew_takes_back_its_counts_and_not_its_seconds():
+    ledger = Ledger()
+    ledger.add("train", {"reward": (1.0, 2), "cost/seconds/update": (3.0, 0)})
+    counted = copy.deepcopy(ledger.state())
+    ledger.add("train", {"reward": (9.0, 9), "new": (9.0, 9), "cost/seconds/update": (4.0, 0)})
+    ledger.pend(torch.ones(1, 2))
+    ledger.take_back(counted)
+    assert ledger.of_training == {"reward": [1.0, 2.0], "cost/seconds/update": [7.0, 0.0]}
+    assert ledger.drain("train") == {"reward": 0.5}
+    assert ledger.take_pending() is None
+
+
+def test_a_ledger_goes_on_from_its_state():
+    ledger, resumed = Ledger(), Ledger()
+    ledger.add("train", {"reward": (1.0, 2)})
+    ledger.drain("train")
+    ledger.add("train", {"reward": (2.0, 2)})
+    resumed.load(ledger.state())
+    assert resumed.drain("train") == {"reward": 2 / 2}
+    assert resumed.of_training == {"reward": [3.0, 4.0]}
+
+
+def test_the_seconds_of_a_phase_are_without_those_of_the_phases_inside_it(monkeypatch):
+    # generation from 0 to 10, in it rewards from 1 to 4 and log-probs from 5 to 6; an evaluation takes 100
+    clock = iter([0, 1, 4, 5, 6, 10, 20, 120])
+    monkeypatch.setattr(metrics.time, "perf_counter", lambda: next(clock))
+    ledger = Ledger()
+    with ledger.timed("train", "generation"):
+        for phase in ("rewards", "logps"):
+            with ledger.timed("train", phase):
+                pass
+    with ledger.timed("eval", "generation"):
+        pass
+    assert ledger.of_training == {
+        "cost/seconds/generation": [6, 0],
+        "cost/seconds/rewards": [3, 0],
+        "cost/seconds/logps": [1, 0],
+        "cost/tokens_per_second/generation": [0, 6],
+        "cost/tokens_per_second/step": [0, 10],
+    }
+    assert ledger.drain("eval") == {}

@@ -1,9 +1,12 @@
 """Outcomes to signed weights, worked by hand."""
 
+import math
+
 import pytest
 import torch
 
 from nsr_trl.objective import (
+    FAMILY,
     OBJECTIVE_NAMES,
     build_objective,
     outcomes_from_rewards,
@@ -47,6 +50,9 @@ def test_grpo_has_no_weights_of_its_own():
         (("nsr",), "L_NSR"),
         (("w_reinforce",), "0.1 L_PSR + L_NSR"),
         (("w_reinforce", 0.5, 2.0), "0.5 L_PSR + 2 L_NSR"),
+        (("dr_grpo",), "r - p"),
+        (("pkpo", None, None, {"k": 8}), "gradient of Pass@k (k=8)"),
+        (("dr_grpo", None, None, None, 0.5), "(1-p)^0.5 x (r - p)"),
     ],
 )
 def test_the_formula_names_the_weights_in_force(arguments, formula):
@@ -156,8 +162,39 @@ def test_one_objective_weighs_a_group_by_the_others_of_its_batch():
     assert [name for name in OBJECTIVE_NAMES if reads_batch(build_objective(name))] == ["a_grae"]
 
 
-@pytest.mark.parametrize(
-    ("name", "args"), [("lead", {"floor": 0}), ("asymre", {"delta_v": -1}), ("a_grae", {"alpha": 1})]
-)
-def test_a_parameter_may_be_at_its_bound(name, args):
-    build_objective(name, None, None, args)
+BOUNDS = [  # a parameter, values that it may have, and values that it may not
+    ("pkpo", "k", (1, 64), (0, True, 2.0)),
+    ("maclaurin", "order", (1, 64), (0, True, 2.0)),
+    ("qae", "quantile", (0.01, 0.99), (0, 1)),
+    ("ngrpo", "ddof", (0, 1), (2, -1, True, 0.5)),
+    ("a_grae", "alpha", (0.01, 1), (0, 1.01)),
+    ("asymre", "delta_v", (-1, 1), (-1.01, 1.01, "0")),
+    ("lead", "floor", (0, 5), (-0.01, math.inf)),
+    ("lead", "ceiling", (0.01, 5), (0, math.inf)),
+    ("lead", "slope", (-5, 0), (math.inf, True)),
+    ("lead", "midpoint", (-5, 0), (math.nan, "0")),
+]
+
+
+@pytest.mark.parametrize(("name", "parameter", "allowed", "refused"), BOUNDS)
+def test_a_parameter_may_be_at_its_bound_and_not_beyond(name, parameter, allowed, refused):
+    for value in allowed:
+        build_objective(name, args={parameter: value})
+    for value in refused:
+        with pytest.raises(ValueError, match=f"`{parameter}` of objective='{name}' must be"):
+            build_objective(name, args={parameter: value})
+
+
+def test_each_parameter_has_its_bounds():
+    assert {parameter for _, parameter, *_ in BOUNDS} == set().union(*(member.defaults for member in FAMILY.values()))
+
+
+def test_an_objective_says_how_many_completions_of_a_prompt_it_needs():
+    least = {name: build_objective(name).least_group for name in OBJECTIVE_NAMES}
+    by_sign = {"psr": 1, "nsr": 1, "w_reinforce": 1, "reinforce": 1}
+    # ngrpo adds a virtual completion; order 4 and Pass@4 look at 4; passk compares draws of 4: of 4 rows there is one
+    special = {"ngrpo": 1, "maclaurin": 4, "pkpo": 4, "passk": 5}
+    assert least == dict.fromkeys(OBJECTIVE_NAMES, 2) | by_sign | special
+    # of one completion nothing can be told: no group is smaller than 2
+    assert [build_objective("pkpo", args={"k": k}).least_group for k in (1, 2, 3)] == [2, 2, 3]
+    assert [build_objective("maclaurin", args={"order": k}).least_group for k in (1, 2, 3)] == [2, 2, 3]

@@ -8,6 +8,7 @@ from nsr_trl.evaluation import pass_at_k as module
 from nsr_trl.evaluation.pass_at_k import (
     bootstrap_interval,
     cover_at,
+    estimate,
     estimate_mean,
     estimate_means,
     majority_at_k,
@@ -91,6 +92,12 @@ def test_equal_values_have_an_interval_of_no_width():
     assert estimate_mean([0.25] * 10).low == estimate_mean([0.25] * 10).high == 0.25
 
 
+@pytest.mark.parametrize("mean", [0.0, 1.0])
+def test_resamples_that_all_fall_on_one_side_have_an_interval(mean):
+    found = estimate(np.array([0.0, 1.0]), np.array([mean, mean]))  # the bias would be without end
+    assert (found.value, found.low, found.high) == (0.5, mean, mean)
+
+
 def test_an_interval_of_nothing_is_refused():
     with pytest.raises(ValueError, match="at least one"):
         bootstrap_interval([])
@@ -146,5 +153,6 @@ def test_cover_counts_problems_solved_in_a_share_of_their_samples():
     assert cover_at(10, [0, 2, 3, 10], 0.3).tolist() == [0, 0, 1, 1]  # 0.3 * 10 is 3.0000000000000004 in floats
     assert cover_at([4, 8], [2, 3], 0.5).tolist() == [1, 0]
     assert cover_at(4, [3, 4], 1).tolist() == [0, 1]
-    with pytest.raises(ValueError, match=r"above 0 and at most 1; got 0\. Ask"):
-        cover_at(4, [1], 0)
+    for share in (0, 1.01):
+        with pytest.raises(ValueError, match=rf"above 0 and at most 1; got {share}\. Ask"):
+            cover_at(4, [1], share)

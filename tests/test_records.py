@@ -197,6 +197,12 @@ def test_runs_are_found_at_a_path_or_directly_in_it(tmp_path):
     assert find_runs(str(tmp_path / "math")) == {"math": tmp_path / "math"}
     with pytest.raises(ValueError, match=r"with a problems\.jsonl, or hold such folders; .*gone' does not\. Name"):
         find_runs(tmp_path / "gone")
+    (tmp_path / "steps" / "checkpoint-8").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"It is a training folder: evaluate .* --model .*steps\. .* log_completions"):
+        find_runs(tmp_path / "steps")
+    open_run(tmp_path / "steps" / "checkpoint-8" / "math").close()
+    with pytest.raises(ValueError, match=r"It holds .* name one, such as .*checkpoint-8, or .* --match-pass-at-1"):
+        find_runs(tmp_path / "steps")
 
 
 def test_problems_read_back_as_they_were_written_whatever_the_types_of_their_fields(tmp_path):

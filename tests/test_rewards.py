@@ -38,10 +38,13 @@ def test_a_dataset_without_reference_is_refused_with_its_columns_named():
 def test_the_answer_and_the_reason_reach_the_completions_table():
     table = defaultdict(list)
     math_reward(
-        [r"\boxed{5}", "none"], answer=["5", "5"], log_extra=lambda column, values: table[column].extend(values)
+        [r"\boxed{5}", "none"],
+        answer=["2+3 is 5.\n#### 5", "6"],
+        log_extra=lambda column, values: table[column].extend(values),
     )
     assert table == {
         "verifier/answer": ["5", ""],
+        "verifier/reference": ["5", "6"],
         "verifier/reason": ["string", "no answer"],
         "verifier/rule": ["text.same", "no_box"],
     }

@@ -137,6 +137,23 @@ def test_a_task_of_ones_own_says_all_of_it_and_flags_override(tmp_path):
         task.problems("test")
 
 
+def test_a_file_takes_the_place_of_a_tasks_dataset_without_its_config_and_split(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"question": "How many?", "answer": "2 pairs are <<2*2=4>>4.\\n#### 4"}\n')
+    task = find_task("gsm8k").override(dataset=str(path))
+    assert [problem.question for part in ("train", "test") for problem in task.problems(part)] == ["How many?"] * 2
+    elsewhere = find_task("gsm8k").override(dataset="org/more", revision="v2")
+    assert [(s.config, s.split, s.revision) for s in elsewhere.test] == [(None, "test", "v2")]
+    assert find_task("gsm8k").override(dataset="openai/gsm8k").test[0].config == "main"
+
+
+def test_one_dataset_takes_the_place_of_a_mixture(tmp_path):
+    mixture = write_task(
+        tmp_path, "train: [{dataset: ROWS, weight: 1}, {dataset: org/other, weight: 3}]\nanswer_column: a\n", ROWS
+    )
+    assert [(s.dataset, s.weight) for s in find_task(mixture).override(dataset="x/y").train] == [("x/y", None)]
+
+
 def test_an_own_template_is_a_text_with_input(tmp_path):
     assert Prompting(template="Q: {input} A:").prompt(Problem("2+3?", "5")) == "Q: 2+3? A:"
     with pytest.raises(ValueError, match=r"a conversation; got system_prompt=.Be brief\.. and template='plain'"):

@@ -3,7 +3,7 @@
 import pytest
 from accelerate.utils import DeepSpeedPlugin
 
-from nsr_trl.train import check_that_a_model_is_saved, main
+from nsr_trl.train import _without_resuming, check_that_a_model_is_saved, main
 
 
 def test_a_bad_argument_ends_with_its_sentence_and_status_2(capsys):
@@ -11,6 +11,18 @@ def test_a_bad_argument_ends_with_its_sentence_and_status_2(capsys):
         main(["--config", "quickstart", "--objective", "nrs"])
     assert ended.value.code == 2
     assert "nsr-trl train: error: `objective` must be one of psr, nsr" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["--resume_from_checkpoint"],
+        ["--resume_from_checkpoint=true"],
+        ["--resume-from-checkpoint", "out/checkpoint-4"],
+    ],
+)
+def test_the_command_that_goes_on_names_its_checkpoint_once(given):
+    assert _without_resuming(["--max_steps", "8", *given, "--use_cpu"]) == ["--max_steps", "8", "--use_cpu"]
 
 
 @pytest.mark.parametrize(("gathers", "is_refused"), [(False, True), (None, True), (True, False)])

@@ -82,11 +82,14 @@ def test_other_processes_write_nothing():
 
 def test_the_table_has_one_line_a_completion_and_nothing_that_steers_a_terminal():
     looks = [
-        Look(f"so\n\x1b[31m it is \\boxed{{{n}}}", "correct", str(n), "string", "text.same", 0.1) for n in range(20)
+        Look(f"so\n\x1b[31m it is \\boxed{{{n}}}", "correct", str(n), "string", "text.same", 0.1, reference=f"{n}.0")
+        for n in range(20)
     ]
     lines = format_looks(looks).splitlines()
     assert len(lines) == 9
-    assert lines[1] == ("correct      +0.10  0               text.same             so ·[31m it is \\boxed{0}")
+    assert lines[1] == (
+        "correct      +0.10  0               0.0             text.same             so ·[31m it is \\boxed{0}"
+    )
 
 
 RIGHT = Look("x", "correct", "1", "number")

@@ -465,7 +465,7 @@ def test_completions_of_a_training_run_are_shown_by_step(tmp_path, capsys):
         "signed/weight": [0.1, -1.0],
         "verifier/answer": ["2", "3"],
         "verifier/reason": ["string", "number"],
-        "verifier/rule": ["equal text", "numbers"],
+        "verifier/rule": ["text.same", "number.differs"],
         "advantage": [0.1, -1.0],
     }
     (tmp_path / "completions").mkdir()
@@ -475,16 +475,24 @@ def test_completions_of_a_training_run_are_shown_by_step(tmp_path, capsys):
         main(["show", str(path), "--dataset", "step 10", "--outcome", "incorrect"])
         out = capsys.readouterr().out
         assert re.search(r"━━ step 10 · \w{16}\nWhat is 1\+1\?\n\n── sample 1: incorrect", out)
-        assert "(number, weight -1, numbers), answer 3\n\\boxed{3}\n" in out
+        assert "(number, weight -1, number.differs), answer 3\n\\boxed{3}\n" in out
     main(["show", str(tmp_path), "--html", str(tmp_path / "page.html")])
     assert "4 of 4 samples of 2 problems" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main(["show", str(tmp_path), "--explain"])
-    assert "a training run's completions have none (completions_00002.parquet)" in capsys.readouterr().err
+    assert "which math_reward records; completions_00002.parquet has none." in capsys.readouterr().err
     several = table | {"tag_count": [0.25, 0.125], "step": [12, 12]}
     Dataset.from_dict(several).to_parquet(tmp_path / "completions" / "completions_00012.parquet")
     main(["show", str(tmp_path), "--dataset", "step 12", "--outcome", "incorrect"])
-    assert "(number, weight -1, math_reward 0, tag_count 0.125, numbers)" in capsys.readouterr().out
+    assert "(number, weight -1, math_reward 0, tag_count 0.125, number.differs)" in capsys.readouterr().out
+    known = table | {"verifier/reference": ["2", "2"]}
+    Dataset.from_dict(known).to_parquet(tmp_path / "completions" / "completions_00013.parquet")
+    main(["show", str(tmp_path), "--dataset", "step 13", "--reason", "number", "--brief", "--explain"])
+    assert capsys.readouterr().out.partition("\n\n")[2] == (
+        "── sample 1: incorrect (number, weight -1, number.differs), answer 3, reference 2\n"
+        "answer     3\n  read as  number: 3\nreference  2\n  read as  number: 2\n"
+        "verdict    incorrect by number.differs: exact numbers, and different\n\n"
+    )
     (tmp_path / "completions" / "completions_00011.parquet").write_text("no table")
     with pytest.raises(SystemExit):
         main(["show", str(tmp_path)])

@@ -233,6 +233,7 @@ WRONG = [
     # evaluation
     f"{EVALUATE}",
     f"{EVALUATE} --task nowhere.jsonl",
+    f"{EVALUATE} --task gsm8k math --dataset rows.jsonl",
     f"{EVALUATE} --task empty.jsonl",
     f"{EVALUATE} --task broken.jsonl",
     f"{EVALUATE} --task rows.jsonl rows.jsonl",

@@ -47,13 +47,16 @@ def add_parsers(commands: Any) -> None:
     model.add_argument("--checkpoints", metavar="RUN", help="evaluate the checkpoints of a training run instead")
     evaluate.add_argument(
         "--task",
-        "--dataset",
-        dest="tasks",
-        required=True,
         nargs="+",
         metavar="TASK",
         help="name or YAML file of a task (`nsr-trl tasks` lists them), a Hub id, or a parquet, JSON or CSV file; "
         "several are taken in turn",
+    )
+    evaluate.add_argument(
+        "--dataset",
+        nargs="+",
+        metavar="DATASET",
+        help="the same without --task; with it, a Hub id or file in the place of the task's dataset",
     )
     evaluate.add_argument("--output-dir", required=True, metavar="RUN", help="folder to write or to resume")
 
@@ -420,8 +423,18 @@ def _find_tasks(args: argparse.Namespace) -> "dict[str, Task]":
     """Returns the tasks by the name of their folder: a task's, a file's stem or the last part of a Hub id."""
     from ..task import find_task
 
+    names, dataset = args.task or args.dataset or [], None
+    if not names:
+        raise ValueError("An evaluation needs problems; got none. Name them with --task.")
+    if args.task and args.dataset:
+        if len(args.task) > 1 or len(args.dataset) > 1:
+            raise ValueError(
+                f"--dataset beside --task must be one dataset in the place of one task's; got {len(args.dataset)} "
+                f"datasets and {len(args.task)} tasks. Name one of each, or all of them with --task."
+            )
+        [dataset] = args.dataset
     tasks: dict[str, Task] = {}
-    for name in args.tasks:
+    for name in names:
         task = find_task(name)
         if task.name in tasks:
             raise ValueError(
@@ -434,6 +447,7 @@ def _find_tasks(args: argparse.Namespace) -> "dict[str, Task]":
             )
         overridden = ("split", "question_column", "answer_column", "template", "system_prompt", "instruction")
         tasks[task.name] = task.override(
+            dataset=dataset,
             config=args.dataset_config,
             **{field: getattr(args, field) for field in (*overridden, "grader", "answer_format", "reward")},
         )

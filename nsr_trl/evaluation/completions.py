@@ -63,7 +63,8 @@ def _read(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[Sample
     for row in rows:
         prompt = _text(row["prompt"])
         id = hashlib.sha256(prompt.encode(errors="replace")).hexdigest()[:16]
-        problems.setdefault(id, {"id": id, "question": prompt, "answer": None, "level": None, "subject": None})
+        reference = row.get("verifier/reference")
+        problems.setdefault(id, {"id": id, "question": prompt, "answer": reference, "level": None, "subject": None})
         counts[id] = counts.get(id, -1) + 1
         outcome = row.get("signed/outcome")
         facts = [row.get("verifier/reason") or "", *_weights(row), *_rewards(row)]

@@ -160,8 +160,8 @@ def compare_at_pass_at_1(
     if None not in tokens:
         facts["tokens generated"] = (_join(tokens[:split]), _join(tokens[split:]))
     notes = (
-        f"Matched where each first has Pass@1 = {100 * chosen:.1f}, interpolated between its steps; all of them have "
-        f"{100 * low:.1f} to {100 * high:.1f}.",
+        f"Matched where each first has Pass@1 = {100 * chosen:.1f}, interpolated between its steps; any Pass@1 "
+        f"from {100 * low:.1f} to {100 * high:.1f} is reached by all of them.",
         note_on_runs({name: len(side) for name, side in sides.items()}),
     )
     details = {

@@ -109,7 +109,7 @@ def majority_at_k(answers: ArrayLike, is_correct: ArrayLike, k: int) -> NDArray[
     ```
     """
     answers, is_correct = np.asarray(answers), np.asarray(is_correct)
-    num_votes, num_answers = answers.shape[1] // k, max(1, int(answers.max(initial=0)) + 1)
+    num_votes, num_answers = answers.shape[1] // k, int(answers.max(initial=0)) + 1
     chunk = max(1, _MAX_COUNTS // (num_votes * num_answers))
     shares = []
     for start in range(0, len(answers), chunk):

@@ -247,10 +247,24 @@ def find_runs(path: str | Path) -> dict[str, Path]:
     runs = {problems.parent.name: problems.parent for problems in sorted(path.glob(f"*/{PROBLEMS}"))}
     if not runs:
         raise ValueError(
-            f"A run must be a folder with a {PROBLEMS}, or hold such folders; {str(path)!r} does not. "
-            "Name the output folder of an evaluation."
+            f"A run must be a folder with a {PROBLEMS}, or hold such folders; {str(path)!r} does not. {_advise(path)}"
         )
     return runs
+
+
+def _advise(path: Path) -> str:
+    """What to name in the place of a folder that is no run."""
+    if evaluated := sorted(path.glob(f"checkpoint-*/*/{PROBLEMS}")):
+        return (
+            f"It holds evaluations of checkpoints: name one, such as {evaluated[-1].parents[1]}, or take all of them: "
+            "nsr-trl compare --match-pass-at-1, nsr-trl plot --over-steps."
+        )
+    if any(path.glob("checkpoint-*")):
+        return (
+            f"It is a training folder: evaluate its model with nsr-trl evaluate --model {path}. "
+            "nsr-trl show reads its completions where it was trained with log_completions."
+        )
+    return "Name the output folder of an evaluation."
 
 
 def read_json(path: Path) -> dict[str, Any]:

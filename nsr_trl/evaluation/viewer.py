@@ -7,7 +7,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -15,7 +15,8 @@ from typing import Any
 
 from ..choices import OUTCOMES
 from ..resources import resource
-from ..verifier.explain import explain
+from ..verifier.explain import explain, explain_rule
+from ..verifier.verdict import RULES
 from .completions import read_completions
 from .records import CONFIG, Sample, read_json, read_problems, read_samples
 from .visible import spell_out
@@ -48,7 +49,7 @@ class SampleFilter:
         """Whether a sample is to be shown."""
         return (
             self.outcome in (None, sample.outcome)
-            and self.reason in (None, sample.reason)
+            and self.reason in (None, sample.reason.partition(", ")[0])  # a training run's has its weight behind it
             and self.rule in (None, sample.rule)
             and sample.problem_id.startswith(self.problem or "")
             and (sample.truncated or not self.truncated)
@@ -86,8 +87,8 @@ def sample_texts(
     """
     previous = None
     for dataset, folder in folders.items():
-        answer_format = _explainable_format(folder) if explained else ""
         listed, samples = _read(folder, with_completions=explained or not brief)
+        tell = _explainer(folder, listed) if explained else None
         problems = {problem["id"]: problem for problem in listed}
         for sample in filter(chosen.keeps, samples):
             problem = problems[sample.problem_id]
@@ -98,19 +99,20 @@ def sample_texts(
                 head = " · ".join(filter(None, [dataset, sample.problem_id, level, problem.get("subject")]))
                 text = f"━━ {spell_out(head)}\n{spell_out(problem.get('question') or '(question not recorded)')}\n\n"
             text += _sample_text(sample, problem.get("answer"), brief, color)
-            if explained:
-                told = explain(sample.completion, problem.get("answer"), answer_format=answer_format)
-                text += f"{spell_out(told)}\n\n"
+            if tell:
+                text += f"{spell_out(tell(sample, problem.get('answer')))}\n\n"
             yield text
 
 
-def _explainable_format(source: Path) -> str:
-    """The answer format of a run whose verdicts the verifier can explain; a ValueError tells why it cannot."""
+def _explainer(source: Path, problems: Sequence[Mapping[str, Any]]) -> Callable[[Sample, Any], str]:
+    """What explains a sample by its reference; a ValueError tells why the verifier cannot."""
     if source.suffix == ".parquet":
-        raise ValueError(
-            f"Verdicts are explained by their references; a training run's completions have none ({source.name}). "
-            "Give both sides: nsr-trl verify --explain RESPONSE REFERENCE."
-        )
+        if all(problem["answer"] is None for problem in problems):
+            raise ValueError(
+                f"Verdicts are explained by their references, which math_reward records; {source.name} has none. "
+                "Give both sides: nsr-trl verify --explain RESPONSE REFERENCE."
+            )
+        return lambda sample, gold: explain_rule(sample.answer, gold, RULES[sample.rule])
     config = read_json(source / CONFIG)
     judge = config.get("reward") or config.get("grader")
     if judge is not None:
@@ -118,7 +120,8 @@ def _explainable_format(source: Path) -> str:
             f"Verdicts are explained where the verifier's default rules decided; those of {str(source)!r} are of "
             f"{judge!r}. Leave --explain out."
         )
-    return str(config.get("answer_format", "boxed"))
+    answer_format = str(config.get("answer_format", "boxed"))
+    return lambda sample, gold: explain(sample.completion, gold, answer_format=answer_format)
 
 
 def _read(source: Path, with_completions: bool = True) -> tuple[list[dict[str, Any]], Iterable[Sample]]:

@@ -246,7 +246,7 @@ def parse(arguments: Sequence[str], prog: str) -> RunArguments:
     launch_flags = {option for action in launch_command_parser()._actions for option in action.option_strings} | {
         "--accelerate_config"
     }
-    flags = list(_flags(arguments))
+    flags = list(flag_groups(arguments))
     recipe = next((group[1] for group in reversed(flags) if group[0] == "--config" and len(group) == 2), None)
     read = None if recipe is None else read_recipe(recipe)
     from_recipe = {} if read is None else {OF_TRL.get(name, name): value for name, value in read.values.items()}
@@ -269,12 +269,12 @@ def parse(arguments: Sequence[str], prog: str) -> RunArguments:
             unknown.append(name)
     own_groups: list[list[str]] = []
     for given, *values in flags:
-        option = f"--{OF_TRL.get(_field_name(given), given.removeprefix('--'))}"
+        option = f"--{OF_TRL.get(field_name(given), given.removeprefix('--'))}"
         if option in dests:
             sources[dests[option]] = "flag"
-            own_groups.append([option, *values])
+            own_groups.append([option, *(values or BARE.get(option, []))])
         elif option in launch_flags:
-            launch[_field_name(option)] = " ".join(values)
+            launch[field_name(option)] = " ".join(values)
         elif option != "--config":
             unknown.append(given)
     if unknown:
@@ -285,12 +285,19 @@ def parse(arguments: Sequence[str], prog: str) -> RunArguments:
             del from_recipe[name]
             if sources[name] != "flag":
                 del sources[name]
-    parser.set_defaults_with_config(**{name: value for name, value in from_recipe.items() if name not in launch})
+    set_by_recipe = {name: value for name, value in from_recipe.items() if name not in launch}
+    parser.set_defaults_with_config(**DEFAULTS | set_by_recipe)
     namespace, rest = parser.parse_known_args([word for group in own_groups for word in group])
     if rest:
         raise ValueError(f"Every argument must belong to a flag; got {' '.join(rest)!r}. Put --FIELD before it.")
     return RunArguments(vars(namespace), sources, launch)
 
+
+DEFAULTS: dict[str, Any] = {"num_completions_to_print": 0}
+"""Defaults of a command that prints lines: of `log_completions` the files, and no table of every completion."""
+
+BARE: Mapping[str, list[str]] = {"--resume_from_checkpoint": ["true"]}
+"""What a flag without a value means, beside the switches that argparse knows."""
 
 OF_OBJECTIVE = {
     "positive_weight",
@@ -307,8 +314,9 @@ OF_TRL: Mapping[str, str] = {
     "dataset_test_split": "eval_split",
     "torch_dtype": "dtype",
     "reward": "reward_funcs",  # its name in version 0.1
+    "model": "model_name_or_path",  # as `nsr-trl evaluate` has it
 }
-"""Names of fields in `trl grpo` and in older versions."""
+"""Names of fields in `trl grpo`, in older versions and in other commands."""
 
 GONE: Mapping[str, str] = {
     "datasets": "a mixture is a task with several sources: write its YAML and name it with task",
@@ -318,7 +326,6 @@ GONE: Mapping[str, str] = {
     "use_liger_kernel": "TRL 1.16's fused LM head needs none",
     "ignore_bias_buffers": "leave it out",
     "gradient_checkpointing_use_reentrant": "set gradient_checkpointing_kwargs",
-    "model": "set model_name_or_path",
     "lr": "set learning_rate",
     "lambda": "set positive_weight",
     "batch_size": "set per_device_train_batch_size",
@@ -338,16 +345,17 @@ def _check_kind(name: str, value: Any) -> None:
         raise ValueError(f"`{name}` must be one value; got {value!r:.60}. Write `{name}: VALUE`.")
 
 
-def _field_name(option: str) -> str:
+def field_name(option: str) -> str:
+    """The field that an option sets, such as `output_dir` for `--output-dir`."""
     return option.removeprefix("--").replace("-", "_")
 
 
 def _say_unknown(names: Sequence[str], known: Sequence[str]) -> str:
     """One sentence on all names that are no fields."""
-    fields = sorted({_field_name(option) for option in known})
+    fields = sorted({field_name(option) for option in known})
     found = []
     for name in names:
-        plain = _field_name(name)
+        plain = field_name(name)
         near = nearest(plain, fields)
         advice = GONE.get(plain) or (f"did you mean {near!r}?" if near else "")
         found.append(f"{plain!r} ({advice})" if advice else repr(plain))
@@ -357,7 +365,7 @@ def _say_unknown(names: Sequence[str], known: Sequence[str]) -> str:
     )
 
 
-def _flags(arguments: Sequence[str]) -> Iterator[list[str]]:
+def flag_groups(arguments: Sequence[str]) -> Iterator[list[str]]:
     """Cuts a command line into flags with their values; `--flag=value` is read as `--flag value`."""
     group: list[str] = []
     for argument in arguments:

@@ -114,7 +114,10 @@ def check_verifier() -> Finding:
     """Grades a sum, which needs a worker process and its parser, against its value and a near miss."""
     antlr = installed_version("antlr4-python3-runtime")
     for gold, wanted in ((r"\frac{n(n+1)}{2}", Outcome.CORRECT), (r"\frac{n(n+1)}{3}", Outcome.INCORRECT)):
-        verdict = verify(r"\boxed{\sum_{k=1}^{n} k}", gold)
+        try:
+            verdict = verify(r"\boxed{\sum_{k=1}^{n} k}", gold)
+        except ImportError as error:
+            return Finding("fail", "verifier", str(error))
         if verdict.outcome is not wanted:
             found = (
                 f"says {verdict.outcome} by the rule {verdict.rule} where {wanted} is true (antlr4 runtime {antlr})"
@@ -323,8 +326,16 @@ def sample(arguments: Sequence[str], number: int) -> str:
     asked = [problems[completion.request.problem_id] for completion in completions]
     judgements = task.judge.judge([completion.text for completion in completions], asked)
     looks = [
-        Look(c.text, j.outcome, j.answer or "", j.reason, j.rule, truncated=c.truncated)
-        for c, j in zip(completions, judgements, strict=True)
+        Look(
+            completion.text,
+            judged.outcome,
+            judged.answer or "",
+            judged.reason,
+            judged.rule,
+            truncated=completion.truncated,
+            reference=read_reference(problem.answer).text,
+        )
+        for completion, problem, judged in zip(completions, asked, judgements, strict=True)
     ]
     return "\n".join([format_looks(looks, number), *advise(looks, task.answer_format)])
 
@@ -359,7 +370,7 @@ def check_disk(args: SignedRewardConfig, kept: int, needed: float) -> Finding:
     if free < needed:
         advice = f"{found} need {needed / 1e9:.0f} GB. Change --output_dir or --save_total_limit"
         return Finding("fail", "disk", advice)
-    if args.save_strategy != "no" and args.save_total_limit is None:
+    if args.save_strategy != "no" and args.save_total_limit is None and needed > free / 10:
         return Finding("warn", "disk", f"{found}; none is ever removed. Set --save_total_limit")
     return Finding("ok", "disk", found)
 

@@ -35,6 +35,8 @@ class Look:
             Signed weight in training, where there is one.
         truncated (`bool`):
             Whether it ran into the length limit.
+        reference (`str`):
+            What the verifier compared the answer with.
     """
 
     completion: str
@@ -44,6 +46,7 @@ class Look:
     rule: str = ""
     weight: float | None = None
     truncated: bool = False
+    reference: str = ""
 
 
 class Judged(Protocol):
@@ -60,14 +63,15 @@ class Judged(Protocol):
 def format_looks(looks: Sequence[Look], number: int = 8) -> str:
     """A table of some of them, evenly spaced, one line each."""
     shown = looks[:: max(len(looks) // number, 1)][:number]
-    lines = [f"{'outcome':<10} {'weight':>7}  {'answer':<14}  {'rule':<20}  the completion ends with"]
+    lines = [
+        f"{'outcome':<10} {'weight':>7}  {'answer':<14}  {'reference':<14}  {'rule':<20}  the completion ends with"
+    ]
     for look in shown:
         weight = "" if look.weight is None else f"{look.weight:+.2f}"
         end = " ".join(look.completion.split())[-40:]
-        rule = look.rule or look.reason
-        lines.append(
-            f"{look.outcome:<10} {weight:>7}  {_cut(look.answer, 14):<14}  {_cut(rule, 20):<20}  {_visible(end)}"
-        )
+        compared = f"{_cut(look.answer, 14):<14}  {_cut(look.reference, 14):<14}"
+        rule = _cut(look.rule or look.reason, 20)
+        lines.append(f"{look.outcome:<10} {weight:>7}  {compared}  {rule:<20}  {_visible(end)}")
     return "\n".join(lines)
 
 

@@ -77,14 +77,15 @@ def launcher_arguments(run: RunArguments, arguments: Sequence[str]) -> argparse.
     if "mixed_precision" not in run.launch:  # the fields of the run decide, not the accelerate config
         precision = "fp16" if run.values["fp16"] else "no" if run.values["bf16"] is False else "bf16"
         flags += ["--mixed_precision", precision]
-    own = [*arguments, *(["--use_cpu", "true"] if run.is_on_cpu else [])]
+    own = [*arguments, *(["--use_cpu", "true"] if run.is_on_cpu and not run.values["use_cpu"] else [])]
     if run.is_on_cpu and kind == "FSDP":
         raise ValueError(
             f"FSDP needs GPUs; got {path.name} and a run on the CPU, where accelerate would run DDP "
             "and not say so. Use --accelerate_config multi_cpu or zero3 on a CPU."
         )
     if run.is_on_cpu and "num_cpu_threads_per_process" not in run.launch:  # else accelerate asks for it at each start
-        flags += ["--num_cpu_threads_per_process", str(max((os.cpu_count() or 1) // run.num_processes, 1))]
+        threads = os.environ.get("OMP_NUM_THREADS") or max((os.cpu_count() or 1) // run.num_processes, 1)
+        flags += ["--num_cpu_threads_per_process", str(threads)]
     args = parser.parse_args([*flags, PROGRAM, *own])
     args.use_cpu = run.is_on_cpu
     args, _, _ = _validate_launch_command(args)

@@ -320,7 +320,7 @@ def _renamed(value: Node, conditions: tuple[Node, ...], others: tuple[Node, ...]
         return value
     if isinstance(value, Named):
         return Named(value.tokens, value.names, _renamed(value.value, conditions, others))
-    if not isinstance(value, Scalar):
+    if not isinstance(value, Scalar) or names[1][0] in letters(value.term):
         return value
     return Scalar(value.tokens, substitute(value.term, names[0][0], Symbol(names[1][0])), value.unit)
 

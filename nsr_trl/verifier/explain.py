@@ -6,7 +6,7 @@ from .equivalence import readings_of_text
 from .expressions import Ambiguity
 from .extract import extract
 from .reference import read_reference
-from .verdict import Reason
+from .verdict import Reason, Rule
 from .verify import verify
 from .writing import kind_of, write
 
@@ -37,12 +37,19 @@ def explain(response: str, gold: Any, *, answer_format: str = "boxed") -> str:
     ```
     """
     verdict = verify(response, gold, answer_format=answer_format)
-    reference = read_reference(gold)
-    lines = [*_side("answer", verdict.answer), *_side("reference", reference.text or None, reference.missing)]
+    elsewhere = ""
     if verdict.reason is Reason.ANSWER_ELSEWHERE:
         answer = extract(response, "auto").answer
-        lines.append(f"{'elsewhere':<11}{answer}: not in the form {answer_format!r}; the form 'auto' reads it")
-    rule = verdict.rule
+        elsewhere = f"{answer}: not in the form {answer_format!r}; the form 'auto' reads it"
+    return explain_rule(verdict.answer, gold, verdict.rule, elsewhere)
+
+
+def explain_rule(answer: str | None, gold: Any, rule: Rule, elsewhere: str = "") -> str:
+    """The same of a verdict that is known: by its answer and its rule, and with what is said of another answer."""
+    reference = read_reference(gold)
+    lines = [*_side("answer", answer), *_side("reference", reference.text or None, reference.missing)]
+    if elsewhere:
+        lines.append(f"{'elsewhere':<11}{elsewhere}")
     return "\n".join([*lines, f"{'verdict':<11}{rule.outcome} by {rule}: {rule.meaning}"])
 
 
@@ -53,7 +60,8 @@ def _side(name: str, text: str | None, missing: str = "") -> list[str]:
     readings = readings_of_text(text)
     if not readings:
         return [*lines, "  read as  too large"]
-    lines.append(f"  read as  {kind_of(readings[0].node)}: {write(readings[0].node)}")
+    written = write(readings[0].node)
+    lines.append(f"  read as  {kind_of(readings[0].node)}{written and ': '}{written}")
     others = {write(reading.node): None for reading in readings[1:]}
     others.pop(write(readings[0].node), None)
     if others:

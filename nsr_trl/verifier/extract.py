@@ -210,7 +210,7 @@ def _boxes(text: str, places: list[int]) -> tuple[list[_Box], int]:
     """Boxes that hold something, the inner ones of nested ones; and where the last one without braces begins."""
     boxes: list[_Box] = []
     bare_start = last_start = -1
-    empty = (-1, -1)  # the last box that holds nothing, or nothing but such a box
+    empty: list[tuple[int, int]] = []  # boxes that hold nothing, or nothing but such boxes: where they start and end
     open_groups: list[tuple[int, int] | None] = []  # where a box and its content start; None for any other brace
     start = places[0] if places else len(text)
     while start and text[start - 1] == "\\":  # from within a run of backslashes it would be read differently
@@ -228,9 +228,13 @@ def _boxes(text: str, places: list[int]) -> tuple[list[_Box], int]:
             # inner boxes close first; skipping those around them also keeps deep nesting linear
             if group is None or group[1] <= last_start:
                 continue
-            start, end = empty if empty[0] >= group[1] else (token.start(), token.start())
-            if not (text[group[1] : start] + text[end : token.start()]).strip():
-                empty = (group[0], token.end())
+            end, held = token.start(), ""
+            while empty and empty[-1][0] >= group[1]:  # those within it
+                begin_of_inner, end_of_inner = empty.pop()
+                held += text[end_of_inner:end]
+                end = begin_of_inner
+            if not (text[group[1] : end] + held).strip():
+                empty.append((group[0], token.end()))
             else:
                 last_start = group[1]
                 boxes.append(_Box(group[0], token.end(), text[group[1] : token.start()].strip()))

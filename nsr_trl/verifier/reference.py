@@ -119,7 +119,7 @@ def read_reference(reference: Any) -> Reference:
 def _write_number(number: float | Decimal) -> str:
     if math.isinf(number):
         return "\\infty" if number > 0 else "-\\infty"
-    return format(Decimal(repr(number)) if isinstance(number, float) else number, "f")
+    return format(Decimal(repr(float(number))) if isinstance(number, float) else number, "f")
 
 
 def _read_object(reference: Any) -> Reference:

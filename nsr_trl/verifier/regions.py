@@ -340,11 +340,12 @@ def _are_counting(answer: Node, gold: Node) -> bool:
 
 
 def _integers(region: Region) -> list[tuple[float, float]]:
-    """The first and the last whole number of each piece with whole ends."""
-    found = []
+    """The first and the last whole number of each run of them, of pieces with whole ends."""
+    found: list[tuple[float, float]] = []
     for piece in region:
         low = piece.low.value + (piece.low.term is not None and not piece.low.is_closed)
         high = piece.high.value - (piece.high.term is not None and not piece.high.is_closed)
         if low <= high:
-            found.append((low, high))
+            is_next = bool(found) and low <= found[-1][1] + 1
+            found.append((found.pop()[0] if is_next else low, high))
     return found

@@ -296,9 +296,10 @@ def _may_be_spelled_out(scalar: Scalar, other: Scalar) -> bool:
 
 
 def _may_have_differential(scalar: Scalar, other: Scalar) -> bool:
-    r"""Whether a text may end in a differential that the other leaves out: `2x\,dx` for `2x`."""
+    r"""Whether a text may end in a differential that the other leaves out: `2x\,dx` for `2x`; an integral needs it."""
     end = scalar.tokens[-2:]
-    return len(end) == 2 and end[0] == "d" and end[1].isalpha() and "d" not in other.tokens
+    is_differential = len(end) == 2 and end[0] == "d" and end[1].isalpha()
+    return is_differential and "\\int" not in scalar.tokens and "d" not in other.tokens
 
 
 def _may_be_one_angle(answer: Scalar, gold: Scalar) -> bool:

@@ -742,9 +742,11 @@ def _clock(form: Form) -> Clock | None:
     if half not in ("am", "pm") or not tail:
         return None
     numbers = "".join(form[:tail]).strip().split(":")
-    if len(numbers) > 3 or not all(number.strip().isdecimal() for number in numbers):
+    if len(numbers) > 3 or not all(number.strip().isdecimal() and len(number) < 5 for number in numbers):
         return None
     hours, minutes, seconds = [*map(int, numbers), 0, 0][:3]
+    if hours > 23 or max(minutes, seconds) > 59:
+        return None
     return Clock(form, Fraction(seconds, 60) + 60 * (hours % 12 + 12 * (half == "pm")) + minutes, half)
 
 

@@ -172,7 +172,8 @@ def _check(grader: str, parser: str, num_workers: int | None) -> None:
 @lru_cache  # to look for a package takes as long as to compare a pair; an error is not remembered
 def _check_installed(parser: str) -> None:
     if find_spec(parser) is None:
-        raise ImportError(f"The parser must be installed; {parser!r} is not. Install it, or leave the parser out.")
+        message = f"The parser must be installed; {parser!r} is not. Run: pip install {parser}"
+        raise ImportError(message, name=parser)
 
 
 def _read(response: Any, gold: Any, answer_format: str) -> Verdict | Question:
