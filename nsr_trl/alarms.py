@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .checks import is_number
 from .resources import did_you_mean
 
 
@@ -313,10 +314,9 @@ def check_thresholds(thresholds: Mapping[str, Any] | None) -> None:
                 f"`alarm_thresholds` must be of the alarms {', '.join(ALARMS)}; got {name!r}. "
                 f"{did_you_mean(str(name), list(ALARMS))}"
             )
-        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         below_one = name == "entropy_collapse"
         grows = name in ("entropy_explosion", "length")
-        if value is not None and not (is_number and value > 0 and not (below_one and value >= 1)):
+        if value is not None and not (is_number(value) and value > 0 and not (below_one and value >= 1)):
             must_be = "a number between 0 and 1" if below_one else "a number above 0"
             raise ValueError(
                 f"The threshold of the alarm {name} must be {must_be}, or null for none; got {value!r}. "

@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -145,8 +146,9 @@ def _quickstart(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
     except OutputExistsError as error:
         parser.error(str(error))
     except (StoppedError, KeyboardInterrupt) as error:
-        flags = f"--objective {args.objective} --seed {args.seed} --output-dir {args.output_dir}"
-        print(f"\nStopped {error}. Go on with: nsr-trl quickstart {flags}".replace(" .", "."), file=sys.stderr)
+        flags = f"--objective {args.objective} --seed {args.seed} --output-dir {shlex.quote(str(args.output_dir))}"
+        when = f" {error}" if str(error) else ""
+        print(f"\nStopped{when}. Go on with: nsr-trl quickstart {flags}", file=sys.stderr)
         sys.exit(130)
 
 

@@ -7,14 +7,14 @@ be given them ([`adopt`]) and stays what it is.
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from numbers import Integral
 from typing import Any, ClassVar
 
 from trl import GRPOConfig
 
 from .alarms import check_thresholds
+from .checks import is_count, is_number, is_whole, plain
 from .controllers import Controller, build_controller
-from .objective import Objective, build_objective, is_number, reads_batch
+from .objective import Objective, build_objective, reads_batch
 from .secrets import without_secrets
 
 
@@ -259,11 +259,12 @@ SIGNED_FIELDS: tuple[str, ...] = tuple(
 DEFAULT_CORRECT_THRESHOLD = 0.5
 
 
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
 _MUST_BE: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "objective": (lambda value: isinstance(value, str), "a name, or module:function of your own"),
+    "positive_weight_schedule": (
+        lambda value: value is None or isinstance(value, Mapping),
+        'a mapping such as {"kind": "linear", "to": 0.2}, or None',
+    ),
     "objective_args": (
         lambda value: value is None or isinstance(value, Mapping),
         'a mapping such as {"k": 8}, or None',
@@ -280,11 +281,11 @@ _MUST_BE: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "auxiliary_weight": (lambda value: is_number(value) and value >= 0, "a finite number >= 0"),
     "max_tokens_per_microbatch": (
-        lambda value: value is None or value == "auto" or (_is_whole(value) and value >= 1),
+        lambda value: value is None or value == "auto" or is_count(value),
         "a whole number of tokens, 1 or more, 'auto', or None for what per_device_train_batch_size rows take",
     ),
     "allocation_floor": (lambda value: is_number(value) and 0 < value <= 1, "a number above 0, at most 1"),
-    "check_after_rollouts": (lambda value: _is_whole(value) and value >= 0, "a whole number of rollouts, 0 for never"),
+    "check_after_rollouts": (lambda value: is_whole(value) and value >= 0, "a whole number of rollouts, 0 for never"),
     "alarm_thresholds": (lambda value: value is None or isinstance(value, Mapping), "a mapping by alarm, or None"),
     "overwrite_output_dir": (lambda value: isinstance(value, bool), "True or False"),
 }
@@ -292,8 +293,8 @@ _MUST_BE: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 def check_signed_fields(args: Any) -> None:
     """
-    Checks the fields of [`SignedRewardConfig`]; writes `compact` as a word where it is a boolean, and a number that
-    came as text as a number.
+    Checks the fields of [`SignedRewardConfig`]; writes `compact` as a word where it is a boolean, a number that came
+    as text as a number, and numpy's numbers as Python's.
 
     Raises:
         ValueError: If one is of the wrong type or out of range.
@@ -313,6 +314,8 @@ def check_signed_fields(args: Any) -> None:
         if not holds(getattr(args, name)):
             default = SignedRewardConfig.__dataclass_fields__[name].default
             raise ValueError(f"`{name}` must be {must_be}; got {getattr(args, name)!r}. Leave it out for {default!r}.")
+    for name in SIGNED_FIELDS:
+        setattr(args, name, plain(getattr(args, name)))
     check_thresholds(args.alarm_thresholds)
     controller = controller_of(args)
     objective = controller.objective

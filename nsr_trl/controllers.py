@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
+from .checks import is_number, is_whole, plain
 from .objective import OBJECTIVE_NAMES, Objective, build_objective, rule_of
 from .resources import did_you_mean
 
@@ -224,22 +225,18 @@ class Setting:
     must_be: str
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _magnitude(default: float | None) -> Setting:
-    return Setting(default, lambda value: _is_number(value) and value >= 0, "a finite number >= 0")
+    return Setting(default, lambda value: is_number(value) and value >= 0, "a finite number >= 0")
 
 
 def _share(default: float) -> Setting:
-    return Setting(default, lambda value: _is_number(value) and 0 <= value < 1, "a number from 0 to below 1")
+    return Setting(default, lambda value: is_number(value) and 0 <= value < 1, "a number from 0 to below 1")
 
 
 _SCHEDULE = {
     "from": _magnitude(None),
     "to": _magnitude(None),
-    "over": Setting(1.0, lambda value: _is_number(value) and value > 0, "a share of the run, or steps above 1"),
+    "over": Setting(1.0, lambda value: is_number(value) and value > 0, "a share of the run, or steps above 1"),
 }
 
 SCHEDULES: dict[str, dict[str, Setting]] = {
@@ -250,8 +247,8 @@ SCHEDULES: dict[str, dict[str, Setting]] = {
 CONTROLLERS: dict[str, dict[str, Setting]] = {
     "balance": {"smoothing": _share(0.9), "low": _magnitude(0.01), "high": _magnitude(10.0)},
     "entropy": {
-        "target": Setting(None, lambda value: _is_number(value) and value > 0, "a number of nats above 0"),
-        "rate": Setting(0.05, lambda value: _is_number(value) and 0 < value <= 1, "a number above 0, at most 1"),
+        "target": Setting(None, lambda value: is_number(value) and value > 0, "a number of nats above 0"),
+        "rate": Setting(0.05, lambda value: is_number(value) and 0 < value <= 1, "a number above 0, at most 1"),
         "low": _magnitude(0.0),
         "high": _magnitude(2.0),
     },
@@ -259,9 +256,7 @@ CONTROLLERS: dict[str, dict[str, Setting]] = {
         "to": Setting("w_reinforce", lambda value: value in OBJECTIVE_NAMES, f"one of {', '.join(OBJECTIVE_NAMES)}"),
         "rise": _share(0.05),
         "smoothing": _share(0.9),
-        "warmup": Setting(
-            10, lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0, "a whole number"
-        ),
+        "warmup": Setting(10, lambda value: is_whole(value) and value >= 0, "a whole number"),
     },
 }
 """Kinds of `lambda_controller`, with their settings."""
@@ -343,7 +338,7 @@ def build_controller(
             f"`{field}` moves lambda, which objective='w_reinforce' has; got objective={objective.name!r}. "
             "Change one of them."
         )
-    start = 0.1 if positive_weight is None else positive_weight
+    start = 0.1 if positive_weight is None else float(positive_weight)
     if kind == "balance":
         _check_bounds(settings)
         return Balance(build, **settings)
@@ -380,7 +375,7 @@ def _read(
                 f"`{name}` of {field}={kind!r} must be {known[name].must_be}; got {value!r}. "
                 f"Leave it out for {known[name].default}."
             )
-    own = {name: value for name, value in given.items() if name != "kind"}
+    own = {name: plain(value) for name, value in given.items() if name != "kind"}
     return kind, {name: setting.default for name, setting in known.items()} | own
 
 

@@ -3,6 +3,7 @@
 A row is read by what it has: verl's `reward_model`, a conversation in the column of the question, or plain text.
 """
 
+import glob
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,18 +13,13 @@ from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict,
 from datasets.exceptions import DatasetGenerationError
 from pyarrow import ArrowInvalid
 
-from .problem import Problem, Prompting
+from .problem import ANSWER_COLUMNS, QUESTION_COLUMNS, Problem, Prompting, find_column
 from .verifier.reference import read_reference
 
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-
-QUESTION_COLUMNS = ("problem", "question", "prompt", "messages")
-"""Names under which a question is looked for, in this order."""
-ANSWER_COLUMNS = ("answer", "final_answer", "solution", "target", "expected_answer", "ground_truth")
-"""Names under which a reference is looked for, in this order."""
 
 FILE_BUILDERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".csv": "csv"}
 """Kinds of files, and what reads them."""
@@ -88,7 +84,11 @@ def load_rows(source: Source, limit: int | None = None) -> Dataset | IterableDat
         )
     if builder and source.config is not None:
         raise ValueError(f"A file has no config; got {source.config!r} for {source.dataset!r}. Leave it out.")
-    where = {"path": builder, "data_files": str(path)} if builder else {"path": source.dataset, "name": source.config}
+    where = (
+        {"path": builder, "data_files": glob.escape(str(path))}
+        if builder
+        else {"path": source.dataset, "name": source.config}
+    )
     try:
         rows = load_dataset(**where, split=source.split, revision=source.revision, streaming=source.streaming)
     except (DatasetGenerationError, ArrowInvalid, UnicodeDecodeError) as error:
@@ -252,24 +252,6 @@ def prompt_row(
     """A row of the dataset a trainer reads."""
     own = {"prompt": prompting.prompt(problem, tokenizer), "answer": problem.answer, "problem_id": problem.id}
     return {**problem.columns, **own}
-
-
-def find_column(columns: Iterable[str], role: str, name: str | None, candidates: Sequence[str]) -> str:
-    """
-    The column of a role: the one named, or the first candidate that is there.
-
-    Raises:
-        ValueError: If there is none.
-    """
-    columns = list(columns)
-    for candidate in candidates if name is None else (name,):
-        if candidate in columns:
-            return candidate
-    expected = f"one of {', '.join(candidates)}" if name is None else repr(name)
-    raise ValueError(
-        f"The {role} must be in a column named {expected}; the columns are {', '.join(columns)}. "
-        f"Name the right one with `{role}_column`."
-    )
 
 
 def _is_conversation(value: Any) -> bool:

@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import logging
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def decorating(
         reason = " ".join(str(error).split()) or "no reason given"
         logger.warning(
             f"{what}, {path}, could not be written ({type(error).__name__}: {reason}). The run goes on; its card can "
-            f"be written again with: nsr-trl card {output_dir}"
+            f"be written again with: nsr-trl card {shlex.quote(str(output_dir))}"
         )
 
 

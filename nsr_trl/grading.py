@@ -1,6 +1,8 @@
 """Grading a file: rows of responses and references go in, counts, throughput and the slowest rows come out."""
 
+import codecs
 import json
+import shlex
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +14,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from .evaluation.records import PROBLEMS, read_problems
+from .problem import ANSWER_COLUMNS, find_column
 from .verifier import Outcome, Reference, Verdict, read_reference, verify, verify_batch
 from .verifier.reference import near_miss
 from .verifier.sandbox import default_num_workers
@@ -19,7 +22,7 @@ from .verifier.sandbox import default_num_workers
 
 RESPONSE_COLUMNS = ("response", "completion", "completions", "output")
 """Names under which a response is looked for, in this order."""
-GOLD_COLUMNS = ("gold", "answer", "final_answer", "solution", "target")
+GOLD_COLUMNS = ("gold", *ANSWER_COLUMNS)
 """Names under which a reference is looked for, in this order."""
 
 SAMPLE_COLUMNS = {"problem_id", "sample_index", "completion"}
@@ -72,7 +75,7 @@ def read_rows(
     if path.is_dir():
         raise ValueError(
             f"What is graded must be a file; {str(path)!r} is a folder. To read the verdicts of an evaluation: "
-            f"nsr-trl show {path} --explain; to grade it anew, name its samples.jsonl."
+            f"nsr-trl show {shlex.quote(str(path))} --explain; to grade it anew, name its samples.jsonl."
         )
     if path.suffix not in (".jsonl", ".parquet"):
         raise ValueError(f"The file must end in .jsonl or .parquet; got {path.name!r}. Convert it, or rename it.")
@@ -81,11 +84,11 @@ def read_rows(
     rows = list(_json_rows(path) if path.suffix == ".jsonl" else _parquet_rows(path))
     if not rows:
         raise ValueError(f"A file to grade must have rows; {str(path)!r} has none. Name another.")
-    response_column = _find_column(rows[0], "response", response_column, RESPONSE_COLUMNS)
+    response_column = find_column(rows[0], "response", response_column, RESPONSE_COLUMNS)
     if gold_column is None and rows[0].keys() >= SAMPLE_COLUMNS:
         references = _references_beside(path)
-        return [(row.get(response_column), references.get(row["problem_id"])) for row in rows]
-    gold_column = _find_column(rows[0], "gold", gold_column, GOLD_COLUMNS)
+        return [(row.get(response_column), references.get(str(row.get("problem_id")))) for row in rows]
+    gold_column = find_column(rows[0], "gold", gold_column, GOLD_COLUMNS)
     return [(row.get(response_column), row.get(gold_column)) for row in rows]
 
 
@@ -96,7 +99,7 @@ def _references_beside(samples: Path) -> dict[str, Any]:
             f"Samples of an evaluation are graded by the references in {PROBLEMS} beside them; "
             f"{str(samples.parent)!r} has none. Copy it there, or name a column of references with --gold-column."
         )
-    return {problem["id"]: problem["answer"] for problem in read_problems(samples.parent)}
+    return {problem["id"]: problem.get("answer") for problem in read_problems(samples.parent)}
 
 
 def grade(
@@ -256,35 +259,32 @@ def _count(label: str, count: int, total: int) -> str:
 
 
 def _json_rows(path: Path) -> Iterator[Mapping[str, Any]]:
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
-            if not line.strip():
+            text = (line.removeprefix(codecs.BOM_UTF8) if number == 1 else line).strip()
+            if not text:
                 continue
             try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                row = error
+                row = json.loads(text)
+            except (ValueError, RecursionError):  # no JSON, or no UTF-8
+                row = None
             if not isinstance(row, dict):
+                shown = text.decode(errors="backslashreplace")
                 raise ValueError(
-                    f"Each line of {path.name} must be a JSON object; line {number} is {line.strip()!r:.80}. "
+                    f"Each line of {path.name} must be a JSON object in UTF-8; line {number} is {shown!r:.80}. "
                     "Mend or remove it."
                 )
             yield row
 
 
 def _parquet_rows(path: Path) -> Iterator[Mapping[str, Any]]:
+    import pyarrow
     import pyarrow.parquet
 
-    for batch in pyarrow.parquet.ParquetFile(path).iter_batches():
-        yield from batch.to_pylist()
-
-
-def _find_column(row: Mapping[str, Any], role: str, name: str | None, candidates: Sequence[str]) -> str:
-    for candidate in candidates if name is None else (name,):
-        if candidate in row:
-            return candidate
-    expected = f"one of {', '.join(candidates)}" if name is None else repr(name)
-    raise ValueError(
-        f"The {role} must be in a column named {expected}; the columns are {', '.join(row)}. "
-        f"Name the right one with --{role}-column."
-    )
+    try:
+        for batch in pyarrow.parquet.ParquetFile(path).iter_batches():
+            yield from batch.to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise ValueError(
+            f"A .parquet file must be one that can be read; {str(path)!r} cannot ({error}). Write it anew."
+        ) from error

@@ -11,17 +11,16 @@ are their names, parameters and errors, and the way to one's own.
 P problems, G completions per problem, B = P*G rows.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from numbers import Integral, Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from . import family
+from .checks import is_count, is_number
 from .resources import did_you_mean, import_function
 
 
@@ -151,18 +150,9 @@ FAMILY: dict[str, Member] = {
 OBJECTIVE_NAMES: tuple[str, ...] = (*POLARITIES, "grpo", *FAMILY)
 
 
-def is_number(value: Any) -> bool:
-    """Whether a setting is a finite number."""
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
-
-
 _MUST_BE: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "k": (_is_count, "a whole number, 1 or more"),
-    "order": (_is_count, "a whole number, 1 or more"),
+    "k": (is_count, "a whole number, 1 or more"),
+    "order": (is_count, "a whole number, 1 or more"),
     "quantile": (lambda value: is_number(value) and 0 < value < 1, "a number between 0 and 1"),
     "ddof": (lambda value: not isinstance(value, bool) and value in (0, 1), "0 (the paper's) or 1 (the code's)"),
     "alpha": (lambda value: is_number(value) and 0 < value <= 1, "a number above 0, at most 1"),

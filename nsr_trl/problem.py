@@ -2,7 +2,7 @@ r"""A problem and the prompt that asks it: plain Python, for what trains, evalua
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+
+QUESTION_COLUMNS = ("problem", "question", "prompt", "messages")
+"""Names under which a question is looked for, in this order."""
+ANSWER_COLUMNS = ("answer", "final_answer", "solution", "target", "expected_answer", "ground_truth")
+"""Names under which a reference is looked for, in this order."""
 
 INSTRUCTION = r"Please reason step by step, and put your final answer within \boxed{}."
 """The paper's instruction, one line below the question."""
@@ -189,6 +194,24 @@ class Prompting:
         if self.system_prompt is not None or asked_formats(text):
             return ""
         return INSTRUCTIONS.get(self.answer_format, "")
+
+
+def find_column(columns: Iterable[str], role: str, name: str | None, candidates: Sequence[str]) -> str:
+    """
+    The column of a role: the one named, or the first candidate that is there.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    columns = list(columns)
+    for candidate in candidates if name is None else (name,):
+        if candidate in columns:
+            return candidate
+    expected = f"one of {', '.join(candidates)}" if name is None else repr(name)
+    raise ValueError(
+        f"The {role} must be in a column named {expected}; the columns are {', '.join(columns)}. "
+        f"Name the right one with `{role}_column`."
+    )
 
 
 def asked_formats(text: str) -> list[str]:

@@ -43,6 +43,12 @@ def check_prompts(dataset: Any, tokenizer: Any, num_needed: int, context: int | 
             f"One generation takes {num_needed} prompts (generation_batch_size / num_generations); the dataset has "
             f"{len(dataset)}. Give more prompts, or lower per_device_train_batch_size or steps_per_generation."
         )
+    for row, prompt in enumerate(_prompts(dataset)):
+        if not is_prompt(prompt):
+            raise ValueError(
+                "A prompt must be a text, or messages of which each has a role; that of row "
+                f"{row} is {prompt!r:.80}. Correct the row, or leave it out (`dataset.filter`)."
+            )
     overlong = {} if context is None else overlong_prompts(dataset, tokenizer, context)
     if overlong:
         row, length = max(overlong.items(), key=lambda item: item[1])
@@ -51,6 +57,13 @@ def check_prompts(dataset: Any, tokenizer: Any, num_needed: int, context: int | 
             f"{len(dataset)} are not, row {row} with {length} tokens. Leave such rows out "
             "(`dataset.filter`), or shorten them."
         )
+
+
+def is_prompt(prompt: Any) -> bool:
+    """Whether a model can be asked this: a text that is not empty, or messages of which each has a role."""
+    if isinstance(prompt, str):
+        return bool(prompt)
+    return isinstance(prompt, list) and bool(prompt) and all(isinstance(m, Mapping) and m.get("role") for m in prompt)
 
 
 def leave_out_overlong(dataset: Any, tokenizer: Any, context: int | None, say: Callable[[str], object]) -> Any:

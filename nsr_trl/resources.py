@@ -50,9 +50,10 @@ def find_yaml(folder: str, name: str | Path) -> Path:
 
 
 def nearest(name: str, names: Sequence[str]) -> str | None:
-    """The name that is nearest to another, if one is near."""
-    found = difflib.get_close_matches(name, names, n=1, cutoff=0.65) or [n for n in names if n == name.lower()]
-    return found[0] if found else None
+    """The name that is nearest to another, upper and lower case alike, if one is near."""
+    of_lower = {other.lower(): other for other in names}
+    found = difflib.get_close_matches(name.lower(), of_lower, n=1, cutoff=0.65)
+    return of_lower[found[0]] if found else None
 
 
 def did_you_mean(name: str, names: Sequence[str]) -> str:

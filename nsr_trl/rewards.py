@@ -84,7 +84,7 @@ def math_reward(
             "math_reward needs a dataset column named 'answer' or 'solution'; "
             f"the columns besides 'prompt' are {columns}. Rename the column that holds the reference."
         )
-    _check_columns(kwargs, len(completions))
+    _check_columns(kwargs | {"grader": grader, "answer_format": answer_format}, len(completions))
     texts: list[Any] = [completion_text(completion) for completion in completions]
     verdicts = verify_batch(texts, golds, grader=grader, answer_format=answer_format)
     if log_extra is not None:
@@ -112,6 +112,13 @@ def _shares(verdicts: Sequence[Verdict]) -> dict[str, float]:
 def _check_columns(kwargs: Mapping[str, Any], num_completions: int) -> None:
     """Refuses what is neither a column nor the trainer's: an option that is misspelt, or that there is not."""
     for name, value in kwargs.items():
+        if name in ("grader", "answer_format"):
+            if not isinstance(value, str):
+                raise ValueError(
+                    f"`{name}` of math_reward must be one text for all completions; got {value!r:.60}. If the dataset "
+                    "has a column of that name, rename it (`dataset.rename_column`)."
+                )
+            continue
         is_plain = value is None or isinstance(value, str | int | float | list | tuple)
         is_column = isinstance(value, list | tuple) and len(value) == num_completions
         if name not in _TRL_ARGUMENTS and is_plain and not is_column:

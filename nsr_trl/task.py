@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from datasets import Dataset, IterableDataset, concatenate_datasets, interleave_datasets
 
+from .checks import is_count, is_number
 from .config import DEFAULT_CORRECT_THRESHOLD
 from .data import FILE_BUILDERS, Source, load_rows, prompt_row, read_problems, to_dataset
 from .evaluation.judges import Judge, RewardJudge, VerifierJudge
@@ -245,6 +246,21 @@ class Task:
         return " + ".join(_describe(source) for source in getattr(self, part))
 
 
+_TEXT = (lambda value: isinstance(value, str), "a text; put it in quotes")
+_MAPPING = (lambda value: isinstance(value, Mapping), "a mapping of names to values")
+_MUST_BE: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "dataset": (lambda value: isinstance(value, str) and bool(value.strip()), "the id of a dataset, or a path"),
+    **dict.fromkeys(("config", "split", "revision", "question_column", "answer_column"), _TEXT),
+    **dict.fromkeys(("answer_format", "template", "system_prompt", "instruction", "grader", "reward"), _TEXT),
+    "weight": (lambda value: is_number(value) and value > 0, "a number above 0"),
+    "streaming": (lambda value: isinstance(value, bool), "true or false"),
+    "size": (is_count, "a whole number, 1 or more"),
+    "options": _MAPPING,
+    "chat_template_kwargs": _MAPPING,
+    "correct_threshold": (is_number, "a finite number"),
+}
+"""What the fields of a task's file, and of its sources, must be."""
+
 _SOURCE_FIELDS = {f.name for f in dataclasses.fields(Source)} - {"weight", "options"}
 _PROMPTING_FIELDS = {f.name for f in dataclasses.fields(Prompting)}
 _OWN_FIELDS = {"grader", "reward", "correct_threshold"}
@@ -340,9 +356,20 @@ def _read_task(name: str, path: Path) -> Task:
             f"A task must say where its problems are; {name!r} has neither `train` nor `test`. Write "
             "train: {dataset: openai/gsm8k, config: main, split: train}."
         )
+    values = _checked(name, values)
     prompting = _prompting({key: value for key, value in values.items() if key in _PROMPTING_FIELDS}, train + test)
     own = {key: value for key, value in values.items() if key in _OWN_FIELDS}
     return Task(path.stem, train, test, one_line(head_comment(text)), prompting, **own)
+
+
+def _checked(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a task's file that say something: one that is left empty is not set."""
+    values = {key: value for key, value in values.items() if value is not None}
+    for key, value in values.items():
+        holds, must_be = _MUST_BE[key]
+        if not holds(value):
+            raise ValueError(f"`{key}` of a task must be {must_be}; {name!r} has {value!r:.60}. Correct the file.")
+    return values
 
 
 def _sources(name: str, part: str, value: Any, common: Mapping[str, Any]) -> tuple[Source, ...]:
@@ -355,7 +382,7 @@ def _sources(name: str, part: str, value: Any, common: Mapping[str, Any]) -> tup
                 f"`{part}` of a task must be a dataset, or a mapping of {', '.join(fields)}; "
                 f"{name!r} has {entry!r:.80}. Write {part}: {{dataset: openai/gsm8k, config: main, split: {part}}}."
             )
-    return tuple(Source(**{**common, **entry}) for entry in entries)
+    return tuple(Source(**_checked(name, {**common, **entry})) for entry in entries)
 
 
 def _moved(sources: tuple[Source, ...], dataset: str | None) -> tuple[Source, ...]:

@@ -77,6 +77,7 @@ class Weighing:
 
     def __init__(self, args: Any, names: Sequence[str]) -> None:
         self._args = args
+        self._names = list(names)
         self.controller = controller_of(args)
         self._at_first = dict(self.controller.seen)
         objective = self.controller.objective
@@ -163,6 +164,12 @@ class Weighing:
         if objective.positive_weight is not None:
             sums["signed/positive_weight"] = (objective.positive_weight, 1)
         if self._args.auxiliary_weight:
+            for index in self._others:
+                if (endless := rewards[:, index].isinf()).any():
+                    raise ValueError(
+                        f"A reward that is trained on must be a finite number, or None; {self._names[index]} gave "
+                        f"{rewards[endless, index][0]:g}. Bound it, or set auxiliary_weight=0."
+                    )
             auxiliary = self._args.auxiliary_weight * auxiliary_weights(
                 rewards[:, self._others], self._reward_weights.to(rewards), group_size, self._args.scale_rewards
             )

@@ -15,6 +15,7 @@ import nsr_trl
 from nsr_trl.choices import OBJECTIVES
 from nsr_trl.cli import main
 from nsr_trl.objective import OBJECTIVE_NAMES
+from nsr_trl.quickstart import run as quickstart_run
 
 
 def run(*arguments):
@@ -132,6 +133,11 @@ def test_verify_counts_outcomes_and_reasons_and_shows_the_slowest(responses, nam
     assert sum(line[:1] == ["row"] for line in lines) == 4
 
 
+def test_verify_looks_for_references_where_a_dataset_has_them(responses, capsys):
+    main(["verify", responses("rows.jsonl", gold="ground_truth")])  # verl's name, which a dataset may have
+    assert "4 rows" in capsys.readouterr().out
+
+
 def test_verify_reads_the_columns_it_is_told_to(responses, capsys):
     path = responses("rows.jsonl", response="text", gold="reference")
     main(["verify", path, "--response-column", "text", "--gold-column", "reference"])
@@ -150,8 +156,9 @@ def test_verify_grades_by_the_rules_it_is_told_to(responses, capsys):
     ("content", "sentence"),
     [
         ('{"text": "a", "gold": "5"}', "must be in a column named one of response, completion"),
-        ('{"response": "a", "gold": "5"}\n[]', r"must be a JSON object; line 2 is '[]'"),
-        ('{"response": ', "must be a JSON object; line 1"),
+        ('{"response": "a", "gold": "5"}\n[]', r"must be a JSON object in UTF-8; line 2 is '[]'"),
+        ('{"response": ', "must be a JSON object in UTF-8; line 1"),
+        ('{"response": "caf\xe9", "gold": "5"}'.encode("latin-1"), "must be a JSON object in UTF-8; line 1 is"),
         ("", "must have rows; "),
         (None, "The file must exist"),
     ],
@@ -159,11 +166,34 @@ def test_verify_grades_by_the_rules_it_is_told_to(responses, capsys):
 def test_verify_refuses_what_it_cannot_read_with_a_sentence(tmp_path, capsys, content, sentence):
     path = tmp_path / "rows.jsonl"
     if content is not None:
-        path.write_text(content)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(SystemExit) as ended:
         main(["verify", str(path)])
     assert ended.value.code == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_verify_reads_a_file_of_a_windows_editor(tmp_path, capsys):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"response": "\\\\boxed{5}", "gold": "5"}\r\n')
+    main(["verify", str(path)])
+    assert re.search(r"correct +1 +100", capsys.readouterr().out)
+
+
+def test_verify_names_the_parquet_file_that_is_none(tmp_path, capsys):
+    path = tmp_path / "rows.parquet"
+    path.write_text("no parquet")
+    with pytest.raises(SystemExit):
+        main(["verify", str(path)])
+    assert f"A .parquet file must be one that can be read; '{path}' cannot" in capsys.readouterr().err
+
+
+def test_verify_leaves_samples_undecided_that_have_no_reference(tmp_path, capsys):
+    (tmp_path / "problems.jsonl").write_text('{"id": "p", "question": "3+4?"}\n')
+    whole = {"problem_id": "p", "sample_index": 0, "completion": "\\boxed{7}"}
+    (tmp_path / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in (whole, {"completion": "7"})))
+    main(["verify", str(tmp_path / "samples.jsonl")])
+    assert re.search(r"undecided: no gold|undecided: .*reference.* 2 ", capsys.readouterr().out)
 
 
 def test_verify_grades_the_samples_of_an_evaluation_by_its_problems(tmp_path, capsys):
@@ -307,3 +337,19 @@ def test_train_refuses_with_a_sentence_before_a_process_starts(arguments, senten
     assert ended.value.code == 2
     assert sentence in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(KeyboardInterrupt(), "Stopped. "), (quickstart_run.StoppedError("at step 3"), "Stopped at step 3. ")],
+)
+def test_the_command_to_go_on_with_names_the_folder_as_a_shell_reads_it(monkeypatch, capsys, error, said):
+    def stop(**kwargs):
+        raise error
+
+    monkeypatch.setattr(quickstart_run, "run_quickstart", stop)
+    with pytest.raises(SystemExit) as ended:
+        main(["quickstart", "--output-dir", "./my runs"])
+    assert ended.value.code == 130
+    flags = "--objective w_reinforce --seed 0 --output-dir './my runs'"
+    assert capsys.readouterr().err == f"\n{said}Go on with: nsr-trl quickstart {flags}\n"

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -165,6 +166,24 @@ def test_what_was_seen_makes_another_controller_the_same(settings):
 def test_a_wrong_setting_says_what_must_hold(settings, sentence):
     with pytest.raises(ValueError, match=sentence):
         build_controller(W, **settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"schedule": {"kind": "linear", "to": np.float32(0.5), "over": np.int64(4)}},
+        {"controller": {"kind": "balance", "smoothing": np.float64(0.5), "high": np.int64(2)}},
+        {"controller": {"kind": "entropy", "rate": np.float32(0.5), "target": np.float64(0.25)}},
+    ],
+    ids=str,
+)
+def test_what_is_seen_under_settings_of_numpys_kinds_is_plain(settings):
+    controller = build_controller(W, positive_weight=np.float32(0.25), **settings)
+    controller.begin_rollout(2, 8)
+    controller.see_outcomes(torch.tensor([SOLVED, UNSOLVED]))
+    controller.see_entropy(0.5)
+    # a checkpoint is read by torch's unpickler of plain values, and the card's facts are JSON
+    assert {type(value) for value in controller.seen.values()} <= {float, int}
 
 
 @pytest.mark.parametrize("name", ["nsr", "maxrl", "grpo"])

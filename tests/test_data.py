@@ -33,6 +33,15 @@ def test_problems_come_from_files_of_every_kind(tmp_path, suffix):
     assert load_problems(path, limit=9) == PROBLEMS
 
 
+@pytest.mark.parametrize("name", ["n[1]*.jsonl", "a b/rows?.jsonl", "d[0-9]/x.jsonl"])
+def test_a_path_is_no_pattern(tmp_path, name):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    write_json(path, ROWS)
+    write_json(path.parent / "rows1.jsonl", ROWS * 2)  # which the pattern would find
+    assert load_problems(path) == PROBLEMS
+
+
 def test_rows_of_the_paper_are_recognised(tmp_path):
     truth = {"question": "Which day?", "solution": r"It is \boxed{\mbox{Saturday}}.", "target": ""}
     row = {"prompt": [{"role": "user", "content": "x"}], "reward_model": {"ground_truth": truth}, "level": "Level 5"}

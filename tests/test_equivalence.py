@@ -748,3 +748,34 @@ def test_normalisation_is_linear_in_the_text(part):
     start = time.process_time()
     normalize(part * (400_000 // len(part)))
     assert time.process_time() - start < 4  # it takes half a second; quadratic time would be many minutes
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold"),
+    [
+        ("0,5", "0.5"),
+        ("x = 3,5", "3.5"),
+        ("12,5\\%", "12.5\\%"),
+        (r"1,5\pi", r"\frac{3\pi}{2}"),
+        ("2,5x+1", "2.5x+1"),
+        (r"1,5 \cdot 10^3", "1500"),
+        ("1.234,5", "1234.5"),
+    ],
+)
+def test_a_decimal_comma_is_no_proof_of_a_wrong_answer(answer, gold):
+    assert compare(answer, gold).rule is Rule.READING_AMBIGUOUS
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold", "rule"),
+    [
+        ("x = 3,5", "x = 5,3", Rule.LIST_SAME),
+        ("x = 3,5", "x = 3,6", Rule.LIST_DIFFERS),
+        ("x = 3,5", "4", Rule.LIST_DIFFERS),
+        ("1.5,2", "1.52", Rule.LIST_DIFFERS),  # no thousands: two digits stand behind the point
+        ("y = x^2,5", "y = x", Rule.LIST_DIFFERS),
+        ("1.234,5", "12.3", Rule.LIST_DIFFERS),
+    ],
+)
+def test_two_numbers_with_a_comma_between_stay_a_list(answer, gold, rule):
+    assert compare(answer, gold).rule is rule

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import random
+import re
 import resource
 import time
 from pathlib import Path
@@ -145,17 +146,24 @@ def test_a_merge_names_the_shard_that_is_missing_or_unlike_the_others(evaluate, 
         with pytest.raises(SystemExit) as ended:
             main(["merge", str(tmp_path / output), *map(str, folders)])
         assert ended.value.code == 2
-        assert output == "first" or not (tmp_path / output).exists()
+        assert output in ("first", "file") or not (tmp_path / output).exists()
         return capsys.readouterr().err
 
     first, second = (evaluate(output=name, shard=f"{i}/2") for i, name in ((1, "first"), (2, "second")))
-    assert "needs every shard once, 1/2, 2/2; got" in merge(first)
-    assert "needs every shard once" in merge(first, first)
+    assert re.search(
+        r"needs every shard of an evaluation once; got .*first/sums \(1/2\) and lacks 2/2\. Name", merge(first)
+    )
+    assert "needs every shard of an evaluation once" in merge(first, first)
+    assert "lacks 2/20, 3/20, 4/20, 5/20, 6/20, 7/20, 8/20, 9/20 and 11 others. Name" in merge(
+        evaluate(output="twenty", shard="1/20")
+    )
     assert "differs from" in merge(first, evaluate(output="warm", shard="2/2", temperature=0.5))
     assert "temperature: 1.0 -> 0.5" in merge(first, tmp_path / "warm" / "sums")
     assert "same samples per problem" in merge(first, evaluate(output="more", shard="2/2", num_samples=5))
     assert "(not a shard)" in merge(evaluate(output="whole"))
     assert "must be new or empty" in merge(first, second, output="first")
+    (tmp_path / "file").touch()
+    assert "must be new or empty" in merge(first, second, output="file")
     (second / "summary.json").unlink()
     assert f"must be complete; {second} have no summary" in merge(first, second)
     assert "must be a folder with a problems.jsonl" in merge(tmp_path / "gone")

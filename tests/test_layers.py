@@ -14,7 +14,7 @@ ROOT = Path(nsr_trl.__file__).parent
 
 # lowest first: the rows of the table in docs/architecture.md, each of one or several steps
 TABLE: dict[str, tuple[tuple[str, ...], ...]] = {
-    "words": (("choices",),),
+    "words": (("choices", "checks"),),
     "plain Python": (
         (
             "verifier.*",

@@ -34,6 +34,24 @@ def test_prompts_beyond_the_context_are_refused_with_their_number(make_trainer, 
         make_trainer(eval_dataset={"hard": dataset})
 
 
+@pytest.mark.parametrize(
+    ("prompt", "named"),
+    [
+        (None, "None"),
+        ("", "''"),
+        ([], r"\[\]"),
+        ([{"content": "1+1="}], r"\[\{'content'"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_with_its_row(make_trainer, prompt, named):
+    good = [{"role": "user", "content": "1+1="}] if isinstance(prompt, list) else "1+1="
+    dataset = Dataset.from_list([{"prompt": row} for row in (prompt, prompt, good, good)]).select([2, 0, 3, 1])
+    with pytest.raises(
+        ValueError, match=rf"A prompt must be a text, or messages .*; that of row 1 is {named}.*Correct"
+    ):
+        make_trainer(train_dataset=dataset)
+
+
 def test_messages_are_counted_with_their_template():
     tokenizer = build_tokenizer()
     chat = [{"role": "user", "content": "1" * 20}]

@@ -1,5 +1,6 @@
 """`nsr-trl compare`, `plot` and `show` on run folders as an evaluation writes them."""
 
+import io
 import json
 import os
 import pty
@@ -283,3 +284,41 @@ def test_show_refuses_what_it_cannot_show(runs, tmp_path, capsys):
     samples = tmp_path / "base" / "aime2025" / "samples.jsonl"
     samples.write_text("{}\n" + samples.read_text())
     assert "must be a sample; line 1 is" in refused(capsys, "show", runs[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"pass_at_k": []}, r"pass_at_k = \[\]"),
+        ({"pass_at_k": {}}, r"pass_at_k = \{\}"),
+        ({"pass_at_k": {"1": [0.5, 0.4, 0.6]}}, r"pass_at_k = \{'1': \[0.5"),
+        ({"num_samples": "4"}, "num_samples = '4'"),
+        ({"num_samples": 0}, "num_samples = 0"),
+        ({"num_correct": None}, "num_correct = None"),
+        ({"num_correct": {"p0": 1.5}}, r"num_correct = \{'p0': 1.5\}"),
+        ({"num_correct": {"p0": 5}}, "more samples are correct than num_samples = 4"),
+        ({"num_undecided": [1]}, r"num_undecided = \[1\]"),
+        ({"mean_length": "long"}, "mean_length = 'long'"),
+        ({"truncation_rate": float("nan")}, "truncation_rate = nan"),
+        ({"groups": {"level": [1]}}, r"groups = \{'level': \[1\]\}"),
+        ({"passes": 1}, "passes is no field"),
+    ],
+)
+def test_a_damaged_summary_is_named_with_its_field(tmp_path, change, named):
+    path = write_run(tmp_path / "run", [1, 2]) / "summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ValueError, match=rf"summary.json must be one that .*\({named}.*\)\. Write it anew"):
+        read_evaluations({"run": tmp_path / "run"})
+
+
+def test_a_pager_that_cannot_be_read_is_none(runs, monkeypatch, capsys):
+    monkeypatch.setenv("PAGER", "less 'unclosed")
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True))
+    main(["show", runs[0], "--limit", "1"])
+    assert b"aime2025" in sys.stdout.buffer.getvalue()
+
+
+def test_k_without_a_figure_that_takes_it_is_refused(runs, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["plot", runs[0], "--k", "2", "--output", str(tmp_path / "x.png")])
+    assert "--k must go with --over-steps or --over-pass-at-1; got it alone" in capsys.readouterr().err

@@ -87,6 +87,14 @@ def test_an_option_that_there_is_not_is_refused(option):
         math_reward([r"\boxed{5}"] * 3, answer=["5"] * 3, **option)
 
 
+@pytest.mark.parametrize("option", ["grader", "answer_format"])
+def test_a_column_of_an_options_name_is_not_the_option(option):
+    with pytest.raises(
+        ValueError, match=rf"`{option}` of math_reward must be one text .*; got \['x'\]\. If the dataset"
+    ):
+        math_reward([r"\boxed{2}"], answer=["2"], **{option: ["x"]})
+
+
 @pytest.mark.parametrize(
     "completion",
     [

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -379,6 +380,7 @@ def test_other_arguments_are_refused(make_trainer):
         ("correct_threshold", float("-inf")),
         ("correct_threshold", "0.5"),
         ("correct_threshold", True),
+        ("correct_threshold", 10**400),
         ("undecided_as_incorrect", "false"),
         ("undecided_as_incorrect", None),
         ("positive_weight", "0.5"),
@@ -390,9 +392,11 @@ def test_other_arguments_are_refused(make_trainer):
         ("outcome_reward", 3),
         ("objective", "nrs"),
         ("objective", None),
+        ("objective", ["psr"]),
         ("objective_args", "k=4"),
         ("focal_gamma", -1),
         ("positive_weight_schedule", {"kind": "lnear"}),
+        ("positive_weight_schedule", "linear"),
         ("lambda_controller", "balanc"),
         ("outcome_requires", "format_reward"),
         ("auxiliary_weight", -0.1),
@@ -422,6 +426,10 @@ def test_fields_may_be_of_numpys_kinds(make_config):
     make_config(
         correct_threshold=np.float32(0.7), max_tokens_per_microbatch=np.int64(64), positive_weight=np.float64(1)
     )
+    config = make_config(
+        focal_gamma=np.float32(1), alarm_thresholds={"length": np.float32(3), "none_correct": np.int64(4)}
+    )
+    json.dumps([config.focal_gamma, config.alarm_thresholds])  # as the card records them
 
 
 def test_the_defaults_are_the_papers_loss(make_config):

@@ -10,6 +10,7 @@ from trl import GRPOConfig, GRPOTrainer
 from nsr_trl.auxiliary import auxiliary_weights
 from nsr_trl.objective import require
 from nsr_trl.outcome_reward import find_outcome_reward
+from nsr_trl.weighing import Weighing
 
 
 NAN = float("nan")
@@ -157,6 +158,14 @@ def test_rewards_that_train_nothing_are_named_once_at_the_start(make_trainer, ca
     make_trainer(reward_funcs=functions, outcome_reward="right", **settings)
     lines = [record.getMessage() for record in caplog.records if "nothing" in record.getMessage()]
     assert [line[: len(told or "")] for line in lines] == [told] * (told is not None)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf")])
+def test_an_endless_reward_is_not_trained_on(make_config, value):
+    args = make_config(auxiliary_weight=0.5, outcome_reward="right")
+    weighing = Weighing(args, ["right", "form"])
+    with pytest.raises(ValueError, match=rf"must be a finite number, or None; form gave {value}\. Bound it"):
+        weighing.weigh(torch.tensor([[1.0, 0.5], [0.0, value], [1.0, NAN], [0.0, 0.0]]), 2, (0, 4))
 
 
 def test_an_auxiliary_weight_without_another_reward_is_refused(make_trainer):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import pytest
 
@@ -11,6 +12,7 @@ from nsr_trl.run import launch
 
 FILES = {
     "rows.jsonl": "".join(json.dumps({"problem": f"{n}+{n}?", "answer": str(2 * n)}) + "\n" for n in range(8)),
+    "alike.jsonl": '{"problem": "a", "answer": "2"}\n' * 2,
     "empty.jsonl": "",
     "blank.jsonl": "\n\n",
     "broken.jsonl": '{"problem": "a", "answer"',
@@ -55,7 +57,25 @@ FILES = {
     "notes/a.txt": "x",
     "accelerate.yaml": "- x\n",
     "reward.yaml": "train: rows.jsonl\nreward: nowhere:f\n",
+    # a task whose fields are of other types than they must be
+    "dataset3.yaml": "train: {dataset: 3}\n",
+    "dataset0.yaml": "train: {dataset: ''}\n",
+    "size.yaml": "train: {dataset: quickstart, size: '5'}\n",
+    "nothing.yaml": "train: {dataset: quickstart, size: 0}\n",
+    "weight.yaml": "train: {dataset: rows.jsonl, weight: heavy}\n",
+    "streaming.yaml": "train: {dataset: rows.jsonl, streaming: 'yes'}\n",
+    "options.yaml": "train: {dataset: reasoning_gym/chain_sum, options: [1]}\n",
+    "formats.yaml": "train: rows.jsonl\nanswer_format: [boxed]\n",
+    "number.yaml": "train: rows.jsonl\ntemplate: 5\n",
+    "system.yaml": "train: rows.jsonl\nsystem_prompt: 5\n",
+    "rewarded.yaml": "train: rows.jsonl\nreward: 5\n",
+    "chat.yaml": "train: rows.jsonl\nchat_template_kwargs: [enable_thinking]\n",
+    "threshold.yaml": "train: rows.jsonl\ncorrect_threshold: half\n",
 }
+
+MISTYPED = (
+    "dataset3 dataset0 size nothing weight streaming options formats number system rewarded chat threshold".split()
+)
 
 TRAIN = "train --model_name_or_path MODEL --dataset rows.jsonl --output_dir out --use_cpu true"
 EVALUATE = "evaluate --model MODEL --output-dir out --num-samples 1 --max-new-tokens 2 --sampler transformers"
@@ -124,6 +144,19 @@ WRONG = [
     f"{TRAIN} --correct_threshold nan",
     f"{TRAIN} --num_generations 3",
     f"{TRAIN} --num_generations 1",
+    f"{TRAIN} --num_generations 0",
+    f"{TRAIN} --num_iterations 0",
+    f"{TRAIN} --steps_per_generation 0",
+    f"{TRAIN} --gradient_accumulation_steps 0",
+    f"{TRAIN} --max_completion_length 0",
+    f"{TRAIN} --max_steps 0",
+    f"{TRAIN} --num_train_epochs 0",
+    f"{TRAIN} --learning_rate -1",
+    f"{TRAIN} --learning_rate nan",
+    f"{TRAIN} --temperature 0",
+    f"{TRAIN} --top_p 2",
+    f"{TRAIN} --output_dir=",
+    f'{TRAIN} --positive_weight_schedule {{"kind":',
     f"{TRAIN} --per_device_train_batch_size 0",
     f"{TRAIN} --per_device_train_batch_size 3",
     f"{TRAIN} --generation_batch_size 12",
@@ -176,6 +209,7 @@ WRONG = [
             "nowhere",
         )
     ),
+    *(f"train --model_name_or_path MODEL --output_dir out --use_cpu true --task {name}.yaml" for name in MISTYPED),
     f"{TRAIN} --split test",
     f"{TRAIN} --split train[:0]",
     f"{TRAIN} --dataset_config main",
@@ -215,6 +249,9 @@ WRONG = [
     f"{EVALUATE} --task rows.jsonl --template gemma",
     f"{EVALUATE} --task rows.jsonl --preset gpt",
     f"{EVALUATE} --task rows.jsonl --output-dir text.txt",
+    f"{EVALUATE} --task rows.jsonl --shard 9/9",
+    f"{EVALUATE} --task rows.jsonl --model cut",
+    f"{EVALUATE} --task alike.jsonl",
     f"{EVALUATE} --task rows.jsonl --model no/such-model",
     f"{EVALUATE} --task rows.jsonl --batch-size 0",
     f"{EVALUATE} --task rows.jsonl --sampler vllm --batch-size 2",
@@ -249,11 +286,13 @@ WRONG = [
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, tiny_model):
     path = tmp_path_factory.mktemp("wrong")
     for name, content in FILES.items():
         (path / name).parent.mkdir(exist_ok=True)
         (path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    shutil.copytree(tiny_model, path / "cut")  # a model whose download was cut
+    os.truncate(path / "cut" / "model.safetensors", 1000)
     return path
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import sys
 import time
 from collections.abc import Mapping
@@ -232,12 +233,13 @@ def _evaluate_model(
 ) -> "dict[str, Evaluation]":
     """Evaluates one model on all tasks, printing each result, and what is to be said of the model unless it was."""
     from ..evaluation.records import check_folder
-    from ..evaluation.runner import check_template, context_doubt, describe, evaluate
+    from ..evaluation.runner import check_template, context_doubt, describe, evaluate, select_problems
     from ..evaluation.samplers import find_context, load_tokenizer
 
     sampling = _sampling(args)
     tokenizer, context = (None, None) if args.base_url else (load_tokenizer(model), find_context(model))
     for name, task in tasks.items():
+        select_problems(problems[name], args.shard)
         known = describe(problems[name], task.prompting, task.judge, args.seed, args.shard)
         check_folder(output_dir / name, known | {"sampler": sampling})
         check_template(task.prompting, tokenizer)
@@ -287,7 +289,7 @@ def _advice(task: "Task", folder: Path, evaluation: "Evaluation") -> list[str]:
     if sum(evaluation.num_correct.values()) >= MOSTLY * num_samples and evaluation.truncation_rate <= MOSTLY:
         return []  # said without reading them all again
     samples = read_samples(folder, with_completions=False)
-    return advise(samples, task.answer_format, as_flag, f"some (nsr-trl show {folder})")
+    return advise(samples, task.answer_format, as_flag, f"some (nsr-trl show {shlex.quote(str(folder))})")
 
 
 def _evaluate_checkpoints(

@@ -184,6 +184,10 @@ def run_plot(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     from ..dynamics import describe_folders, read_log
     from ..evaluation.runs import name_runs, read_evaluations
 
+    if args.k and not (args.over_steps or args.over_pass_at_1):
+        parser.error(
+            "--k must go with --over-steps or --over-pass-at-1; got it alone. Add one of them, or leave it out."
+        )
     try:
         from ..evaluation.plots import plot_dynamics, plot_over_pass_at_1, plot_over_steps, plot_panels
         from ..evaluation.series import read_all_series
@@ -254,7 +258,10 @@ def _print_paged(texts: Iterable[str]) -> int:
     import subprocess
 
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    command = shlex.split(os.environ.get("PAGER") or "less -FRX")
+    try:
+        command = shlex.split(os.environ.get("PAGER") or "less -FRX")
+    except ValueError:  # a quote that nothing closes: without a pager, then
+        command = []
     num_printed = 0
     pager = None
     if sys.stdout.isatty() and command and shutil.which(command[0]):

@@ -1,6 +1,7 @@
 """`nsr-trl train`, `recipes` and `doctor`: what starts a run, and what looks at one before it starts."""
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -130,7 +131,7 @@ def _copy_recipe(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
         path.write_text(text, encoding="utf-8")
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    print(f"Wrote {path}; train with: nsr-trl train --config {path}")
+    print(f"Wrote {path}; train with: nsr-trl train --config {shlex.quote(str(path))}")
 
 
 def _doctor(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:

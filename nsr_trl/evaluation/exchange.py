@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data import ANSWER_COLUMNS, QUESTION_COLUMNS, problem_of
-from ..problem import Problem
+from ..data import problem_of
+from ..problem import ANSWER_COLUMNS, QUESTION_COLUMNS, Problem
 from .judges import VerifierJudge
 from .records import CONFIG, RunFolder, Sample, find_runs, read_json, read_problems, read_samples
 from .results import Evaluation

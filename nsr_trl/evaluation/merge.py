@@ -23,6 +23,10 @@ from .runs import read_summary
 from .tally import GROUPINGS, Tally
 
 
+MOST_NAMES = 8
+"""Missing shards that an error names."""
+
+
 def merge_runs(output_dir: str | Path, shards: Sequence[str | Path]) -> dict[str, Evaluation]:
     """
     Joins the shards of an evaluation.
@@ -41,9 +45,9 @@ def merge_runs(output_dir: str | Path, shards: Sequence[str | Path]) -> dict[str
             empty.
     """
     output_dir = Path(output_dir)
-    if output_dir.exists() and any(output_dir.iterdir()):
+    if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
         raise ValueError(
-            f"The folder of a merge must be new or empty; {str(output_dir)!r} holds files. Name another, or remove it."
+            f"The folder of a merge must be new or empty; {str(output_dir)!r} is not. Name another, or remove it."
         )
     folders: dict[str, list[Path]] = {}
     for shard in shards:
@@ -80,8 +84,10 @@ def _check(folders: Sequence[Path]) -> tuple[dict[str, Any], list[int]]:
         given = ", ".join(
             f"{folder} ({shard or 'not a shard'})" for folder, shard in zip(folders, shards, strict=True)
         )
+        missing = sorted(set(expected) - set(shards), key=expected.index)
+        lacking = f" and lacks {_several(missing)}" if missing else ""
         raise ValueError(
-            f"A merge needs every shard once, {', '.join(expected) or 'at least one'}; got {given}. "
+            f"A merge needs every shard of an evaluation once; got {given}{lacking}. "
             "Name the output folder of each `nsr-trl evaluate --shard`."
         )
     incomplete = [str(folder) for folder in folders if not (folder / SUMMARY).exists()]
@@ -110,6 +116,12 @@ def _check(folders: Sequence[Path]) -> tuple[dict[str, Any], list[int]]:
     return configs[0], sorted(summaries[0].pass_at_k)
 
 
+def _several(names: Sequence[str]) -> str:
+    """The first names, and how many others there are."""
+    others = f" and {len(names) - MOST_NAMES} others" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + others
+
+
 def _write(path: Path, folders: Sequence[Path], config: dict[str, Any], ks: list[int]) -> Evaluation:
     problems = [problem for folder in folders for problem in read_problems(folder)]
     tally = Tally([problem["id"] for problem in problems], read_summary(folders[0]).num_samples)
@@ -120,6 +132,6 @@ def _write(path: Path, folders: Sequence[Path], config: dict[str, Any], ks: list
                 merged.append(chunk)
         for sample in read_samples(path, with_completions=False):
             tally.add(sample)
-        evaluation = tally.evaluation(ks, {name: [problem[name] for problem in problems] for name in GROUPINGS})
+        evaluation = tally.evaluation(ks, {name: [problem.get(name) for problem in problems] for name in GROUPINGS})
         merged.write_summary(evaluation.to_dict())
     return evaluation

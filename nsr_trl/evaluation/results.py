@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..checks import is_count, is_number, is_whole
 from .pass_at_k import Estimate, estimate_means, pass_at_k
 from .visible import one_line
 
@@ -79,17 +80,30 @@ class Evaluation:
 
     @classmethod
     def from_dict(cls, summary: Mapping[str, Any]) -> "Evaluation":
-        """The evaluation that `to_dict` wrote, before or after a passage through JSON."""
-        groups = {
+        """
+        The evaluation that `to_dict` wrote, before or after a passage through JSON.
+
+        Raises:
+            ValueError: If a field is not what it must be.
+        """
+        values: dict[str, Any] = {**_OF_OLDER_VERSIONS, **summary}
+        if unknown := values.keys() - _MUST_BE.keys():
+            raise ValueError(f"{min(unknown)} is no field of it")
+        for name, holds in _MUST_BE.items():
+            if not holds(values.get(name)):
+                raise ValueError(f"{name} = {one_line(repr(values.get(name)), 80)}")
+        if max(values["num_correct"].values()) > values["num_samples"]:
+            raise ValueError(f"more samples are correct than num_samples = {values['num_samples']}")
+        for name, kind in (("pass_at_k", int), ("majority_at_k", int), ("cover_at_share", float)):
+            values[name] = _read_estimates(values[name], kind)
+        values["groups"] = {
             name: {
                 label: Group(group["num_problems"], _read_estimates(group["pass_at_k"]))
                 for label, group in members.items()
             }
-            for name, members in summary.get("groups", {}).items()
+            for name, members in values["groups"].items()
         }
-        estimates = {key: _read_estimates(summary.get(key, {})) for key in ("pass_at_k", "majority_at_k")}
-        cover = _read_estimates(summary.get("cover_at_share", {}), float)
-        return cls(**{**summary, **estimates, "groups": groups, "cover_at_share": cover})
+        return cls(**values)
 
     def table(self) -> str:
         """The evaluation as a text table."""
@@ -98,6 +112,46 @@ class Evaluation:
     def breakdown(self) -> str:
         """Pass@k by level and by subject as text tables, empty where the dataset has neither."""
         return "\n\n".join(_format_groups(name, members) for name, members in self.groups.items())
+
+
+def _is_tally(value: Any) -> bool:
+    return is_whole(value) and value >= 0
+
+
+def _is_size(value: Any) -> bool:
+    return is_number(value) and value >= 0
+
+
+def _is_mapping(value: Any, of: Callable[[Any], bool]) -> bool:
+    return isinstance(value, Mapping) and all(map(of, value.values()))
+
+
+def _are_estimates(value: Any) -> bool:
+    return _is_mapping(value, lambda estimate: _is_mapping(estimate, lambda number: isinstance(number, int | float)))
+
+
+def _is_group(value: Any) -> bool:
+    return (
+        isinstance(value, Mapping) and _is_tally(value.get("num_problems")) and _are_estimates(value.get("pass_at_k"))
+    )
+
+
+_MUST_BE: dict[str, Callable[[Any], bool]] = {
+    "num_samples": is_count,
+    "num_correct": lambda value: bool(value) and _is_mapping(value, _is_tally),
+    "num_undecided": _is_tally,
+    "mean_length": _is_size,
+    "truncation_rate": _is_size,
+    "pass_at_k": lambda value: bool(value) and _are_estimates(value),
+    "majority_at_k": _are_estimates,
+    "distinct_answers": _is_size,
+    "groups": lambda value: _is_mapping(value, lambda members: _is_mapping(members, _is_group)),
+    "cover_at_share": _are_estimates,
+}
+"""What the fields of a summary must be."""
+
+_OF_OLDER_VERSIONS = {"majority_at_k": {}, "distinct_answers": 0.0, "groups": {}, "cover_at_share": {}}
+"""What the summaries of older versions lack."""
 
 
 def _read_estimates(

@@ -89,11 +89,7 @@ def evaluate(
     prompting = prompting or Prompting(template=template, answer_format=answer_format)
     judge = judge or VerifierJudge(grader, answer_format)
     by_id = {problem.id: problem for problem in problems}
-    if len(by_id) < len(problems) or not problems:
-        raise ValueError(
-            f"An evaluation needs problems that are all different; got {len(problems)}, of which {len(by_id)} differ. "
-            "Drop the duplicates."
-        )
+    chosen = select_problems(problems, shard)
     check_template(prompting, sampler.tokenizer)
     prompts = {id: prompting.rendered(problem, sampler.tokenizer) for id, problem in by_id.items()}
     config = {
@@ -101,8 +97,7 @@ def evaluate(
         "prompts": _prompts_digest(prompts, sampler.tokenizer),
         **describe(problems, prompting, judge, seed, shard),
     }
-    if shard is not None:
-        by_id = {problem_id: by_id[problem_id] for problem_id in select_shard(by_id, *shard)}
+    by_id = {problem_id: by_id[problem_id] for problem_id in chosen}
     tally = Tally(list(by_id), num_samples)
     with ExitStack() as stack:
         folder = None
@@ -177,9 +172,24 @@ def resolve_ks(k: Sequence[int] | None, num_samples: int) -> list[int]:
     return ks
 
 
-def select_shard(problem_ids: Iterable[str], index: int, count: int) -> list[str]:
-    """Returns the problems of shard 1 to `count`: every `count`-th by id, so that any order of the dataset agrees."""
-    selected = sorted(problem_ids)[index - 1 :: count] if 1 <= index <= count else []
+def select_problems(problems: Sequence[Problem], shard: tuple[int, int] | None = None) -> list[str]:
+    """
+    The ids of the problems of an evaluation, or of its shard i/n.
+
+    Raises:
+        ValueError: If two problems are alike, there is none, or the shard has none.
+    """
+    ids = [problem.id for problem in problems]
+    if len(set(ids)) < len(ids) or not ids:
+        raise ValueError(
+            f"An evaluation needs problems that are all different; got {len(ids)}, of which {len(set(ids))} differ. "
+            "Drop the duplicates."
+        )
+    if shard is None:
+        return ids
+    index, count = shard
+    # every `count`-th by id, so that any order of the dataset agrees
+    selected = sorted(ids)[index - 1 :: count] if 1 <= index <= count else []
     if not selected:
         raise ValueError(
             f"A shard i/n must have 1 <= i <= n and a problem to itself; got {index}/{count}. "

@@ -13,6 +13,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -318,7 +319,7 @@ class TransformersSampler:
         tokenizer = load_tokenizer(model, revision)
         try:
             loaded = AutoModelForCausalLM.from_pretrained(model, revision=revision, dtype=dtype)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:  # the last: of a file that is cut
             raise _no_model(model, error) from error
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
         return cls(loaded.to(device or accelerator), tokenizer, **sampling)

@@ -6,9 +6,10 @@ launch`; what is neither is an error that lists them all, each with the nearest 
 `trl grpo` are understood.
 """
 
+import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,7 @@ from accelerate.commands.launch import launch_command_parser
 from transformers.integrations import get_reporting_integration_callbacks
 from trl import ModelConfig, TrlParser
 
+from ..checks import is_number
 from ..config import SignedRewardConfig
 from ..quickstart.model import model_path
 from ..resources import find_yaml, nearest
@@ -31,6 +33,29 @@ CLASSES = (ScriptArguments, SignedRewardConfig, ModelConfig)
 
 LOSS_TYPES = ("dapo", "grpo", "bnpo", "dr_grpo", "luspo", "cispo", "sapo", "vespo")
 """TRL's, which it checks at the first update."""
+
+_AT_LEAST_ONE = (
+    "per_device_train_batch_size",
+    "per_device_eval_batch_size",
+    "optimizer_steps_per_generation",
+    "gradient_accumulation_steps",
+    "steps_per_generation",
+    "generation_batch_size",
+    "num_generations",
+    "num_generations_eval",
+    "num_iterations",
+    "max_completion_length",
+)
+_MUST_BE: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(_AT_LEAST_ONE, (lambda value: value >= 1, "1 or more")),
+    "max_steps": (lambda value: value != 0, "1 or more, or -1 for what num_train_epochs says"),
+    "num_train_epochs": (lambda value: value > 0, "above 0"),
+    "learning_rate": (lambda value: is_number(value) and value >= 0, "a finite number, 0 or more"),
+    "temperature": (lambda value: is_number(value) and value > 0, "a number above 0: training samples"),
+    "top_p": (lambda value: 0 < value <= 1, "above 0 and at most 1"),
+    "output_dir": (lambda value: bool(value.strip()), "the path of a folder"),
+}
+"""What fields of TRL's and transformers' must be, which they check late or not at all."""
 
 
 @dataclass(frozen=True)
@@ -140,9 +165,11 @@ class RunArguments:
 
     def _schedule(self, num_processes: int) -> dict[str, Any]:
         """The fields, with `gradient_accumulation_steps` as `optimizer_steps_per_generation` asks for."""
-        for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "optimizer_steps_per_generation"):
-            if self.values[name] is not None and self.values[name] < 1:
-                raise ValueError(f"`{name}` must be 1 or more; got {self.values[name]}. Leave it out for the default.")
+        for name, (holds, must_be) in _MUST_BE.items():
+            if self.values[name] is not None and not holds(self.values[name]):
+                raise ValueError(f"`{name}` must be {must_be}; got {self.values[name]!r}. Correct it.")
+        for name in SignedRewardConfig._VALID_DICT_FIELDS:
+            _check_json(name, self.values.get(name))
         num_steps, rows = self.values["optimizer_steps_per_generation"], self.values["generation_batch_size"]
         if num_steps is None:
             return self.values
@@ -162,6 +189,19 @@ class RunArguments:
                 "--per_device_train_batch_size or the number of processes."
             )
         return self.values | {"gradient_accumulation_steps": rows // (per_micro_step * num_steps)}
+
+
+def _check_json(name: str, value: Any) -> None:
+    """Refuses a mapping in JSON, as a flag has it, that is torn; transformers would not say of which field."""
+    if not (isinstance(value, str) and value.startswith("{")):
+        return
+    try:
+        json.loads(value)
+    except ValueError as error:
+        raise ValueError(
+            f"`{name}` must be a mapping in JSON; got {value!r:.80} ({error}). Put it in single quotes, and its names "
+            """in double ones: '{"name": 1}'."""
+        ) from error
 
 
 def _fill(classes: Sequence[Any], values: Mapping[str, Any]) -> Any:

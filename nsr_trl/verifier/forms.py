@@ -187,10 +187,18 @@ def _is_quantity_with_a_name(form: Form) -> bool:
     )
 
 
-def is_decimal_comma(form: Form) -> bool:
-    r"""`0,5`, which may be a list of two."""
-    digits = form[1:] if form[:1] == ("-",) else form
-    return digits.count(",") == 1 and digits[0] in DIGITS and all(token in DIGITS or token == "," for token in digits)
+def with_decimal_point(form: Form) -> Form | None:
+    r"""`0,5`, `x = 0,5` or `1.234,5\text{ cm}`, which may be lists of two, with the comma as a point; else `None`."""
+    text = "".join("," if token == "{,}" else token for token in form)
+    if text.count(",") != 1 or len(split(form, {",", "{,}", ";", "and", "or"})) != 2:
+        return None
+    match = _DECIMAL_COMMA.search(text)
+    if match is None or text.count(".") != match[1].count("."):
+        return None
+    return tuple("." if token in (",", "{,}") else token for token in form if token != ".")
+
+
+_DECIMAL_COMMA = re.compile(r"(?<![0-9.^_])([0-9]{1,3}(?:\.[0-9]{3})+|[0-9]+),[0-9]+(?![0-9.])")
 
 
 def is_mixed_with_hyphen(form: Form) -> bool:

@@ -37,7 +37,6 @@ from .forms import (
     drop_plus,
     end_of_group,
     french_interval,
-    is_decimal_comma,
     is_letter,
     is_mixed_with_hyphen,
     is_name,
@@ -51,6 +50,7 @@ from .forms import (
     split_unit,
     start_of_last_group,
     trim,
+    with_decimal_point,
     without,
 )
 from .nodes import (
@@ -293,8 +293,9 @@ class _Reader:
         """Parts between commas, semicolons, `and` and `or`."""
         if len(split(form, {"{,}"})) > 1 and self.choices.take(Ambiguity.THOUSANDS):
             form = tuple("," if token == "{,}" else token for token in form)
-        if is_decimal_comma(form) and self.choices.take(Ambiguity.DECIMAL_COMMA):
-            return self.first_of(_OBJECTS, tuple("." if token == "," else token for token in form))
+        decimal = with_decimal_point(form)
+        if decimal is not None and self.choices.take(Ambiguity.DECIMAL_COMMA):
+            return self.node(decimal)
         pieces = split(form, _SEPARATORS)
         if len(pieces) < 2:
             return self.node(pieces[0]) if pieces and pieces[0] != form else None
