@@ -187,6 +187,15 @@ def _is_quantity_with_a_name(form: Form) -> bool:
     )
 
 
+def with_decimal_points(form: Form) -> Form | None:
+    """`0,5; 1` with its commas as points, beside the semicolon that parts the numbers; else `None`."""
+    pieces = split(form, {";"})
+    of_commas = [with_decimal_point(piece) for piece in pieces if "," in piece]
+    if len(pieces) < 2 or not of_commas or None in of_commas:
+        return None
+    return tuple("." if token == "," else token for token in form if token != ".")
+
+
 def with_decimal_point(form: Form) -> Form | None:
     r"""`0,5`, `x = 0,5` or `1.234,5\text{ cm}`, which may be lists of two, with the comma as a point; else `None`."""
     text = "".join("," if token == "{,}" else token for token in form)

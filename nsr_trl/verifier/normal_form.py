@@ -256,7 +256,7 @@ def _rewrite(text: str) -> str:
     if "**" in text or "__" in text or text[:1] in "*_ ":
         text = _drop_markdown(text)
     if "," in text:
-        text = _SURE_THOUSANDS.sub("", text)
+        text = _SURE_THOUSANDS.sub("", text).replace("{,}", ",")
         text = _THOUSANDS.sub(_mark_separators, _LAKHS.sub(_mark_separators, text))
     if text.count(".") > 1:
         text = _POINTED_THOUSANDS.sub(lambda match: match[0].replace(".", ""), text)

@@ -51,6 +51,7 @@ from .forms import (
     start_of_last_group,
     trim,
     with_decimal_point,
+    with_decimal_points,
     without,
 )
 from .nodes import (
@@ -293,7 +294,7 @@ class _Reader:
         """Parts between commas, semicolons, `and` and `or`."""
         if len(split(form, {"{,}"})) > 1 and self.choices.take(Ambiguity.THOUSANDS):
             form = tuple("," if token == "{,}" else token for token in form)
-        decimal = with_decimal_point(form)
+        decimal = with_decimal_point(form) or with_decimal_points(form)
         if decimal is not None and self.choices.take(Ambiguity.DECIMAL_COMMA):
             return self.node(decimal)
         pieces = split(form, _SEPARATORS)
@@ -480,6 +481,9 @@ class _Reader:
         may_be_number = "{,}" in content and self.depth == 1
         if not (may_be_number and self.choices.take(Ambiguity.THOUSANDS_IN_BRACKETS)):
             content = tuple("," if token == "{,}" else token for token in content)
+        decimal = with_decimal_points(content)
+        if decimal is not None and self.choices.take(Ambiguity.DECIMAL_COMMA):
+            content = decimal
         pieces = split(content, {",", ";"})
         if len(pieces) > 1 and brackets != "{}":
             return _collection(form, self.nodes(pieces), brackets)
