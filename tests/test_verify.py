@@ -258,15 +258,15 @@ def test_ten_thousand_verdicts_from_many_threads_survive_workers_that_are_killed
         rows.append((rf"\boxed{{\frac{{{8 * i + 1}}}{{8}}}}", str(i + 1 / 8), Outcome.CORRECT))
         if i % 10:
             rows.append((rf"\boxed{{{i}}}", str(i + 1), Outcome.INCORRECT))
-        elif i % 20:
-            rows.append((rf"\boxed{{\frac{{1}}{{\tan x}} + {i}}}", rf"\tan x + {i}", Outcome.INCORRECT))
+        elif i % 20:  # these two need a worker
+            rows.append((rf"\boxed{{\sum_{{k=1}}^n k + {i}}}", rf"\frac{{n(n-1)}}{{2}} + {i}", Outcome.INCORRECT))
         else:
-            rows.append((rf"\boxed{{\frac{{1}}{{\tan x}} + {i}}}", rf"\cot x + {i}", Outcome.CORRECT))
+            rows.append((rf"\boxed{{n! + {i}}}", f"n(n-1)! + {i}", Outcome.CORRECT))
     sandbox = _sandbox("")
     stop = threading.Event()
     chunks = [rows[start : start + 100] for start in range(0, len(rows), 100)]
     with ThreadPoolExecutor(9) as pool:
-        kills = pool.submit(kill_at_random, sandbox, stop, 0.05, worker_share=0.05)
+        kills = pool.submit(kill_at_random, sandbox, stop, 0.25, worker_share=0.05)
         verdicts = list(pool.map(lambda chunk: verify_batch(*list(zip(*chunk, strict=True))[:2]), chunks))
         stop.set()
     wrong = [
