@@ -296,6 +296,19 @@ def test_a_reward_that_is_an_object_judges_and_has_its_class_as_name(tmp_path, m
     assert [j.outcome for j in task.judge.judge([problems[0].answer], problems)] == ["correct"]
 
 
+def test_a_reward_that_takes_no_keywords_is_refused_before_anything_is_sampled(tmp_path, monkeypatch):
+    (tmp_path / "narrow.py").write_text(
+        "def score(completions):\n    return [1.0] * len(completions)\n"
+        "def exact(prompts, completions, answer, problem_id):\n    return [1.0] * len(completions)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"score must take \*\*kwargs.*unexpected keyword argument 'prompts'. Add it."
+    ):
+        _ = find_task("arithmetic").override(reward="narrow:score").judge
+    assert find_task("arithmetic").override(reward="narrow:exact").judge.settings["reward"] == "exact"
+
+
 def test_a_reward_has_the_name_by_which_trl_logs_it():
     for reward in (partial(find_reward), partial(partial(find_reward), grader="paper")):
         assert name_of(reward) == get_callable_name(reward) == "find_reward"

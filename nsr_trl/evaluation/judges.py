@@ -1,5 +1,6 @@
 """Judges: completions and their problems go in; an outcome for each, and what decided, come out."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -78,12 +79,27 @@ class RewardJudge:
             A completion is correct when its reward is above this value, and undecided when it is `None`.
         name (`str`):
             What the function is called in a record.
+
+    Raises:
+        ValueError: If the function does not take what it is always given.
     """
 
     reward: Callable
     prompting: Prompting
     threshold: float = 0.5
     name: str = "reward"
+
+    def __post_init__(self) -> None:
+        try:
+            signature = inspect.signature(self.reward)
+        except (ValueError, TypeError):  # a built-in, of which nothing is known
+            return
+        try:
+            signature.bind_partial(**dict.fromkeys(("prompts", "completions", "answer", "problem_id")))
+        except TypeError as error:  # now, and not after sampling
+            raise ValueError(
+                f"{self.name} must take **kwargs, for every column is passed by name; it {error}. Add it."
+            ) from error
 
     @property
     def settings(self) -> dict[str, Any]:
