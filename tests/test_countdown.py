@@ -22,8 +22,11 @@ EXAMPLE = Path(__file__).parent.parent / "examples" / "countdown"
 def as_a_program(monkeypatch):
     """A program finds the modules beside it."""
     monkeypatch.syspath_prepend(str(EXAMPLE))
+    own = ("driver", "model", "problems", "study")
+    for name in own:  # another folder may have a module of that name
+        sys.modules.pop(name, None)
     yield
-    for name in ("driver", "model", "problems", "study"):
+    for name in own:
         sys.modules.pop(name, None)
 
 
