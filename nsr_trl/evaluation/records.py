@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -261,7 +262,7 @@ def _advise(path: Path) -> str:
         )
     if any(path.glob("checkpoint-*")):
         return (
-            f"It is a training folder: evaluate its model with nsr-trl evaluate --model {path}. "
+            f"It is a training folder: evaluate its model with nsr-trl evaluate --model {shlex.quote(str(path))}. "
             "nsr-trl show reads its completions where it was trained with log_completions."
         )
     return "Name the output folder of an evaluation."

@@ -481,9 +481,7 @@ class _Reader:
         may_be_number = "{,}" in content and self.depth == 1
         if not (may_be_number and self.choices.take(Ambiguity.THOUSANDS_IN_BRACKETS)):
             content = tuple("," if token == "{,}" else token for token in content)
-        decimal = with_decimal_points(content)
-        if decimal is not None and self.choices.take(Ambiguity.DECIMAL_COMMA):
-            content = decimal
+        content = self.pointed(content)
         pieces = split(content, {",", ";"})
         if len(pieces) > 1 and brackets != "{}":
             return _collection(form, self.nodes(pieces), brackets)
@@ -496,7 +494,12 @@ class _Reader:
             sides = split(content, {sign}, is_strict=True)
             if len(sides) == 2 and content.count(sign) == 1:
                 return self.set_with_conditions(form, *sides)
-        return Collection(form, _flat(self.nodes(split(content, _SEPARATORS))), "\\{\\}")
+        return Collection(form, _flat(self.nodes(split(self.pointed(content), _SEPARATORS))), "\\{\\}")
+
+    def pointed(self, content: Form) -> Form:
+        """What brackets or braces hold, the commas within its numbers as points where it is read so: `0,5; 1`."""
+        decimal = with_decimal_points(content)
+        return decimal if decimal is not None and self.choices.take(Ambiguity.DECIMAL_COMMA) else content
 
     def set_with_conditions(self, form: Form, element: Form, condition: Form) -> Node:
         inner = self.node(condition)
